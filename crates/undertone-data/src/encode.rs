@@ -1,0 +1,123 @@
+//! A conversation as token ids, once, for every view and window of a study.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use crate::template::{Speaker, Template};
+use crate::{Conversation, Item, Role, TargetKind};
+
+/// The thoughts a stream shows, by message and then by thought: somebody's words as token ids.
+///
+/// The presence pattern is always that of the conversation, also where the words are a donor's.
+pub type Thoughts = Vec<Vec<Vec<u32>>>;
+
+/// One message as token ids, without header and end token.
+#[derive(Debug, Clone)]
+pub struct EncodedMessage {
+    /// The whole content: what a target is made of.
+    pub content: Vec<u32>,
+    /// The content as context: shortened in the middle for a long assistant message.
+    pub context: Vec<u32>,
+    /// Tokens of the content that the context leaves out.
+    pub left_out_tokens: usize,
+    /// Whether a thought on an earlier message shares five consecutive words with this one.
+    pub quoted: bool,
+}
+
+/// A conversation with its token ids.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// What was read.
+    pub conversation: Conversation,
+    /// Its messages as ids.
+    pub messages: Vec<EncodedMessage>,
+    /// Its own thoughts as ids.
+    pub thoughts: Thoughts,
+}
+
+impl Encoded {
+    /// Encodes every message and thought; assistant messages longer than `assistant_tokens` are
+    /// shortened in the middle where they are context.
+    pub fn new(conversation: Conversation, template: &Template, assistant_tokens: usize) -> Self {
+        let mut earlier = HashSet::new();
+        let mut messages = Vec::with_capacity(conversation.messages.len());
+        let mut thoughts = Vec::with_capacity(conversation.messages.len());
+        for message in &conversation.messages {
+            let content = template.encode(&message.content);
+            let (context, left_out_tokens) = match message.role {
+                Role::Assistant => template.shorten(&content, assistant_tokens),
+                Role::User => (content.clone(), 0),
+            };
+            let quoted = five_grams(&message.content).any(|gram| earlier.contains(&gram));
+            messages.push(EncodedMessage { content, context, left_out_tokens, quoted });
+            thoughts.push(message.thoughts.iter().map(|thought| template.encode(&thought.content)).collect());
+            earlier.extend(message.thoughts.iter().flat_map(|thought| five_grams(&thought.content)));
+        }
+        Self { conversation, messages, thoughts }
+    }
+
+    /// Every item of the given kinds that hangs on the messages of `range`, in order.
+    pub fn items(&self, range: Range<usize>, kinds: &[TargetKind]) -> Vec<Item> {
+        let mut items = Vec::new();
+        for index in range {
+            let message = &self.conversation.messages[index];
+            for &kind in kinds {
+                let count = match (kind, message.role) {
+                    (TargetKind::NextPrompt, Role::User) => usize::from(!message.content.is_empty()),
+                    (TargetKind::Reaction | TargetKind::ReactionLabel, Role::Assistant)
+                    | (TargetKind::Reason | TargetKind::ReasonLabel, Role::User) => message.thoughts.len(),
+                    _ => 0,
+                };
+                items.extend(
+                    (0..count)
+                        .filter(|&thought| kind.labels_of().is_none() || message.thoughts[thought].label.is_some())
+                        .map(|thought| Item { conversation: self.conversation.id.clone(), message: index, kind, thought }),
+                );
+            }
+        }
+        items
+    }
+
+    /// The ids of an item's content, and its length in bytes of UTF-8. For a label, the text of the
+    /// label number `label`.
+    pub(crate) fn item_content(&self, item: &Item, label: Option<usize>, template: &Template) -> (Vec<u32>, usize) {
+        let message = &self.conversation.messages[item.message];
+        match (item.kind.labels_of(), label) {
+            (Some(kind), Some(label)) => {
+                let name = kind.labels()[label].name;
+                (template.encode(name), name.len())
+            }
+            (Some(_), None) => panic!("a label item needs a candidate: {item}"),
+            (None, _) if item.kind == TargetKind::NextPrompt => {
+                (self.messages[item.message].content.clone(), message.content.len())
+            }
+            (None, _) => {
+                let ids = self.thoughts[item.message][item.thought].clone();
+                (ids, message.thoughts[item.thought].content.len())
+            }
+        }
+    }
+}
+
+/// Who speaks an item.
+pub(crate) fn speaker_of(kind: TargetKind) -> Speaker {
+    use crate::ThoughtKind::{Reaction, Reason};
+    match kind {
+        TargetKind::NextPrompt => Speaker::Message(Role::User),
+        TargetKind::Reaction => Speaker::Thought(Reaction),
+        TargetKind::Reason => Speaker::Thought(Reason),
+        TargetKind::ReactionLabel => Speaker::Label(Reaction),
+        TargetKind::ReasonLabel => Speaker::Label(Reason),
+    }
+}
+
+/// Five consecutive words, lower-cased, without punctuation.
+fn five_grams(text: &str) -> impl Iterator<Item = String> {
+    let words: Vec<String> = text
+        .split(|c: char| !c.is_alphanumeric() && c != '\'')
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let count = words.len().saturating_sub(4);
+    (0..count).map(move |start| words[start..start + 5].join(" "))
+}

@@ -1,0 +1,85 @@
+//! The one error that everything from outside gets: which file, where in it, what is wrong, what to do.
+//!
+//! Every crate of the workspace returns [`InputError`] for input that is not ours (files,
+//! configuration, command lines). A defect of ours is a panic with the values instead.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Where in a file a problem stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The file as a whole.
+    File,
+    /// A line, counted from 1.
+    Line(usize),
+    /// A line, counted from 1, and the JSON path inside it, such as `messages[3].timestamp`.
+    JsonPath(usize, String),
+    /// A named part: a tensor, a header field, a configuration key.
+    Named(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File => Ok(()),
+            Self::Line(line) => write!(f, " line {line}"),
+            Self::JsonPath(line, path) => write!(f, " line {line}, `{path}`"),
+            Self::Named(name) => write!(f, ", `{name}`"),
+        }
+    }
+}
+
+/// Something from outside is wrong. The program ends with exit code 2.
+///
+/// Shown as `` `PATH` PLACE: CAUSE ``; the hint is data and is printed by whoever reports the error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputError {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Where in it.
+    pub place: Place,
+    /// What is wrong, one sentence without a full stop, values in backticks.
+    pub cause: String,
+    /// What the user can do about it.
+    pub hint: Option<String>,
+}
+
+impl InputError {
+    /// A problem of a whole file.
+    pub fn new(path: impl Into<PathBuf>, cause: impl Into<String>) -> Self {
+        Self { path: path.into(), place: Place::File, cause: cause.into(), hint: None }
+    }
+
+    /// The same problem, at a place inside the file.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = place;
+        self
+    }
+
+    /// The same problem, with advice.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// An operating system error, in words that name what was tried, such as `cannot read`.
+    pub fn io(path: impl AsRef<Path>, tried: &str, error: &std::io::Error) -> Self {
+        let failed = Self::new(path.as_ref(), format!("cannot {tried}: {error}"));
+        match error.kind() {
+            std::io::ErrorKind::NotFound => failed.hint("check the path; it is taken relative to the current folder"),
+            std::io::ErrorKind::PermissionDenied => failed.hint("check the permissions of the file and its folder"),
+            _ => failed,
+        }
+    }
+}
+
+impl fmt::Display for InputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`{}: {}", self.path.display(), self.place, self.cause)
+    }
+}
+
+impl std::error::Error for InputError {}

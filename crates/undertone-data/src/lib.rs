@@ -1,0 +1,40 @@
+//! Conversation files to views, streams and rows. Knows no tensor.
+//!
+//! The path of the data: JSONL lines are read into [`Conversation`]s, users are split, each
+//! conversation is encoded once ([`Encoded`]), cut into [`Window`]s that all arms of a study share,
+//! and laid out by a [`View`] as a [`Stream`] of tokens with branches and targets; streams are
+//! packed into [`Row`]s for one forward pass.
+
+mod clean;
+mod conversation;
+mod corpus;
+mod encode;
+mod error;
+mod read;
+mod row;
+mod split;
+mod stats;
+mod stream;
+mod target;
+mod template;
+mod view;
+mod window;
+
+pub use clean::{AssistantFirst, CleanOptions, Consecutive, EmptyMessages};
+pub use conversation::{Conversation, Label, Message, REACTION_LABELS, REASON_LABELS, Role, Thought, ThoughtKind};
+pub use corpus::{Corpus, NO_THOUGHTS, Source, Study};
+pub use encode::{Encoded, EncodedMessage, Thoughts};
+pub use error::{InputError, Place};
+pub use read::{
+    MAX_LINE_BYTES, MAX_UNKNOWN_FIELDS, OnInvalid, ReadOptions, ReadReport, Reader, Record, SKIPPED_REASONS,
+};
+pub use row::{Document, Row, pack};
+pub use split::{Fold, FoldOptions, Overlap, OverlapReport, Split, SplitOptions, check_disjoint};
+pub use stats::{
+    DataStats, LabelShare, NearDuplicates, PostHoc, Quantiles, StatsBuilder, ThoughtStats, ThoughtTiming, near_duplicates,
+};
+pub use stream::{Branch, Candidate, Hidden, Layout, Piece, Purpose, Stream, StreamBuilder, Target};
+pub use target::{Item, TargetKind};
+pub use template::{END, MissingToken, SHORTENED, START, Speaker, Template};
+pub use view::{Access, Placement, Timing, View};
+pub use window::{Costs, TooLong, Window, windows};

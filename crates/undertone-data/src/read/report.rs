@@ -1,0 +1,175 @@
+//! What reading changed, dropped, skipped or only noticed: every count has a name.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::quoted;
+use crate::error::InputError;
+
+/// How many reasons for skipped lines a report keeps.
+pub const SKIPPED_REASONS: usize = 5;
+
+/// How many names of unknown fields a report tells apart.
+pub const MAX_UNKNOWN_FIELDS: usize = 64;
+
+/// Every count of one or several reads. Counts cover the lines that were read, not those skipped.
+///
+/// Reports of several readers are added up by [`merge`](Self::merge).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct ReadReport {
+    /// Files read to their end.
+    pub files: usize,
+    /// Lines, blank and skipped ones included.
+    pub lines: usize,
+    /// Lines of nothing but white space, passed over.
+    pub blank_lines: usize,
+    /// Files that began with a UTF-8 byte order mark, passed over.
+    pub byte_order_marks: usize,
+    /// Lines left out because they are no valid conversation.
+    pub skipped_lines: usize,
+    /// Why, for the first [`SKIPPED_REASONS`] of them.
+    pub skipped_reasons: Vec<String>,
+    /// Conversations handed out.
+    pub conversations: usize,
+    /// Messages in them.
+    pub messages: usize,
+    /// Thoughts in them.
+    pub thoughts: usize,
+
+    /// Conversations without an id; named after file and line, and taken to be users of their own.
+    pub ids_missing: usize,
+    /// Conversations whose id is not `USER_TASK_CONVERSATION`; taken to be users of their own.
+    pub ids_of_other_shape: usize,
+    /// Fields that are in no published form, by name, such as `messages.tokens`; passed over.
+    pub unknown_fields: BTreeMap<String, usize>,
+    /// Occurrences of unknown fields beyond the first [`MAX_UNKNOWN_FIELDS`] names.
+    pub other_unknown_fields: usize,
+
+    /// Messages that lost leading or trailing white space.
+    pub messages_trimmed: usize,
+    /// Thoughts that lost leading or trailing white space.
+    pub thoughts_trimmed: usize,
+    /// Thoughts without any text, dropped.
+    pub empty_thoughts_dropped: usize,
+    /// Thoughts without a label, kept.
+    pub thoughts_without_label: usize,
+    /// Thoughts without a time, kept; a `strict` view counts them as late.
+    pub thoughts_without_time: usize,
+    /// Messages without a time.
+    pub messages_without_time: usize,
+    /// Messages without a `timestamp` whose integer id gave the time.
+    pub messages_timed_by_id: usize,
+    /// Messages that bear an earlier time than a message before them; file order is kept.
+    pub messages_out_of_time_order: usize,
+
+    /// Empty messages dropped, see [`EmptyMessages`](crate::EmptyMessages).
+    pub empty_messages_dropped: usize,
+    /// Empty messages kept.
+    pub empty_messages_kept: usize,
+    /// Messages that were joined to the message before them.
+    pub consecutive_merged: usize,
+    /// Messages of the same role as the message before them, kept apart.
+    pub consecutive_kept: usize,
+    /// Assistant messages before the first user message, dropped.
+    pub assistant_first_dropped: usize,
+    /// Conversations that begin with an assistant message and keep it.
+    pub assistant_first_kept: usize,
+    /// Thoughts that went with a dropped message.
+    pub thoughts_dropped_with_messages: usize,
+}
+
+impl ReadReport {
+    /// Adds the counts of another report; of its reasons, as many as there is room for.
+    pub fn merge(&mut self, other: &Self) {
+        // Taken apart completely, so that a new count cannot be forgotten here.
+        let Self {
+            files,
+            lines,
+            blank_lines,
+            byte_order_marks,
+            skipped_lines,
+            skipped_reasons,
+            conversations,
+            messages,
+            thoughts,
+            ids_missing,
+            ids_of_other_shape,
+            unknown_fields,
+            other_unknown_fields,
+            messages_trimmed,
+            thoughts_trimmed,
+            empty_thoughts_dropped,
+            thoughts_without_label,
+            thoughts_without_time,
+            messages_without_time,
+            messages_timed_by_id,
+            messages_out_of_time_order,
+            empty_messages_dropped,
+            empty_messages_kept,
+            consecutive_merged,
+            consecutive_kept,
+            assistant_first_dropped,
+            assistant_first_kept,
+            thoughts_dropped_with_messages,
+        } = other;
+        self.files += files;
+        self.lines += lines;
+        self.blank_lines += blank_lines;
+        self.byte_order_marks += byte_order_marks;
+        self.skipped_lines += skipped_lines;
+        let room = SKIPPED_REASONS.saturating_sub(self.skipped_reasons.len());
+        self.skipped_reasons
+            .extend(skipped_reasons.iter().take(room).cloned());
+        self.conversations += conversations;
+        self.messages += messages;
+        self.thoughts += thoughts;
+        self.ids_missing += ids_missing;
+        self.ids_of_other_shape += ids_of_other_shape;
+        for (name, &count) in unknown_fields {
+            self.count_unknown_field(name, count);
+        }
+        self.other_unknown_fields += other_unknown_fields;
+        self.messages_trimmed += messages_trimmed;
+        self.thoughts_trimmed += thoughts_trimmed;
+        self.empty_thoughts_dropped += empty_thoughts_dropped;
+        self.thoughts_without_label += thoughts_without_label;
+        self.thoughts_without_time += thoughts_without_time;
+        self.messages_without_time += messages_without_time;
+        self.messages_timed_by_id += messages_timed_by_id;
+        self.messages_out_of_time_order += messages_out_of_time_order;
+        self.empty_messages_dropped += empty_messages_dropped;
+        self.empty_messages_kept += empty_messages_kept;
+        self.consecutive_merged += consecutive_merged;
+        self.consecutive_kept += consecutive_kept;
+        self.assistant_first_dropped += assistant_first_dropped;
+        self.assistant_first_kept += assistant_first_kept;
+        self.thoughts_dropped_with_messages += thoughts_dropped_with_messages;
+    }
+
+    /// Counts fields nobody asked for; `parent` is empty or ends with a dot.
+    pub(super) fn note_unknown_fields(&mut self, parent: &str, names: &[String]) {
+        for name in names {
+            let name = quoted(name);
+            self.count_unknown_field(&format!("{parent}{}", name.trim_matches('`')), 1);
+        }
+    }
+
+    /// Counts a line that was left out.
+    pub(super) fn skip(&mut self, error: &InputError) {
+        self.skipped_lines += 1;
+        if self.skipped_reasons.len() < SKIPPED_REASONS {
+            self.skipped_reasons.push(error.to_string());
+        }
+    }
+
+    fn count_unknown_field(&mut self, name: &str, count: usize) {
+        if let Some(known) = self.unknown_fields.get_mut(name) {
+            *known += count;
+        } else if self.unknown_fields.len() < MAX_UNKNOWN_FIELDS {
+            self.unknown_fields.insert(name.into(), count);
+        } else {
+            self.other_unknown_fields += count;
+        }
+    }
+}

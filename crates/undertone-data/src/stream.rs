@@ -1,0 +1,405 @@
+//! One window of one conversation as one view shows it: a trunk of tokens with branches on it.
+//!
+//! ```text
+//! trunk   system ─ user₀ ─ asst₁ ─┬─ reaction₁ ─ user₂ …
+//! branch                          └ reaction₁             (as a target: no later token sees it)
+//! ```
+//!
+//! A token sees the trunk before its branch point and its own branch, nothing else. In storage the
+//! trunk comes first, then the branches one after another. Nothing downstream knows of thoughts.
+
+use std::ops::Range;
+
+use crate::encode::{Encoded, Thoughts, speaker_of};
+use crate::template::{Speaker, Template};
+use crate::view::{Placement, View};
+use crate::window::{Costs, Window};
+use crate::{Item, Role, TargetKind};
+
+/// A run of tokens that hangs off the trunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch {
+    /// How many tokens of the trunk it sees; its first token has this position.
+    pub anchor: usize,
+    /// Its tokens in the stream.
+    pub span: Range<usize>,
+}
+
+/// One label among the candidates of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Index into the labels of the item's thought kind.
+    pub label: usize,
+    /// Index of the true label.
+    pub truth: usize,
+}
+
+/// A span with a loss: the content and its end token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// What it is, in every arm.
+    pub item: Item,
+    /// For a label kind, which label is written here.
+    pub candidate: Option<Candidate>,
+    /// Its tokens in the stream; the token before the span is always of the same path.
+    pub span: Range<usize>,
+    /// Length of the content in bytes of UTF-8, without the end token.
+    pub bytes: usize,
+    /// How many thoughts its path sees.
+    pub visible_thoughts: usize,
+    /// Whether an earlier thought shares five consecutive words with it.
+    pub quoted: bool,
+    /// How many messages of the user come before it in the conversation.
+    pub earlier_user_messages: usize,
+}
+
+/// What a run of tokens is, for people who look at a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Its tokens.
+    pub span: Range<usize>,
+    /// Whose turn.
+    pub speaker: Speaker,
+    /// The message it is, or hangs on.
+    pub message: Option<usize>,
+}
+
+/// What a stream does not show, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Hidden {
+    /// Thoughts of kinds the view does not show.
+    pub thoughts_not_in_view: usize,
+    /// Thoughts written after the last message was sent, under `strict`.
+    pub thoughts_too_late: usize,
+    /// Thoughts of unknown time, under `strict`.
+    pub thoughts_of_unknown_time: usize,
+    /// Thoughts that stand later than their message because they were written later, under `strict`.
+    pub thoughts_moved_later: usize,
+    /// Messages before the window.
+    pub messages_before_window: usize,
+    /// Tokens cut from the middle of assistant messages.
+    pub assistant_tokens_left_out: usize,
+}
+
+/// Tokens with branches, targets and the attention rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// The conversation's id and the window's number: the same in every arm.
+    pub id: String,
+    /// The user.
+    pub user: String,
+    /// All token ids, trunk first.
+    pub tokens: Vec<u32>,
+    /// Length of the trunk.
+    pub trunk: usize,
+    /// The branches in storage order; together they are the tokens after the trunk.
+    pub branches: Vec<Branch>,
+    /// Spans with a loss, in storage order.
+    pub targets: Vec<Target>,
+    /// Every token belongs to exactly one piece.
+    pub pieces: Vec<Piece>,
+    /// What is not shown.
+    pub hidden: Hidden,
+}
+
+impl Stream {
+    /// The position of each token along its own path.
+    pub fn positions(&self) -> Vec<u32> {
+        let mut positions: Vec<u32> = (0..self.trunk as u32).collect();
+        for branch in &self.branches {
+            positions.extend((0..branch.span.len()).map(|offset| (branch.anchor + offset) as u32));
+        }
+        positions
+    }
+
+    /// The attention rule itself: whether token `query` sees token `key`. Quadratic if asked for all
+    /// pairs; models use the spans, tests compare with this.
+    pub fn sees(&self, query: usize, key: usize) -> bool {
+        let branch_of = |token: usize| self.branches.iter().find(|branch| branch.span.contains(&token));
+        match (branch_of(query), branch_of(key)) {
+            (None, None) => key <= query,
+            (Some(branch), None) => key < branch.anchor,
+            (Some(own), Some(other)) => own.span == other.span && key <= query,
+            (None, Some(_)) => false,
+        }
+    }
+
+    /// The plain row of one target: its path from the first trunk token to its own last token, as
+    /// any other trainer would cut it. The loss is on the last `target.span.len()` tokens.
+    pub fn plain_row(&self, target: &Target) -> Vec<u32> {
+        match self.branches.iter().find(|branch| branch.span.contains(&target.span.start)) {
+            None => self.tokens[..target.span.end].to_vec(),
+            Some(branch) => {
+                [&self.tokens[..branch.anchor], &self.tokens[branch.span.start..target.span.end]].concat()
+            }
+        }
+    }
+
+    /// How many tokens bear a loss.
+    pub fn supervised_tokens(&self) -> usize {
+        self.targets.iter().map(|target| target.span.len()).sum()
+    }
+
+    /// The longest path.
+    pub fn longest_path(&self) -> usize {
+        self.branches.iter().map(|branch| branch.anchor + branch.span.len()).chain([self.trunk]).max().unwrap_or(0)
+    }
+}
+
+/// Whether label targets are laid out to be trained or to be scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Only the true label: its nats are the loss.
+    Train,
+    /// Every label, side by side: p = softmax of summed nats.
+    Score,
+}
+
+/// What a stream is made for.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout<'a> {
+    /// Which thoughts are seen.
+    pub view: View,
+    /// What is predicted.
+    pub kinds: &'a [TargetKind],
+    /// How labels are laid out.
+    pub purpose: Purpose,
+}
+
+/// Turns encoded conversations into streams: the template, and the fixed system text.
+#[derive(Debug, Clone)]
+pub struct StreamBuilder {
+    /// The template.
+    pub template: Template,
+    system: Vec<u32>,
+}
+
+impl StreamBuilder {
+    /// `system` is the same in every arm; empty means no system turn.
+    pub fn new(template: Template, system: &str) -> Self {
+        let system = match system.trim() {
+            "" => Vec::new(),
+            text => turn(&template, Speaker::System, &template.encode(text)),
+        };
+        Self { template, system }
+    }
+
+    /// What each message costs at most under any of `layouts`, with the thoughts of any of `shown`.
+    pub fn costs(&self, encoded: &Encoded, layouts: &[Layout<'_>], shown: &[&Thoughts]) -> Costs {
+        let count = encoded.messages.len();
+        let turn_tokens = |speaker, content: usize| {
+            self.template.header(speaker).len() + content + 1 + self.template.newline().len()
+        };
+        let mut costs = Costs { system: self.system.len(), messages: vec![0; count], reach: vec![0; count] };
+        for layout in layouts {
+            for thoughts in shown {
+                let slots = self.slots(encoded, layout.view, &mut Hidden::default());
+                for index in 0..count {
+                    let role = encoded.conversation.messages[index].role;
+                    let own = turn_tokens(Speaker::Message(role), encoded.messages[index].context.len());
+                    let thought = |&(message, thought): &(usize, usize)| {
+                        let kind = encoded.conversation.messages[message].thought_kind();
+                        turn_tokens(Speaker::Thought(kind), thoughts[message][thought].len())
+                    };
+                    let after: usize = slots[index].iter().map(thought).sum();
+                    let mut reach = own;
+                    for item in encoded.items(index..index + 1, layout.kinds) {
+                        let labels = item.kind.labels_of().map_or(0..1, |kind| 0..kind.labels().len());
+                        for label in labels {
+                            let (content, _) = encoded.item_content(&item, Some(label), &self.template);
+                            let branch = turn_tokens(speaker_of(item.kind), content.len());
+                            let before = if item.kind == TargetKind::NextPrompt { 0 } else { own };
+                            reach = reach.max(before + branch);
+                        }
+                        if item.kind == TargetKind::NextPrompt && layout.view.is_oracle() {
+                            let reasons = (0..thoughts[index].len()).map(|k| thought(&(index, k))).sum::<usize>();
+                            reach = reach.max(reasons + own);
+                        }
+                    }
+                    costs.messages[index] = costs.messages[index].max(own + after);
+                    costs.reach[index] = costs.reach[index].max(reach);
+                }
+            }
+        }
+        costs
+    }
+
+    /// One window of a conversation as a view shows it. `shown` holds the words of the thoughts.
+    pub fn build(&self, encoded: &Encoded, number: usize, window: &Window, layout: Layout<'_>, shown: &Thoughts) -> Stream {
+        let conversation = &encoded.conversation;
+        let mut hidden = Hidden { messages_before_window: window.context.start, ..Hidden::default() };
+        let slots = self.slots(encoded, layout.view, &mut hidden);
+        let mut laid = Laid::default();
+        if !self.system.is_empty() {
+            laid.push(&self.system, Speaker::System, None);
+        }
+        let items = encoded.items(window.targets.clone(), layout.kinds);
+        // Nothing after the last message with a target can matter to any target.
+        let end = items.iter().map(|item| item.message + 1).max().unwrap_or(window.context.start);
+        let mut visible_thoughts = 0;
+        let mut pending = Vec::new();
+        for index in window.context.start..end {
+            let message = &conversation.messages[index];
+            let before = (laid.tokens.len(), visible_thoughts);
+            let own = items.iter().find(|item| item.message == index && item.kind == TargetKind::NextPrompt);
+            let header = self.template.header(Speaker::Message(message.role));
+            if let Some(item) = own.filter(|_| !layout.view.is_oracle()) {
+                let start = laid.tokens.len() + header.len();
+                laid.targets.push(self.target(encoded, item, None, start, visible_thoughts));
+            }
+            let whole = if own.is_some() { &encoded.messages[index].content } else { &encoded.messages[index].context };
+            hidden.assistant_tokens_left_out += encoded.messages[index].left_out_tokens;
+            laid.push(&turn(&self.template, Speaker::Message(message.role), whole), Speaker::Message(message.role), Some(index));
+            let after = (laid.tokens.len(), visible_thoughts);
+            for item in items.iter().filter(|item| item.message == index) {
+                match item.kind {
+                    TargetKind::NextPrompt if layout.view.is_oracle() => pending.push((before, item)),
+                    TargetKind::NextPrompt => {}
+                    _ => pending.push((after, item)),
+                }
+            }
+            if index + 1 < end {
+                for &(on, thought) in &slots[index] {
+                    let speaker = Speaker::Thought(conversation.messages[on].thought_kind());
+                    laid.push(&turn(&self.template, speaker, &shown[on][thought]), speaker, Some(on));
+                    visible_thoughts += 1;
+                    hidden.thoughts_moved_later += usize::from(on != index);
+                }
+            }
+        }
+        let trunk = laid.tokens.len();
+        for ((anchor, seen), item) in pending {
+            self.hang(encoded, item, layout.purpose, anchor, seen, shown, &mut laid);
+        }
+        Stream {
+            id: format!("{}/window{number}", conversation.id),
+            user: conversation.user.clone(),
+            tokens: laid.tokens,
+            trunk,
+            branches: laid.branches,
+            targets: laid.targets,
+            pieces: laid.pieces,
+            hidden,
+        }
+    }
+
+    /// A whole conversation as a prompt that ends where `speaker` is about to write: the latest
+    /// messages that fit `limit` tokens, whole, and how many messages were left out.
+    pub fn prompt(&self, encoded: &Encoded, view: View, speaker: Speaker, limit: usize) -> (Vec<u32>, usize) {
+        let slots = self.slots(encoded, view, &mut Hidden::default());
+        let turns: Vec<Vec<u32>> = (0..encoded.messages.len())
+            .map(|index| {
+                let role = encoded.conversation.messages[index].role;
+                let mut ids = turn(&self.template, Speaker::Message(role), &encoded.messages[index].context);
+                for &(on, thought) in &slots[index] {
+                    let kind = encoded.conversation.messages[on].thought_kind();
+                    ids.extend(turn(&self.template, Speaker::Thought(kind), &encoded.thoughts[on][thought]));
+                }
+                ids
+            })
+            .collect();
+        let header = self.template.header(speaker);
+        let room = limit.saturating_sub(self.system.len() + header.len());
+        let fits = |&from: &usize| turns[from..].iter().map(Vec::len).sum::<usize>() <= room;
+        let from = (0..turns.len()).find(fits).unwrap_or(turns.len());
+        ([self.system.clone(), turns[from..].concat(), header].concat(), from)
+    }
+
+    /// For each message, which thoughts stand after it: own ones in file order, then those moved
+    /// there by their time, oldest first.
+    fn slots(&self, encoded: &Encoded, view: View, hidden: &mut Hidden) -> Vec<Vec<(usize, usize)>> {
+        let messages = &encoded.conversation.messages;
+        let mut slots: Vec<Vec<(usize, usize)>> = vec![Vec::new(); messages.len()];
+        let mut moved: Vec<(Option<i64>, usize, (usize, usize))> = Vec::new();
+        for (index, message) in messages.iter().enumerate() {
+            for thought in 0..message.thoughts.len() {
+                match view.place(&encoded.conversation, index, thought) {
+                    Placement::After(slot) if slot == index => slots[slot].push((index, thought)),
+                    Placement::After(slot) => {
+                        moved.push((message.thoughts[thought].written_at, slot, (index, thought)));
+                    }
+                    Placement::NotInView => hidden.thoughts_not_in_view += 1,
+                    Placement::TooLate => hidden.thoughts_too_late += 1,
+                    Placement::UnknownTime => hidden.thoughts_of_unknown_time += 1,
+                }
+            }
+        }
+        moved.sort();
+        for (_, slot, thought) in moved {
+            slots[slot].push(thought);
+        }
+        slots
+    }
+
+    fn target(&self, encoded: &Encoded, item: &Item, candidate: Option<Candidate>, start: usize, visible_thoughts: usize) -> Target {
+        let (content, bytes) = encoded.item_content(item, candidate.map(|c| c.label), &self.template);
+        let earlier = &encoded.conversation.messages[..item.message];
+        Target {
+            item: item.clone(),
+            candidate,
+            span: start..start + content.len() + 1,
+            bytes,
+            visible_thoughts,
+            quoted: item.kind == TargetKind::NextPrompt && encoded.messages[item.message].quoted,
+            earlier_user_messages: earlier.iter().filter(|message| message.role == Role::User).count(),
+        }
+    }
+
+    /// Lays out one item as a branch, or as one branch for each candidate label.
+    #[allow(clippy::too_many_arguments)]
+    fn hang(&self, encoded: &Encoded, item: &Item, purpose: Purpose, anchor: usize, seen: usize, shown: &Thoughts, laid: &mut Laid) {
+        let truth = encoded.conversation.messages[item.message].thoughts.get(item.thought).and_then(|t| t.label);
+        let candidates: Vec<Option<Candidate>> = match (item.kind.labels_of(), truth) {
+            (Some(kind), Some(truth)) => match purpose {
+                Purpose::Train => vec![Some(Candidate { label: truth, truth })],
+                Purpose::Score => (0..kind.labels().len()).map(|label| Some(Candidate { label, truth })).collect(),
+            },
+            _ => vec![None],
+        };
+        for candidate in candidates {
+            let start = laid.tokens.len();
+            let mut visible_thoughts = seen;
+            if item.kind == TargetKind::NextPrompt {
+                let kind = encoded.conversation.messages[item.message].thought_kind();
+                for reason in &shown[item.message] {
+                    laid.push(&turn(&self.template, Speaker::Thought(kind), reason), Speaker::Thought(kind), Some(item.message));
+                    visible_thoughts += 1;
+                }
+            }
+            let speaker = speaker_of(item.kind);
+            let header = self.template.header(speaker);
+            let target = self.target(encoded, item, candidate, laid.tokens.len() + header.len(), visible_thoughts);
+            let (content, _) = encoded.item_content(item, candidate.map(|c| c.label), &self.template);
+            let ids = [header, content, vec![self.template.end()]].concat();
+            laid.push(&ids, speaker, Some(item.message));
+            laid.targets.push(target);
+            laid.branches.push(Branch { anchor, span: start..laid.tokens.len() });
+        }
+    }
+}
+
+/// A stream while it is laid out.
+#[derive(Default)]
+struct Laid {
+    tokens: Vec<u32>,
+    branches: Vec<Branch>,
+    targets: Vec<Target>,
+    pieces: Vec<Piece>,
+}
+
+impl Laid {
+    fn push(&mut self, ids: &[u32], speaker: Speaker, message: Option<usize>) {
+        let start = self.tokens.len();
+        self.tokens.extend_from_slice(ids);
+        self.pieces.push(Piece { span: start..self.tokens.len(), speaker, message });
+    }
+}
+
+/// `header content <|im_end|> ⏎`
+fn turn(template: &Template, speaker: Speaker, content: &[u32]) -> Vec<u32> {
+    let mut ids = template.header(speaker);
+    ids.extend_from_slice(content);
+    ids.push(template.end());
+    ids.extend_from_slice(template.newline());
+    ids
+}

@@ -1,0 +1,79 @@
+//! What is predicted: the kinds of target, and the identity of one target among all of a study.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ThoughtKind;
+
+/// What a target is. Kinds are never pooled in evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    /// The user's message: its content and the end token.
+    NextPrompt,
+    /// The text of a reaction to an assistant message.
+    Reaction,
+    /// The label of a reaction, scored as candidates.
+    ReactionLabel,
+    /// The text of the reason for a user message.
+    Reason,
+    /// The label of a reason, scored as candidates.
+    ReasonLabel,
+}
+
+impl TargetKind {
+    /// Every kind, in the order reports show them.
+    pub const ALL: [Self; 5] =
+        [Self::NextPrompt, Self::Reaction, Self::ReactionLabel, Self::Reason, Self::ReasonLabel];
+
+    /// As configuration and result files spell it.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::NextPrompt => "next_prompt",
+            Self::Reaction => "reaction",
+            Self::ReactionLabel => "reaction_label",
+            Self::Reason => "reason",
+            Self::ReasonLabel => "reason_label",
+        }
+    }
+
+    /// For a label kind, the kind of thought that bears the label.
+    pub fn labels_of(self) -> Option<ThoughtKind> {
+        match self {
+            Self::ReactionLabel => Some(ThoughtKind::Reaction),
+            Self::ReasonLabel => Some(ThoughtKind::Reason),
+            Self::NextPrompt | Self::Reaction | Self::Reason => None,
+        }
+    }
+}
+
+impl fmt::Display for TargetKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.key())
+    }
+}
+
+/// One thing to predict, whatever the view: the same in every arm of a study.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Item {
+    /// The conversation's id.
+    pub conversation: String,
+    /// Index of the message that is predicted, or on which the predicted thought hangs.
+    pub message: usize,
+    /// What is predicted.
+    pub kind: TargetKind,
+    /// Which of the message's thoughts; 0 for a message.
+    pub thought: usize,
+}
+
+/// `user6_task2_conversation1/3/next_prompt`, and `…/4/reaction/1` for a second reaction.
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.conversation, self.message, self.kind)?;
+        match self.thought {
+            0 => Ok(()),
+            thought => write!(f, "/{thought}"),
+        }
+    }
+}

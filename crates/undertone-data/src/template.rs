@@ -1,0 +1,122 @@
+//! The chat template, as token ids: ChatML with the roles `user`, `assistant`, `reason`, `reaction`.
+//!
+//! ```text
+//! <|im_start|>user⏎Can you make a checklist?<|im_end|>⏎
+//! └── header ─────┘└── target when it is one ──────┘└ context
+//! ```
+//!
+//! Spans are built from token ids; no text is rendered and searched again. Content is encoded with
+//! special tokens switched off: `<|im_end|>` typed by a user becomes ordinary text.
+
+use tokenizers::Tokenizer;
+
+use crate::{Role, ThoughtKind};
+
+/// Whose turn a header opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Speaker {
+    /// The fixed text before every conversation.
+    System,
+    /// A message.
+    Message(Role),
+    /// The text of a thought.
+    Thought(ThoughtKind),
+    /// The label of a thought; only ever a target, never context.
+    Label(ThoughtKind),
+}
+
+impl Speaker {
+    /// The role name in the header.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Message(Role::User) => "user",
+            Self::Message(Role::Assistant) => "assistant",
+            Self::Thought(ThoughtKind::Reason) => "reason",
+            Self::Thought(ThoughtKind::Reaction) => "reaction",
+            Self::Label(ThoughtKind::Reason) => "reason label",
+            Self::Label(ThoughtKind::Reaction) => "reaction label",
+        }
+    }
+}
+
+/// The token that opens a turn.
+pub const START: &str = "<|im_start|>";
+/// The token that ends a turn; it is part of every target.
+pub const END: &str = "<|im_end|>";
+/// Stands in the middle of a shortened assistant message.
+pub const SHORTENED: &str = " [… shortened …] ";
+
+/// The template over one tokenizer.
+#[derive(Debug, Clone)]
+pub struct Template {
+    tokenizer: Tokenizer,
+    start: u32,
+    end: u32,
+    newline: Vec<u32>,
+    shortened: Vec<u32>,
+}
+
+impl Template {
+    /// # Errors
+    /// Names the template's token that the tokenizer lacks.
+    pub fn new(mut tokenizer: Tokenizer) -> Result<Self, MissingToken> {
+        let id = |token: &'static str| tokenizer.token_to_id(token).ok_or(MissingToken(token));
+        let (start, end) = (id(START)?, id(END)?);
+        tokenizer.set_encode_special_tokens(true);
+        let mut template = Self { tokenizer, start, end, newline: Vec::new(), shortened: Vec::new() };
+        template.newline = template.encode("\n");
+        template.shortened = template.encode(SHORTENED);
+        Ok(template)
+    }
+
+    /// Text as ids, special tokens in it as plain text.
+    ///
+    /// # Panics
+    /// If the tokenizer cannot encode a string at all, which a loaded byte-level tokenizer always can.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        match self.tokenizer.encode_fast(text, false) {
+            Ok(encoding) => encoding.get_ids().to_vec(),
+            Err(error) => panic!("the tokenizer failed on {text:?}: {error}"),
+        }
+    }
+
+    /// Ids as text, special tokens shown.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        self.tokenizer.decode(ids, false).unwrap_or_else(|error| format!("<undecodable {ids:?}: {error}>"))
+    }
+
+    /// `<|im_start|>role⏎`
+    pub fn header(&self, speaker: Speaker) -> Vec<u32> {
+        let mut ids = vec![self.start];
+        ids.extend(self.encode(&format!("{}\n", speaker.name())));
+        ids
+    }
+
+    /// `<|im_end|>`
+    pub fn end(&self) -> u32 {
+        self.end
+    }
+
+    /// What follows the end token of a trunk turn.
+    pub fn newline(&self) -> &[u32] {
+        &self.newline
+    }
+
+    /// At most `limit` ids of `ids`: the first and last part around the visible marker. Returns how
+    /// many were left out.
+    pub fn shorten(&self, ids: &[u32], limit: usize) -> (Vec<u32>, usize) {
+        let kept = limit.saturating_sub(self.shortened.len());
+        if ids.len() <= limit {
+            return (ids.to_vec(), 0);
+        }
+        let head = kept.div_ceil(2);
+        let tail = ids.len() - (kept - head);
+        let short = [&ids[..head], &self.shortened, &ids[tail..]].concat();
+        (short, ids.len() - kept)
+    }
+}
+
+/// The tokenizer lacks a token that the template is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MissingToken(pub &'static str);

@@ -1,0 +1,162 @@
+//! Which thoughts a model may see, and where they stand. The only place that decides it.
+//!
+//! A view never sees a target's own thought ahead of the target, with one declared exception:
+//! [`Access::Oracle`]. It never sees `task_summary` or `task_expectation`, which are not part of a
+//! [`Conversation`].
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Conversation, ThoughtKind};
+
+/// Whose kinds of thoughts are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// No thought at all.
+    #[default]
+    None,
+    /// Reasons of earlier user messages.
+    Reasons,
+    /// Reactions to earlier assistant messages.
+    Reactions,
+    /// Both.
+    Past,
+    /// Both, and for a user message as target its own reason: a ceiling, never a prediction.
+    Oracle,
+}
+
+/// Until when a thought must have been written to be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Timing {
+    /// Stamped before the target's message was sent. Unknown times count as late.
+    #[default]
+    Strict,
+    /// Attached to an earlier message, whenever it was written (as in the paper): holds hindsight.
+    Anchored,
+}
+
+/// Which thoughts the model may see, and until when they must have been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct View {
+    /// Which kinds.
+    pub access: Access,
+    /// Until when.
+    pub timing: Timing,
+}
+
+impl fmt::Display for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let access = match self.access {
+            Access::None => return f.pad("none"),
+            Access::Reasons => "reasons",
+            Access::Reactions => "reactions",
+            Access::Past => "past",
+            Access::Oracle => "oracle",
+        };
+        let timing = match self.timing {
+            Timing::Strict => "strict",
+            Timing::Anchored => "anchored",
+        };
+        f.pad(&format!("{access}, {timing}"))
+    }
+}
+
+/// What a view does with one thought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// It stands in the trunk after this message (an index), which is its own message unless it was
+    /// written later than the next message was sent.
+    After(usize),
+    /// The view does not show this kind.
+    NotInView,
+    /// Under [`Timing::Strict`]: written after the last message was sent.
+    TooLate,
+    /// Under [`Timing::Strict`]: nobody knows when it was written.
+    UnknownTime,
+}
+
+impl View {
+    /// Where thought number `thought` of message number `message` stands.
+    ///
+    /// Under [`Timing::Strict`] a thought stands after the last message that had been sent when it
+    /// was written, so every message that follows it was sent later than it was written. A message
+    /// whose own time is unknown counts as sent before.
+    pub fn place(&self, conversation: &Conversation, message: usize, thought: usize) -> Placement {
+        let messages = &conversation.messages;
+        let kind = messages[message].thought_kind();
+        let shown = match self.access {
+            Access::None => false,
+            Access::Reasons => kind == ThoughtKind::Reason,
+            Access::Reactions => kind == ThoughtKind::Reaction,
+            Access::Past | Access::Oracle => true,
+        };
+        if !shown {
+            return Placement::NotInView;
+        }
+        if self.timing == Timing::Anchored {
+            return Placement::After(message);
+        }
+        let Some(written_at) = messages[message].thoughts[thought].written_at else {
+            return Placement::UnknownTime;
+        };
+        let already_sent = |index: usize| messages[index].sent_at.is_none_or(|sent| sent <= written_at);
+        let after = (message + 1..messages.len()).rev().find(|&index| already_sent(index)).unwrap_or(message);
+        if after + 1 == messages.len() && after > message {
+            Placement::TooLate
+        } else {
+            Placement::After(after)
+        }
+    }
+
+    /// Whether a user message as target is shown with its own reason.
+    pub fn is_oracle(&self) -> bool {
+        self.access == Access::Oracle
+    }
+
+    /// Whether any thought can be seen.
+    pub fn sees_thoughts(&self) -> bool {
+        self.access != Access::None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Message, Role, Thought};
+
+    /// Messages sent at 10, 20, 30, 40; one thought on the message `on`, written at `written_at`.
+    fn check_strict(on: usize, written_at: Option<i64>, expected: Placement) {
+        let message = |index: usize| Message {
+            role: if index.is_multiple_of(2) { Role::User } else { Role::Assistant },
+            content: "text".into(),
+            sent_at: Some(10 * (index as i64 + 1)),
+            thoughts: if index == on { vec![Thought { content: "why".into(), label: None, written_at }] } else { vec![] },
+        };
+        let conversation = Conversation {
+            id: "user1_task1_conversation1".into(),
+            user: "user1".into(),
+            task: "user1_task1".into(),
+            assistant_model: None,
+            messages: (0..4).map(message).collect(),
+        };
+        let view = View { access: Access::Past, timing: Timing::Strict };
+        assert_eq!(view.place(&conversation, on, 0), expected);
+        let anchored = View { timing: Timing::Anchored, ..view };
+        assert_eq!(anchored.place(&conversation, on, 0), Placement::After(on));
+    }
+
+    #[test]
+    fn a_thought_stands_where_it_became_known() {
+        check_strict(0, Some(15), Placement::After(0));
+        check_strict(0, Some(5), Placement::After(0));
+        check_strict(0, Some(20), Placement::After(1));
+        check_strict(0, Some(35), Placement::After(2));
+        check_strict(0, Some(40), Placement::TooLate);
+        check_strict(1, Some(99), Placement::TooLate);
+        check_strict(1, None, Placement::UnknownTime);
+        check_strict(3, Some(45), Placement::After(3));
+    }
+}

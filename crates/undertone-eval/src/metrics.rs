@@ -1,0 +1,306 @@
+//! How well one arm predicts one kind of target: losses in three units, and accuracy for labels.
+//!
+//! In come item records, out comes one [`KindMetrics`] for each arm and kind. Kinds are never
+//! pooled: a label of three tokens and a message of fifty have no loss in common. Nothing here says
+//! which of two arms is better; that takes pairs of the same items, which are compared elsewhere.
+
+use std::f64::consts::LN_2;
+
+use serde::{Deserialize, Serialize};
+use undertone_data::TargetKind;
+
+use crate::bootstrap::{mean_of_user_means, sum_by_user};
+use crate::record::{ItemRecord, LabelOutcome, RecordFault, check_records};
+
+/// One arm's numbers for one kind of target. Lower losses are better.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KindMetrics {
+    /// The arm.
+    pub arm: String,
+    /// The kind of target.
+    pub kind: TargetKind,
+    /// How many targets there are.
+    pub items: usize,
+    /// How many users they are from.
+    pub users: usize,
+    /// How many of the targets belong to the primary comparison.
+    pub primary_items: usize,
+    /// How many of the targets have at least one thought that the arm can see.
+    pub items_with_visible_thoughts: usize,
+    /// The supervised tokens of all targets.
+    pub tokens: usize,
+    /// The UTF-8 bytes of all targets' content.
+    pub bytes: usize,
+    /// Σ nats / Σ tokens. The logarithm of perplexity.
+    pub nats_per_token: f64,
+    /// Σ nats / (ln 2 · Σ bytes): comparable between tokenizers, which nats per token is not.
+    /// `None` if no target has content.
+    pub bits_per_byte: Option<f64>,
+    /// Σ nats / items: the loss of a whole message, long or short.
+    pub nats_per_message: f64,
+    /// The mean over users of each user's Σ nats / Σ tokens, so that each user counts alike.
+    pub mean_of_user_means: f64,
+    /// For label kinds, how often the right candidate came out on top.
+    pub labels: Option<LabelMetrics>,
+}
+
+/// How one kind of label is classified. The prediction is the most probable candidate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LabelMetrics {
+    /// How many targets had their candidates scored.
+    pub items: usize,
+    /// The share of predictions that are right.
+    pub accuracy: f64,
+    /// The accuracy of always saying the most frequent true label: what to beat.
+    pub majority_share: f64,
+    /// The unweighted mean of the F1 of the [`LabelMetrics::classes`].
+    pub macro_f1: f64,
+    /// The classes that enter macro-F1: those that occur among the true or the predicted labels, in
+    /// the order of the labels. This is `sklearn.metrics.f1_score(..., average="macro")` with
+    /// `labels=None`. A label that occurs in neither is left out, not counted as 0 or 1.
+    pub classes: Vec<ClassMetrics>,
+}
+
+/// One class of a label kind, against all others.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ClassMetrics {
+    /// The index of the label.
+    pub class: usize,
+    /// How many targets truly bear it.
+    pub truths: usize,
+    /// How many targets were predicted to bear it.
+    pub predictions: usize,
+    /// How many of these predictions are right.
+    pub hits: usize,
+    /// 2 · hits / (truths + predictions): the harmonic mean of precision and recall.
+    pub f1: f64,
+}
+
+/// Computes the metrics of each arm and kind: kinds in their own order, within them the arms in
+/// the order in which they first occur.
+///
+/// # Errors
+///
+/// The first record that no sum may hold; see [`check_records`].
+pub fn metrics(records: &[ItemRecord]) -> Result<Vec<KindMetrics>, RecordFault> {
+    check_records(records)?;
+    let mut arms: Vec<&str> = Vec::new();
+    let mut kinds: Vec<TargetKind> = Vec::new();
+    for record in records {
+        if !arms.contains(&record.arm.as_str()) {
+            arms.push(&record.arm);
+        }
+        if !kinds.contains(&record.kind) {
+            kinds.push(record.kind);
+        }
+    }
+    kinds.sort_unstable();
+    let mut all = Vec::new();
+    for kind in kinds {
+        for arm in &arms {
+            let chosen = |record: &&ItemRecord| record.arm == *arm && record.kind == kind;
+            let mut chosen: Vec<&ItemRecord> = records.iter().filter(chosen).collect();
+            // Sums of floating-point numbers depend on their order: it is that of the item ids.
+            chosen.sort_unstable_by(|x, y| x.item.cmp(&y.item));
+            all.extend(of_one_kind(arm, kind, &chosen));
+        }
+    }
+    Ok(all)
+}
+
+/// The metrics of checked records of one arm and kind; `None` if there are none.
+fn of_one_kind(arm: &str, kind: TargetKind, records: &[&ItemRecord]) -> Option<KindMetrics> {
+    let sums = sum_by_user(records.iter().map(|r| (r.user.as_str(), r.nats, r.tokens)));
+    let mean_of_user_means = mean_of_user_means(&sums)?;
+    let nats: f64 = records.iter().map(|record| record.nats).sum();
+    let tokens: usize = records.iter().map(|record| record.tokens).sum();
+    let bytes: usize = records.iter().map(|record| record.bytes).sum();
+    let count = |of: fn(&&&ItemRecord) -> bool| records.iter().filter(of).count();
+    Some(KindMetrics {
+        arm: arm.to_owned(),
+        kind,
+        items: records.len(),
+        users: sums.len(),
+        primary_items: count(|record| record.primary),
+        items_with_visible_thoughts: count(|record| record.visible_thoughts > 0),
+        tokens,
+        bytes,
+        nats_per_token: nats / tokens as f64,
+        bits_per_byte: (bytes > 0).then(|| nats / (LN_2 * bytes as f64)),
+        nats_per_message: nats / records.len() as f64,
+        mean_of_user_means,
+        labels: label_metrics(records.iter().filter_map(|record| record.label.as_ref())),
+    })
+}
+
+/// Classifies; `None` without outcomes.
+fn label_metrics<'a>(outcomes: impl IntoIterator<Item = &'a LabelOutcome>) -> Option<LabelMetrics> {
+    let mut items = 0;
+    let mut classes: Vec<ClassMetrics> = Vec::new();
+    for outcome in outcomes {
+        items += 1;
+        while classes.len() < outcome.probabilities.len() {
+            classes.push(ClassMetrics {
+                class: classes.len(),
+                truths: 0,
+                predictions: 0,
+                hits: 0,
+                f1: 0.0,
+            });
+        }
+        let prediction = outcome.prediction();
+        classes[outcome.truth].truths += 1;
+        classes[prediction].predictions += 1;
+        classes[prediction].hits += usize::from(prediction == outcome.truth);
+    }
+    classes.retain(|class| class.truths + class.predictions > 0);
+    for class in &mut classes {
+        class.f1 = 2.0 * class.hits as f64 / (class.truths + class.predictions) as f64;
+    }
+    let most_frequent = classes.iter().map(|class| class.truths).max()?;
+    let hits: usize = classes.iter().map(|class| class.hits).sum();
+    let f1: f64 = classes.iter().map(|class| class.f1).sum();
+    Some(LabelMetrics {
+        items,
+        accuracy: hits as f64 / items as f64,
+        majority_share: most_frequent as f64 / items as f64,
+        macro_f1: f1 / classes.len() as f64,
+        classes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::RecordProblem;
+
+    fn record(arm: &str, kind: TargetKind, item: &str, user: &str, nats: f64) -> ItemRecord {
+        ItemRecord {
+            item: item.into(),
+            conversation: format!("{user}_task1_conversation1"),
+            user: user.into(),
+            kind,
+            arm: arm.into(),
+            nats,
+            tokens: 10,
+            bytes: 40,
+            label: None,
+            primary: false,
+            quotes_target: false,
+            visible_thoughts: 0,
+            fold: None,
+        }
+    }
+
+    /// Records whose classifier puts all its weight on `predicted`.
+    fn labels(classes: usize, truth_and_predicted: &[(usize, usize)]) -> Vec<ItemRecord> {
+        let one = |(index, &(truth, predicted)): (usize, &(usize, usize))| {
+            let mut probabilities = vec![0.0; classes];
+            probabilities[predicted] = 1.0;
+            let kind = TargetKind::ReasonLabel;
+            ItemRecord {
+                label: Some(LabelOutcome {
+                    truth,
+                    probabilities,
+                }),
+                ..record("past", kind, &format!("item{index}"), "user1", 1.0)
+            }
+        };
+        truth_and_predicted.iter().enumerate().map(one).collect()
+    }
+
+    #[test]
+    fn losses_are_ratios_of_sums() {
+        // User 1: 6 nats in 10 + 30 tokens; user 2: 10 nats in 20 tokens.
+        let prompt = |item, user, nats, tokens, bytes| ItemRecord {
+            tokens,
+            bytes,
+            primary: true,
+            visible_thoughts: 1,
+            ..record("past", TargetKind::NextPrompt, item, user, nats)
+        };
+        let records = [
+            prompt("a", "user1", 2.0, 10, 30),
+            prompt("b", "user1", 4.0, 30, 70),
+            prompt("c", "user2", 10.0, 20, 100),
+            record("past", TargetKind::Reaction, "d", "user2", 1000.0),
+        ];
+        let all = metrics(&records).unwrap();
+        let prompts = &all[0];
+        assert_eq!(
+            (all.len(), prompts.items, prompts.users, prompts.tokens),
+            (2, 3, 2, 60)
+        );
+        assert_eq!(
+            (prompts.primary_items, prompts.items_with_visible_thoughts),
+            (3, 3)
+        );
+        assert_eq!(prompts.nats_per_token, 16.0 / 60.0);
+        assert_eq!(prompts.bits_per_byte, Some(16.0 / (LN_2 * 200.0)));
+        assert_eq!(prompts.nats_per_message, 16.0 / 3.0);
+        assert_eq!(prompts.mean_of_user_means, (0.15 + 0.5) / 2.0);
+        assert_eq!(prompts.labels, None);
+        assert_eq!(all[1].nats_per_token, 100.0);
+    }
+
+    #[test]
+    fn kinds_and_arms_stay_apart_and_in_order() {
+        use TargetKind::{NextPrompt, Reason};
+        let records = [
+            record("none", Reason, "b", "user1", 1.0),
+            record("past", NextPrompt, "a", "user1", 2.0),
+            record("none", NextPrompt, "a", "user1", 3.0),
+            record("base", Reason, "b", "user1", 4.0),
+        ];
+        let all = metrics(&records).unwrap();
+        let shown: Vec<_> = all.iter().map(|m| (m.kind, m.arm.as_str())).collect();
+        assert_eq!(
+            shown,
+            [
+                (NextPrompt, "none"),
+                (NextPrompt, "past"),
+                (Reason, "none"),
+                (Reason, "base")
+            ]
+        );
+        let mut turned = records;
+        turned.swap(1, 2);
+        assert_eq!(metrics(&turned).unwrap(), all);
+        assert_eq!(metrics(&[]).unwrap(), []);
+    }
+
+    #[test]
+    fn content_without_bytes_has_no_bits_per_byte() {
+        let mut empty = record("past", TargetKind::NextPrompt, "a", "user1", 1.0);
+        empty.bytes = 0;
+        assert_eq!(metrics(&[empty]).unwrap()[0].bits_per_byte, None);
+    }
+
+    #[test]
+    fn a_loss_that_is_no_number_is_refused() {
+        let bad = record("past", TargetKind::NextPrompt, "a", "user1", f64::INFINITY);
+        let fault = metrics(&[bad]).unwrap_err();
+        assert_eq!(fault.problem, RecordProblem::Nats(f64::INFINITY));
+    }
+
+    #[test]
+    fn macro_f1_is_that_of_scikit_learn() {
+        // The example in the documentation of `sklearn.metrics.f1_score`: macro 0.2666…
+        let records = labels(3, &[(0, 0), (1, 2), (2, 1), (0, 0), (1, 0), (2, 1)]);
+        let found = metrics(&records).unwrap()[0].labels.clone().unwrap();
+        assert!((found.macro_f1 - 0.8 / 3.0).abs() < 1e-15);
+        assert_eq!(found.accuracy, 2.0 / 6.0);
+        assert_eq!(found.majority_share, 2.0 / 6.0);
+    }
+
+    #[test]
+    fn macro_f1_takes_the_classes_that_occur_anywhere() {
+        // Of 7 labels, 0 and 1 are true, 4 is only predicted (F1 0), the other four do not occur.
+        let records = labels(7, &[(0, 0), (0, 0), (0, 4), (1, 1)]);
+        let found = metrics(&records).unwrap()[0].labels.clone().unwrap();
+        let classes: Vec<_> = found.classes.iter().map(|c| (c.class, c.f1)).collect();
+        assert_eq!(classes, [(0, 0.8), (1, 1.0), (4, 0.0)]);
+        assert!((found.macro_f1 - 0.6).abs() < 1e-15);
+        assert_eq!((found.accuracy, found.majority_share), (0.75, 0.75));
+    }
+}

@@ -1,0 +1,122 @@
+//! Weights in other formats in, Hugging Face folders out.
+//!
+//! [`gguf()`] turns a GGUF file into the folder that the decoder and every other tool read:
+//! `config.json`, `generation_config.json`, `model.safetensors` (F32), `tokenizer.json` and its
+//! companions, and `import.json`, which says where all of it came from. The file passes through
+//! `header.rs` (claims), `gguf.rs` (values), `llama.rs` (names), `tokenizer.rs` and `folder.rs`.
+//! Writing GGUF is `undertone-export`'s business.
+
+mod folder;
+mod gguf;
+mod header;
+mod llama;
+mod tokenizer;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+use undertone_data::InputError;
+
+use self::folder::Staging;
+use self::gguf::Gguf;
+use crate::config::LlamaConfig;
+
+/// What an import read and wrote.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportReport {
+    /// The folder that was written.
+    pub destination: PathBuf,
+    /// SHA-256 of the source file, in hexadecimal.
+    pub source_sha256: String,
+    /// Size of the source file, in bytes.
+    pub source_bytes: u64,
+    /// Tensors by the type they were stored in. All are written as F32; a type of fewer bits has
+    /// already lost what it could not hold.
+    pub tensors_by_type: BTreeMap<&'static str, usize>,
+    /// Parameters of the model.
+    pub parameters: u64,
+    /// Bytes that text can contain but the vocabulary cannot: the tokenizer drops them. SmolLM2 has
+    /// eight: six control characters, and the first bytes of two ranges of unassigned characters.
+    pub unencodable_bytes: Vec<u8>,
+    /// The configuration that was written.
+    pub config: LlamaConfig,
+}
+
+/// Imports a GGUF file of the Llama architecture with a byte-level BPE tokenizer.
+///
+/// The weights are dequantised to `f32`, and llama.cpp's permutation of query and key rows is
+/// undone, so the folder computes what the file does. The destination appears whole or not at all.
+///
+/// # Errors
+///
+/// The source is not a GGUF file, is damaged, contradicts itself, or needs something that the
+/// decoder does not have; the destination exists or cannot be written.
+pub fn gguf(source: &Path, destination: &Path) -> Result<ImportReport, InputError> {
+    let gguf = Gguf::open(source)?;
+    let tokenizer = tokenizer::tokenizer_files(&gguf)?;
+    let config = LlamaConfig::from_json(source, llama::config_json(&gguf, tokenizer.tokens)?)?;
+    let plans = llama::tensor_plans(&gguf, &config)?;
+    // Built once to see that the library takes it, and that its merges can be carried out.
+    let tokenizer_json = tokenizer.tokenizer.to_string();
+    crate::tokenizer::parse(source, tokenizer_json.as_bytes(), config.vocab_size)?;
+
+    let mut tensors_by_type = BTreeMap::new();
+    let mut parameters = 0;
+    for plan in &plans {
+        *tensors_by_type.entry(gguf.tensors()[&plan.gguf_name].block.name).or_insert(0) += 1;
+        parameters += plan.shape.iter().product::<usize>() as u64;
+    }
+    let report = ImportReport {
+        destination: destination.to_owned(),
+        source_sha256: gguf.sha256(),
+        source_bytes: gguf.file_bytes(),
+        tensors_by_type,
+        parameters,
+        unencodable_bytes: tokenizer.unencodable_bytes.clone(),
+        config,
+    };
+
+    let staging = Staging::create(destination)?;
+    staging.write_json("config.json", &report.config.original)?;
+    staging.write_json("generation_config.json", &generation_config(&report.config))?;
+    staging.write_json("tokenizer.json", &tokenizer.tokenizer)?;
+    staging.write_json("tokenizer_config.json", &tokenizer.config)?;
+    staging.write_json("special_tokens_map.json", &tokenizer.special_tokens)?;
+    staging.write_json("import.json", &provenance(source, &report))?;
+    let tensors: Vec<(&str, &[usize])> =
+        plans.iter().map(|plan| (plan.name.as_str(), plan.shape.as_slice())).collect();
+    staging.write_weights(&tensors, |index| {
+        let plan = &plans[index];
+        let values = gguf.tensor(&plan.gguf_name, &plan.shape)?;
+        Ok(match plan.permuted_heads {
+            Some(heads) => llama::unpermute(&values, heads, report.config.hidden_size),
+            None => values,
+        })
+    })?;
+    staging.publish()?;
+    Ok(report)
+}
+
+/// `generation_config.json`: the special ids, as the configuration has them.
+fn generation_config(config: &LlamaConfig) -> Value {
+    let mut generation = Map::new();
+    generation.insert("_from_model_config".into(), json!(true));
+    for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
+        if let Some(id) = config.original.get(key) {
+            generation.insert(key.into(), id.clone());
+        }
+    }
+    Value::Object(generation)
+}
+
+/// `import.json`: where the folder came from.
+fn provenance(source: &Path, report: &ImportReport) -> Value {
+    json!({
+        "source": source.file_name().map(|name| name.to_string_lossy()),
+        "source_sha256": report.source_sha256,
+        "source_bytes": report.source_bytes,
+        "tensors_by_type": report.tensors_by_type,
+        "tool": concat!("undertone-model ", env!("CARGO_PKG_VERSION")),
+    })
+}

@@ -1,0 +1,34 @@
+//! The decoder, its adapters, its loss, its cache; and importing weights.
+//!
+//! [`Decoder::load`] reads a Hugging Face folder, [`Decoder::nats`] scores a row,
+//! [`Decoder::nats_and_gradients`] trains on one, [`Decoder::generate`] writes. All run the same
+//! blocks. Model families other than Llama get a decoder of their own beside this one.
+
+mod attention;
+mod block;
+mod cache;
+mod config;
+mod decoder;
+mod device;
+mod generate;
+mod head;
+pub mod import;
+mod linear;
+mod load;
+mod parameter;
+mod rope;
+mod seed;
+mod tokenizer;
+mod weights;
+
+pub use block::Block;
+pub use cache::Cache;
+pub use config::LlamaConfig;
+pub use decoder::{Decoder, Recompute};
+pub use device::{DeviceName, NotBuilt};
+pub use generate::{Sampling, Stopped};
+pub use linear::{Adapter, DropoutKey, Linear, LoraConfig, Projection};
+pub use parameter::{Gradients, Parameter};
+pub use seed::derived_seed;
+pub use tokenizer::load_tokenizer;
+pub use weights::WeightFiles;

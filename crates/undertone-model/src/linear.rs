@@ -1,0 +1,183 @@
+//! A linear layer `xWᵀ` with an optional low-rank adapter: `xWᵀ + s·(drop(x)Aᵀ)Bᵀ`.
+//!
+//! LoRA (Hu et al. 2021, arXiv 2106.09685) with PEFT's shapes: A is `[rank, in]`, B is `[out, rank]`,
+//! s = alpha / rank, or alpha / √rank for rank-stabilised LoRA (arXiv 2312.03732). The product BA and
+//! the gradient of W are never formed.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::SeedableRng;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use undertone_data::Document;
+
+use crate::parameter::{Parameter, Tape};
+use crate::seed::derived_seed;
+
+/// Which linear layer of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Projection {
+    /// Queries.
+    Q,
+    /// Keys.
+    K,
+    /// Values.
+    V,
+    /// Attention output.
+    O,
+    /// SwiGLU gate.
+    Gate,
+    /// SwiGLU up.
+    Up,
+    /// SwiGLU down.
+    Down,
+}
+
+impl Projection {
+    /// All seven.
+    pub const ALL: [Self; 7] = [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
+
+    /// Its path inside a block of a Hugging Face Llama.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Q => "self_attn.q_proj",
+            Self::K => "self_attn.k_proj",
+            Self::V => "self_attn.v_proj",
+            Self::O => "self_attn.o_proj",
+            Self::Gate => "mlp.gate_proj",
+            Self::Up => "mlp.up_proj",
+            Self::Down => "mlp.down_proj",
+        }
+    }
+}
+
+/// Low-rank adaptation of some of the linear layers; everything else stays frozen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Width of the bottleneck. Adapter size and its share of a step grow with it.
+    pub rank: usize,
+    /// Numerator of the scaling s.
+    pub alpha: f64,
+    /// Probability that an input element of the adapter is zeroed in training, from 0 to below 1.
+    pub dropout: f64,
+    /// Scale by alpha / √rank instead of alpha / rank.
+    pub rslora: bool,
+    /// Which linear layers get an adapter.
+    pub targets: Vec<Projection>,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self { rank: 16, alpha: 32.0, dropout: 0.0, rslora: false, targets: Projection::ALL.to_vec() }
+    }
+}
+
+impl LoraConfig {
+    /// The factor s.
+    pub fn scale(&self) -> f64 {
+        let rank = self.rank as f64;
+        self.alpha / if self.rslora { rank.sqrt() } else { rank }
+    }
+}
+
+/// The adapter of one layer.
+#[derive(Debug, Clone)]
+pub struct Adapter {
+    /// A, `[rank, in]`.
+    pub a: Parameter,
+    /// B, `[out, rank]`; zero at first, so that training starts at the base model.
+    pub b: Parameter,
+    /// s.
+    pub scale: f64,
+    /// Probability of zeroing an input element.
+    pub dropout: f64,
+}
+
+impl Adapter {
+    /// A uniform in ±1/√in (PEFT's Kaiming-uniform with a = √5), B zero; drawn from the seed and the
+    /// layer's path alone.
+    pub fn new(path: &str, config: &LoraConfig, [out, width]: [usize; 2], seed: u64, device: &Device) -> Self {
+        let name = |matrix| format!("{path}.{matrix}.weight");
+        let mut random = ChaCha8Rng::from_seed(derived_seed(&["adapter", &seed.to_string(), path]));
+        let bound = 1.0 / (width as f32).sqrt();
+        let values = (0..config.rank * width).map(|_| random.random_range(-bound..bound)).collect();
+        let mut a = Parameter::new(name("lora_A"), values, [config.rank, width], device);
+        let mut b = Parameter::new(name("lora_B"), vec![0.0; out * config.rank], [out, config.rank], device);
+        (a.trainable, b.trainable) = (true, true);
+        Self { a, b, scale: config.scale(), dropout: config.dropout }
+    }
+}
+
+/// What dropout masks are drawn from: with the stream's id and the layer's path they are the same in
+/// a recomputed forward, after a restart, and wherever in a row the stream stands.
+#[derive(Debug, Clone, Copy)]
+pub struct DropoutKey {
+    /// The run's seed.
+    pub seed: u64,
+    /// The optimiser step.
+    pub step: u64,
+}
+
+/// A frozen or trained matrix with an optional adapter.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// W, `[out, in]`.
+    pub weight: Parameter,
+    /// The adapter.
+    pub adapter: Option<Adapter>,
+}
+
+impl Linear {
+    /// `input` is `[tokens, in]`, the result `[tokens, out]`. Without a key nothing is dropped.
+    pub(crate) fn forward(&self, input: Tensor<2>, tape: &mut Tape, documents: &[Document], dropout: Option<DropoutKey>) -> Tensor<2> {
+        let weight = tape.read(&self.weight);
+        let Some(adapter) = &self.adapter else {
+            return input.matmul(weight.transpose());
+        };
+        let output = input.clone().matmul(weight.transpose());
+        let (a, b) = (tape.read(&adapter.a), tape.read(&adapter.b));
+        let input = match dropout {
+            Some(key) if adapter.dropout > 0.0 => {
+                let mask = dropout_mask(documents, input.dims()[1], &adapter.a.name, adapter.dropout, key);
+                let mask = Tensor::<2>::from_data(mask, &input.device().inner());
+                input * if a.is_autodiff() { mask.autodiff() } else { mask }
+            }
+            _ => input,
+        };
+        output + input.matmul(a.transpose()).matmul(b.transpose()) * adapter.scale
+    }
+
+    /// W + s·BA as plain values: what a merged export holds.
+    pub fn merged(&self) -> Tensor<2> {
+        match &self.adapter {
+            None => self.weight.value.clone(),
+            Some(adapter) => {
+                let delta = adapter.b.value.clone().matmul(adapter.a.value.clone());
+                self.weight.value.clone() + delta * adapter.scale
+            }
+        }
+    }
+}
+
+/// `[tokens, width]` of 0 and 1/(1−p), drawn document by document.
+fn dropout_mask(documents: &[Document], width: usize, path: &str, probability: f64, key: DropoutKey) -> TensorData {
+    use rand::Rng;
+    let kept = (1.0 / (1.0 - probability)) as f32;
+    let threshold = (probability * 65536.0).round() as u16;
+    let tokens = documents.iter().map(|document| document.tokens).sum::<usize>();
+    let mut mask = Vec::with_capacity(tokens * width);
+    let mut bytes = vec![0; 2 * width];
+    for document in documents {
+        let parts = ["dropout", &key.seed.to_string(), &key.step.to_string(), &document.id, path];
+        let mut random = ChaCha8Rng::from_seed(derived_seed(&parts));
+        for _ in 0..document.tokens {
+            random.fill_bytes(&mut bytes);
+            mask.extend(bytes.chunks_exact(2).map(|pair| {
+                if u16::from_le_bytes([pair[0], pair[1]]) < threshold { 0.0 } else { kept }
+            }));
+        }
+    }
+    TensorData::new(mask, [tokens, width])
+}

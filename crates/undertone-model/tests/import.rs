@@ -1,0 +1,554 @@
+//! GGUF files, from bytes laid out here to a folder that reads back; and the real SmolLM2, where it
+//! is at hand.
+//!
+//! `UNDERTONE_GGUF` names `SmolLM2-135M-Instruct.Q4_1.gguf` (`scripts/fetch_model.py` prints it),
+//! `UNDERTONE_SHARED` the folder with `reference/`. Without them the test of the real file says
+//! that it is skipped; under `CI` it fails instead.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use undertone_data::InputError;
+use undertone_model::import::{self, ImportReport};
+use undertone_model::{LlamaConfig, WeightFiles, load_tokenizer};
+
+/// A metadata value, with the type number that the format gives it.
+#[derive(Clone)]
+enum Meta {
+    U32(u32),
+    F32(f32),
+    Bool(bool),
+    Text(&'static str),
+    Texts(Vec<&'static str>),
+    I32s(Vec<i32>),
+    /// Written as it is: type number, then bytes.
+    Raw(u32, Vec<u8>),
+}
+
+/// A tensor as the file holds it: axes in the file's order, type number, data.
+#[derive(Clone)]
+struct Stored {
+    name: String,
+    axes: Vec<u64>,
+    kind: u32,
+    data: Vec<u8>,
+    /// Instead of the place where it really is.
+    claimed_offset: Option<u64>,
+}
+
+/// A whole GGUF file, to be changed before it is written.
+#[derive(Clone)]
+struct Gguf {
+    version: u32,
+    metadata: Vec<(String, Meta)>,
+    tensors: Vec<Stored>,
+}
+
+impl Gguf {
+    fn set(&mut self, key: &str, value: Meta) {
+        self.unset(key);
+        self.metadata.push((key.to_owned(), value));
+    }
+
+    fn unset(&mut self, key: &str) {
+        self.metadata.retain(|(existing, _)| existing != key);
+    }
+
+    fn tensor(&mut self, name: &str) -> &mut Stored {
+        self.tensors.iter_mut().find(|tensor| tensor.name == name).unwrap()
+    }
+
+    /// The file, and how many of its bytes are header.
+    fn bytes(&self) -> (Vec<u8>, usize) {
+        let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+        let mut file = b"GGUF".to_vec();
+        file.extend(self.version.to_le_bytes());
+        file.extend((self.tensors.len() as u64).to_le_bytes());
+        file.extend((self.metadata.len() as u64).to_le_bytes());
+        for (key, value) in &self.metadata {
+            let (kind, bytes) = match value {
+                Meta::U32(number) => (4, number.to_le_bytes().to_vec()),
+                Meta::F32(number) => (6, number.to_le_bytes().to_vec()),
+                Meta::Bool(flag) => (7, vec![u8::from(*flag)]),
+                Meta::Text(value) => (8, text(value)),
+                Meta::Texts(values) => {
+                    let items: Vec<u8> = values.iter().flat_map(|value| text(value)).collect();
+                    (9, [&8_u32.to_le_bytes()[..], &(values.len() as u64).to_le_bytes(), &items].concat())
+                }
+                Meta::I32s(values) => {
+                    let items: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                    (9, [&5_u32.to_le_bytes()[..], &(values.len() as u64).to_le_bytes(), &items].concat())
+                }
+                Meta::Raw(kind, bytes) => (*kind, bytes.clone()),
+            };
+            file.extend(text(key));
+            file.extend(u32::to_le_bytes(kind));
+            file.extend(bytes);
+        }
+        let mut data = Vec::new();
+        for tensor in &self.tensors {
+            data.resize(data.len().next_multiple_of(32), 0);
+            file.extend(text(&tensor.name));
+            file.extend((tensor.axes.len() as u32).to_le_bytes());
+            file.extend(tensor.axes.iter().flat_map(|axis| axis.to_le_bytes()));
+            file.extend(tensor.kind.to_le_bytes());
+            file.extend(tensor.claimed_offset.unwrap_or(data.len() as u64).to_le_bytes());
+            data.extend(&tensor.data);
+        }
+        let header = file.len();
+        file.resize(header.next_multiple_of(32), 0);
+        file.extend(data);
+        (file, header)
+    }
+}
+
+fn floats(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
+    values.into_iter().flat_map(f32::to_le_bytes).collect()
+}
+
+const WIDTH: usize = 32;
+const TOKENS: [&str; 6] = ["<|im_start|>", "<|im_end|>", "a", "b", "ab", "<|extra|>"];
+
+/// One block of 32 wide, two heads of 16 and one key/value head, with every supported type in it.
+fn tiny() -> Gguf {
+    let mut gguf = Gguf { version: 3, metadata: Vec::new(), tensors: Vec::new() };
+    for (key, value) in [
+        ("general.architecture", Meta::Text("llama")),
+        ("llama.block_count", Meta::U32(1)),
+        ("llama.context_length", Meta::U32(64)),
+        ("llama.embedding_length", Meta::U32(WIDTH as u32)),
+        ("llama.feed_forward_length", Meta::U32(WIDTH as u32)),
+        ("llama.attention.head_count", Meta::U32(2)),
+        ("llama.attention.head_count_kv", Meta::U32(1)),
+        ("llama.attention.layer_norm_rms_epsilon", Meta::F32(1e-5)),
+        ("llama.rope.freq_base", Meta::F32(100_000.0)),
+        ("llama.rope.dimension_count", Meta::U32(16)),
+        ("llama.vocab_size", Meta::U32(6)),
+        ("tokenizer.ggml.model", Meta::Text("gpt2")),
+        ("tokenizer.ggml.pre", Meta::Text("smollm")),
+        ("tokenizer.ggml.tokens", Meta::Texts(TOKENS.to_vec())),
+        ("tokenizer.ggml.token_type", Meta::I32s(vec![3, 3, 1, 1, 1, 4])),
+        ("tokenizer.ggml.merges", Meta::Texts(vec!["a b"])),
+        ("tokenizer.ggml.bos_token_id", Meta::U32(0)),
+        ("tokenizer.ggml.eos_token_id", Meta::U32(1)),
+        ("tokenizer.ggml.unknown_token_id", Meta::U32(0)),
+        ("tokenizer.chat_template", Meta::Text("{{ messages }}")),
+    ] {
+        gguf.set(key, value);
+    }
+    let half = |value: f32| half::f16::from_f32(value).to_le_bytes();
+    let mut add = |name: &str, rows: usize, kind: u32, row: &dyn Fn(usize) -> Vec<u8>| {
+        let axes = if rows == 0 { vec![WIDTH as u64] } else { vec![WIDTH as u64, rows as u64] };
+        let data = (0..rows.max(1)).flat_map(row).collect();
+        gguf.tensors.push(Stored { name: name.into(), axes, kind, data, claimed_offset: None });
+    };
+    let row_number = |row: usize| floats([row as f32; WIDTH]);
+    add("token_embd.weight", 6, 0, &row_number);
+    add("blk.0.attn_norm.weight", 0, 0, &row_number);
+    add("blk.0.attn_q.weight", 32, 0, &row_number);
+    add("blk.0.attn_k.weight", 16, 0, &row_number);
+    add("blk.0.attn_v.weight", 16, 1, &|row| half(row as f32 / 4.0).repeat(WIDTH));
+    // BF16 is the upper half of an F32.
+    add("blk.0.attn_output.weight", 32, 30, &|row| (row as f32).to_le_bytes()[2..].repeat(WIDTH));
+    add("blk.0.ffn_norm.weight", 0, 0, &row_number);
+    // Q4_0: scale, then nibbles; a value is scale * (nibble - 8), low nibbles first.
+    add("blk.0.ffn_gate.weight", 32, 2, &|_| [&half(0.5)[..], &[0xF3; 16]].concat());
+    // Q4_1: scale, minimum, nibbles; a value is scale * nibble + minimum.
+    add("blk.0.ffn_up.weight", 32, 3, &|_| [&half(0.5)[..], &half(-2.0), &[0xF3; 16]].concat());
+    // Q8_0: scale, signed bytes.
+    add("blk.0.ffn_down.weight", 32, 8, &|_| [&half(0.25)[..], &[0xFC; 32]].concat());
+    add("output_norm.weight", 0, 0, &row_number);
+    gguf
+}
+
+/// Imports the file into `folder/model`.
+fn import_into(folder: &Path, bytes: &[u8]) -> Result<ImportReport, InputError> {
+    let source = folder.join("tiny.gguf");
+    fs::write(&source, bytes).unwrap();
+    import::gguf(&source, &folder.join("model"))
+}
+
+fn check_refused(change: impl FnOnce(&mut Gguf), expect: &str) {
+    let mut gguf = tiny();
+    change(&mut gguf);
+    let folder = tempfile::tempdir().unwrap();
+    let error = import_into(folder.path(), &gguf.bytes().0).expect_err(expect);
+    assert_eq!(format!("{}{}: {}", error.path.file_name().unwrap().display(), error.place, error.cause), expect);
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["tiny.gguf"], "an import that fails leaves nothing behind");
+}
+
+fn json(folder: &Path, name: &str) -> Value {
+    serde_json::from_slice(&fs::read(folder.join(name)).unwrap()).unwrap()
+}
+
+#[test]
+fn a_tiny_file_becomes_a_folder_that_reads_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = import_into(folder.path(), &tiny().bytes().0).unwrap();
+    let model = folder.path().join("model");
+    assert_eq!(report.destination, model);
+    assert_eq!(report.tensors_by_type.iter().map(|(name, count)| (*name, *count)).collect::<Vec<_>>(), [
+        ("BF16", 1), ("F16", 1), ("F32", 6), ("Q4_0", 1), ("Q4_1", 1), ("Q8_0", 1)
+    ]);
+    assert_eq!(report.parameters, 32 * (6 + 32 + 16 + 16 + 32 + 3 * 32 + 3));
+    assert_eq!(report.unencodable_bytes.len(), 256 - 13 - 2);
+
+    let config = LlamaConfig::read(&model).unwrap();
+    assert_eq!(config, report.config);
+    assert_eq!((config.head_dim, config.num_key_value_heads, config.vocab_size), (16, 1, 6));
+    assert_eq!((config.rms_norm_eps, config.rope_theta), (1e-5, 100_000.0));
+    assert_eq!((config.bos_token_id, config.eos_token_ids, config.tie_word_embeddings), (Some(0), vec![1], true));
+
+    let mut files = WeightFiles::open(&model).unwrap();
+    let mut rows = |name: &str, shape: &[usize]| -> Vec<f32> {
+        let values = files.take(name, shape).unwrap();
+        values.chunks(WIDTH).map(|row| if row.iter().all(|value| *value == row[0]) { row[0] } else { f32::NAN }).collect()
+    };
+    assert_eq!(rows("model.embed_tokens.weight", &[6, 32]), [0., 1., 2., 3., 4., 5.]);
+    // Even rows of a head come first, then odd ones; and so for each head on its own.
+    let head: Vec<f32> = (0..16).step_by(2).chain((1..16).step_by(2)).map(|row| row as f32).collect();
+    assert_eq!(rows("model.layers.0.self_attn.k_proj.weight", &[16, 32]), head);
+    let second: Vec<f32> = head.iter().map(|row| row + 16.0).collect();
+    assert_eq!(rows("model.layers.0.self_attn.q_proj.weight", &[32, 32]), [head, second].concat());
+    let counted = |scale: f32, rows: usize| (0..rows).map(|row| row as f32 * scale).collect::<Vec<_>>();
+    assert_eq!(rows("model.layers.0.self_attn.v_proj.weight", &[16, 32]), counted(0.25, 16));
+    assert_eq!(rows("model.layers.0.self_attn.o_proj.weight", &[32, 32]), counted(1.0, 32));
+    assert_eq!(rows("model.layers.0.mlp.down_proj.weight", &[32, 32]), [-1.0; 32]);
+    for norm in ["model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm", "model.norm"] {
+        assert_eq!(rows(&format!("{norm}.weight"), &[32]), [0.0]);
+    }
+    let gate = files.take("model.layers.0.mlp.gate_proj.weight", &[32, 32]).unwrap();
+    assert_eq!((gate[0], gate[15], gate[16], gate[31], gate[32]), (-2.5, -2.5, 3.5, 3.5, -2.5));
+    let up = files.take("model.layers.0.mlp.up_proj.weight", &[32, 32]).unwrap();
+    assert_eq!((up[0], up[15], up[16], up[31], up[32]), (-0.5, -0.5, 5.5, 5.5, -0.5));
+    files.finish().unwrap();
+
+    let config = LlamaConfig::read(&model).unwrap();
+    let tokenizer = load_tokenizer(&model, &config).unwrap();
+    let ids = |text: &str| tokenizer.encode(text, false).unwrap().get_ids().to_vec();
+    assert_eq!(ids("<|im_start|>abba<|extra|><|im_end|>"), [0, 4, 3, 2, 5, 1]);
+    assert_eq!(tokenizer.decode(&[0, 4, 5], true).unwrap(), "ab<|extra|>");
+
+    let settings = json(&model, "tokenizer_config.json");
+    assert_eq!(settings["chat_template"], "{{ messages }}");
+    assert_eq!(settings["added_tokens_decoder"]["5"]["special"], false);
+    assert_eq!(json(&model, "special_tokens_map.json")["eos_token"], "<|im_end|>");
+    assert_eq!(json(&model, "generation_config.json")["eos_token_id"], 1);
+    let provenance = json(&model, "import.json");
+    assert_eq!(provenance["source"], "tiny.gguf");
+    assert_eq!(provenance["source_sha256"], report.source_sha256.as_str());
+    let header = fs::read(model.join("model.safetensors")).unwrap();
+    assert!(header[8..].starts_with(br#"{"__metadata__":{"format":"pt"}"#));
+}
+
+#[test]
+fn an_output_projection_of_its_own_is_kept() {
+    let mut gguf = tiny();
+    let output = Stored { name: "output.weight".into(), ..gguf.tensor("token_embd.weight").clone() };
+    gguf.tensors.push(output);
+    let folder = tempfile::tempdir().unwrap();
+    let report = import_into(folder.path(), &gguf.bytes().0).unwrap();
+    assert!(!report.config.tie_word_embeddings);
+    let mut files = WeightFiles::open(&report.destination).unwrap();
+    assert_eq!(files.take("lm_head.weight", &[6, 32]).unwrap()[5 * WIDTH], 5.0);
+}
+
+#[test]
+fn models_that_would_compute_something_else_are_refused() {
+    check_refused(
+        |gguf| gguf.set("general.architecture", Meta::Text("qwen2")),
+        "tiny.gguf, `general.architecture`: `qwen2` is not supported; only `llama` is",
+    );
+    check_refused(
+        |gguf| gguf.set("llama.rope.scaling.type", Meta::Text("linear")),
+        "tiny.gguf, `llama.rope.scaling.type`: `linear` is not supported; only `none` is",
+    );
+    check_refused(
+        |gguf| gguf.set("llama.logit_scale", Meta::F32(2.0)),
+        "tiny.gguf, `llama.logit_scale`: is not supported: it may change what the model computes",
+    );
+    check_refused(
+        |gguf| gguf.set("llama.expert_count", Meta::U32(8)),
+        "tiny.gguf, `llama.expert_count`: `8` experts are not supported",
+    );
+    check_refused(
+        |gguf| {
+            let extra = Stored { name: "rope_freqs.weight".into(), ..gguf.tensor("output_norm.weight").clone() };
+            gguf.tensors.push(extra);
+        },
+        "tiny.gguf, `rope_freqs.weight`: a plain Llama model has no use for `rope_freqs.weight`",
+    );
+    check_refused(
+        |gguf| gguf.tensor("blk.0.ffn_up.weight").kind = 12,
+        "tiny.gguf, `blk.0.ffn_up.weight`: has type Q4_K, which is not supported",
+    );
+    check_refused(
+        |gguf| gguf.tensor("blk.0.ffn_up.weight").kind = 77,
+        "tiny.gguf, `blk.0.ffn_up.weight`: has the unknown type 77",
+    );
+}
+
+#[test]
+fn metadata_that_contradict_themselves_are_refused() {
+    check_refused(|gguf| gguf.unset("llama.block_count"), "tiny.gguf, `llama.block_count`: is missing from the metadata");
+    check_refused(
+        |gguf| gguf.set("llama.block_count", Meta::Text("1")),
+        "tiny.gguf, `llama.block_count`: has a value of type String, not a whole number",
+    );
+    check_refused(
+        |gguf| gguf.set("llama.block_count", Meta::U32(2)),
+        "tiny.gguf, `blk.1.attn_norm.weight`: there is no tensor of this name",
+    );
+    check_refused(
+        |gguf| gguf.set("llama.block_count", Meta::U32(0)),
+        "tiny.gguf, `num_hidden_layers`: is `0`, not a whole number from 1 to 1000000",
+    );
+    check_refused(
+        |gguf| gguf.set("llama.embedding_length", Meta::U32(64)),
+        "tiny.gguf, `llama.rope.dimension_count`: is `16`, but a head is `32` wide",
+    );
+    check_refused(
+        |gguf| gguf.set("llama.attention.head_count", Meta::U32(0)),
+        "tiny.gguf, `llama.attention.head_count`: is `0`",
+    );
+    check_refused(
+        |gguf| gguf.set("llama.attention.head_count", Meta::U32(3)),
+        "tiny.gguf, `llama.attention.head_count`: `3` heads do not divide `llama.embedding_length` `32`",
+    );
+    check_refused(
+        |gguf| gguf.set("llama.attention.head_count_kv", Meta::U32(2)),
+        "tiny.gguf, `blk.0.attn_k.weight`: has shape `[16, 32]`, but the metadata ask for `[32, 32]`",
+    );
+    check_refused(
+        |gguf| gguf.set("llama.feed_forward_length", Meta::U32(33)),
+        "tiny.gguf, `blk.0.ffn_gate.weight`: has shape `[32, 32]`, but the metadata ask for `[33, 32]`",
+    );
+    check_refused(
+        |gguf| gguf.set("llama.vocab_size", Meta::U32(7)),
+        "tiny.gguf, `llama.vocab_size`: is `7`, but `tokenizer.ggml.tokens` has `6`",
+    );
+    check_refused(
+        |gguf| gguf.tensors.retain(|tensor| tensor.name != "output_norm.weight"),
+        "tiny.gguf, `output_norm.weight`: there is no tensor of this name",
+    );
+    check_refused(
+        |gguf| gguf.tensor("output_norm.weight").data[4..8].copy_from_slice(&f32::INFINITY.to_le_bytes()),
+        "tiny.gguf, `output_norm.weight`: value 1 is `inf`, not a finite number",
+    );
+}
+
+#[test]
+fn tokenizers_that_would_give_other_ids_are_refused() {
+    check_refused(
+        |gguf| gguf.set("tokenizer.ggml.model", Meta::Text("llama")),
+        "tiny.gguf, `tokenizer.ggml.model`: `llama` is not supported; only `gpt2` (byte-level BPE) is",
+    );
+    check_refused(
+        |gguf| gguf.set("tokenizer.ggml.pre", Meta::Text("llama-bpe")),
+        "tiny.gguf, `tokenizer.ggml.pre`: `llama-bpe` is not supported; these are: `smollm`, `gpt-2`, `default`",
+    );
+    check_refused(
+        |gguf| gguf.set("tokenizer.ggml.add_bos_token", Meta::Bool(true)),
+        "tiny.gguf, `tokenizer.ggml.add_bos_token`: `true` is not supported: a text must give exactly its own ids",
+    );
+    check_refused(
+        |gguf| gguf.set("tokenizer.ggml.token_type", Meta::I32s(vec![1; 5])),
+        "tiny.gguf, `tokenizer.ggml.token_type`: has `5` entries for `6` tokens",
+    );
+    check_refused(
+        |gguf| gguf.set("tokenizer.ggml.token_type", Meta::I32s(vec![3, 3, 1, 1, 1, 6])),
+        "tiny.gguf, `tokenizer.ggml.tokens`: token `5`, `<|extra|>`, has type `6`, which a byte-level vocabulary cannot have",
+    );
+    check_refused(
+        |gguf| gguf.set("tokenizer.ggml.tokens", Meta::Texts(vec!["<|im_start|>", "a", "a", "b", "ab", "c"])),
+        "tiny.gguf, `tokenizer.ggml.tokens`: token `2`, `a`, is also token `1`",
+    );
+    check_refused(
+        |gguf| gguf.set("tokenizer.ggml.merges", Meta::Texts(vec!["a b", "ab"])),
+        "tiny.gguf, `tokenizer.ggml.merges`: merge `1`, `ab`, is not two tokens with a space between",
+    );
+    check_refused(
+        |gguf| gguf.set("tokenizer.ggml.merges", Meta::Texts(vec!["<|im_start|> <|im_start|>"])),
+        "tiny.gguf, `model.merges[0]`: merges `<|im_start|>` and `<|im_start|>`, but `<|im_start|><|im_start|>` is not in the vocabulary",
+    );
+    check_refused(
+        |gguf| gguf.set("tokenizer.ggml.eos_token_id", Meta::U32(6)),
+        "tiny.gguf, `the eos id`: is `6`, but the vocabulary has `6` tokens",
+    );
+}
+
+#[test]
+fn headers_that_lie_are_refused() {
+    let list = |kind: u32, length: u64| [&kind.to_le_bytes()[..], &length.to_le_bytes()].concat();
+    check_refused(|gguf| gguf.version = 1, "tiny.gguf: has GGUF version `1`; only 2 and 3 are read");
+    check_refused(
+        |gguf| gguf.version = 3_u32.swap_bytes(),
+        "tiny.gguf: is a big-endian GGUF file of version `3`; only little-endian ones are read",
+    );
+    // candle divides by this.
+    check_refused(
+        |gguf| gguf.set("general.alignment", Meta::U32(0)),
+        "tiny.gguf, `general.alignment`: is `0` (value type 4), not a 32-bit multiple of 8",
+    );
+    check_refused(
+        |gguf| gguf.set("x", Meta::Raw(9, list(0, u64::MAX))),
+        "tiny.gguf, `x`: claims 18446744073709551615 elements; all arrays together may have 4194304",
+    );
+    check_refused(
+        |gguf| gguf.set("x", Meta::Raw(9, list(10, 1 << 20))),
+        "tiny.gguf, `x`: needs 8388608 bytes, but the file ends after 13308",
+    );
+    check_refused(
+        |gguf| gguf.set("x", Meta::Raw(9, list(9, 1))),
+        "tiny.gguf, `x`: is an array of arrays, which no Llama file has",
+    );
+    check_refused(
+        |gguf| gguf.set("x", Meta::Raw(8, (1_u64 << 40).to_le_bytes().to_vec())),
+        "tiny.gguf, `x`: claims a text of 1099511627776 bytes, more than the 16777216 that are believed",
+    );
+    check_refused(
+        |gguf| gguf.set("x", Meta::Raw(8, [&2_u64.to_le_bytes()[..], &[0xC0, 0x80]].concat())),
+        "tiny.gguf, `x`: is not UTF-8: invalid utf-8 sequence of 1 bytes from index 0",
+    );
+    check_refused(|gguf| gguf.set("x", Meta::Raw(13, vec![])), "tiny.gguf, `x`: has the unknown value type 13");
+    check_refused(
+        |gguf| gguf.metadata.push(("llama.block_count".into(), Meta::U32(1))),
+        "tiny.gguf, `llama.block_count`: occurs twice in the metadata",
+    );
+    check_refused(
+        |gguf| gguf.tensors.push(tiny().tensors[0].clone()),
+        "tiny.gguf, `token_embd.weight`: occurs twice in the list of tensors",
+    );
+    check_refused(
+        |gguf| gguf.tensor("token_embd.weight").axes = vec![1 << 32, 1 << 32],
+        "tiny.gguf, `token_embd.weight`: has shape `[4294967296, 4294967296]` at offset 0, larger than any file",
+    );
+    check_refused(
+        |gguf| gguf.tensor("token_embd.weight").axes = vec![32, 1 << 40],
+        "tiny.gguf, `token_embd.weight`: ends 140737488355328 bytes into the tensor data, but the file holds 12672",
+    );
+    check_refused(
+        |gguf| gguf.tensor("token_embd.weight").axes = vec![1; 5],
+        "tiny.gguf, `token_embd.weight`: has 5 axes, not 1 to 4",
+    );
+    check_refused(
+        |gguf| gguf.tensor("blk.0.ffn_up.weight").axes = vec![33, 32],
+        "tiny.gguf, `blk.0.ffn_up.weight`: has rows of 33 values, not a multiple of 32, the block of Q4_1",
+    );
+    check_refused(
+        |gguf| gguf.tensor("token_embd.weight").claimed_offset = Some(4),
+        "tiny.gguf, `token_embd.weight`: begins at offset 4, not a multiple of the alignment, 32",
+    );
+    check_refused(
+        |gguf| gguf.tensor("blk.0.attn_norm.weight").claimed_offset = Some(32),
+        "tiny.gguf, `blk.0.attn_norm.weight`: overlaps `token_embd.weight`",
+    );
+    check_refused(
+        |gguf| gguf.tensor("output_norm.weight").claimed_offset = Some(u64::MAX - 31),
+        "tiny.gguf, `output_norm.weight`: has shape `[32]` at offset 18446744073709551584, larger than any file",
+    );
+}
+
+#[test]
+fn damage_anywhere_in_the_header_is_an_error_or_harmless_but_never_a_panic() {
+    let (bytes, header) = tiny().bytes();
+    let folder = tempfile::tempdir().unwrap();
+    // In the way, so that harmless damage ends here, before thousands of folders are written.
+    fs::create_dir(folder.path().join("model")).unwrap();
+    let attempt = |bytes: &[u8]| import_into(folder.path(), bytes).unwrap_err().cause;
+    let harmless = "already exists; an import does not overwrite";
+    assert_eq!(attempt(&bytes), harmless);
+    for cut in (0..bytes.len()).step_by(5) {
+        assert_ne!(attempt(&bytes[..cut]), harmless, "cut at {cut} of {}", bytes.len());
+    }
+    let mut refused = 0;
+    for at in 0..header {
+        for damage in [0x00, 0xFF, bytes[at] ^ 1] {
+            let mut bytes = bytes.clone();
+            bytes[at] = damage;
+            refused += usize::from(attempt(&bytes) != harmless);
+        }
+    }
+    assert!(refused > header, "only {refused} of {} damaged headers were refused", 3 * header);
+}
+
+#[test]
+fn files_and_folders_that_cannot_be_used_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("tiny.gguf");
+    let cause = |source: &Path, destination: &Path| import::gguf(source, destination).unwrap_err().cause;
+    let new = folder.path().join("new");
+    assert!(cause(&source, &new).starts_with("cannot read: "));
+    assert_eq!(cause(folder.path(), &new), "is not a regular file");
+    fs::write(&source, "PK").unwrap();
+    assert_eq!(cause(&source, &new), "is no GGUF file: it does not begin with `GGUF`");
+
+    fs::write(&source, tiny().bytes().0).unwrap();
+    let existing = folder.path().join("existing");
+    fs::create_dir(&existing).unwrap();
+    let error = import::gguf(&source, &existing).unwrap_err();
+    assert_eq!(error.cause, "already exists; an import does not overwrite");
+    assert_eq!(error.hint.unwrap(), "choose another destination, or delete this one first");
+    assert_eq!(cause(&source, &existing.join("..")), "already exists; an import does not overwrite");
+    // A file where a folder would have to be.
+    assert!(cause(&source, &source.join("model")).starts_with("cannot "));
+    // Parents are made.
+    import::gguf(&source, &folder.path().join("a/b/model")).unwrap();
+    assert!(folder.path().join("a/b/model/config.json").exists());
+}
+
+/// The real model and the folder of golden numbers, or nothing if they are not at hand.
+///
+/// # Panics
+///
+/// They are not at hand under `CI`, where nothing may be skipped.
+fn real_model() -> Option<(PathBuf, PathBuf)> {
+    let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let found = path("UNDERTONE_GGUF").zip(path("UNDERTONE_SHARED"));
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "`UNDERTONE_GGUF` and `UNDERTONE_SHARED` must be set under `CI`");
+        eprintln!("skipped: `UNDERTONE_GGUF` and `UNDERTONE_SHARED` are not set");
+    }
+    found
+}
+
+#[test]
+fn smollm2_is_imported_as_the_reference_reads_it() {
+    let Some((source, shared)) = real_model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let report = import::gguf(&source, &folder.path().join("smollm2")).unwrap();
+    assert_eq!(report.parameters, 134_515_008);
+    assert_eq!(report.tensors_by_type.iter().map(|(name, count)| (*name, *count)).collect::<Vec<_>>(), [
+        ("F32", 61), ("Q4_1", 210), ("Q8_0", 1)
+    ]);
+    assert_eq!(report.unencodable_bytes, [0x04, 0x06, 0x13, 0x14, 0x16, 0x1D, 0xF1, 0xF2]);
+
+    let config = LlamaConfig::read(&report.destination).unwrap();
+    assert_eq!(config, report.config);
+    assert_eq!((config.num_hidden_layers, config.hidden_size, config.intermediate_size), (30, 576, 1536));
+    assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (9, 3, 64));
+    assert_eq!((config.vocab_size, config.max_position_embeddings), (49_152, 8192));
+    assert_eq!((config.rope_theta, config.rms_norm_eps), (100_000.0, 1e-5));
+    assert_eq!((config.tie_word_embeddings, config.bos_token_id, &config.eos_token_ids[..]), (true, Some(1), &[2][..]));
+
+    let mut files = WeightFiles::open(&report.destination).unwrap();
+    files.take("model.embed_tokens.weight", &[49_152, 576]).unwrap();
+    files.take("model.layers.29.self_attn.k_proj.weight", &[192, 576]).unwrap();
+
+    let tokenizer = load_tokenizer(&report.destination, &config).unwrap();
+    let golden = json(&shared.join("reference"), "smollm2_135m_instruct_q4_1.json");
+    let rows = golden["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        let text = row["text"].as_str().unwrap();
+        let expected: Vec<u32> = row["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+        assert_eq!(tokenizer.encode(text, false).unwrap().get_ids(), expected, "{text}");
+        assert_eq!(tokenizer.decode(&expected, false).unwrap(), text);
+    }
+    // Digits stand alone: one token each.
+    assert_eq!(tokenizer.encode("2024", false).unwrap().get_ids().len(), 4);
+    let settings = json(&report.destination, "tokenizer_config.json");
+    assert!(settings["chat_template"].as_str().unwrap().contains("<|im_start|>assistant\n"));
+}

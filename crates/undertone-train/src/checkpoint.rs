@@ -1,0 +1,196 @@
+//! One file a checkpoint: trained weights, optimiser moments, and everything that must survive a
+//! restart, written whole or not at all.
+//!
+//! The file is safetensors; tensors are `weights/NAME`, `first/NAME`, `second/NAME`; the rest is one
+//! JSON document in the header's metadata under `undertone`. Equal states give equal bytes.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+use burn::tensor::{Tensor, TensorData};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use undertone_data::{InputError, Place};
+use undertone_model::Decoder;
+
+use crate::optimizer::{AdamW, Moments};
+
+/// The version of the layout described above.
+const FORMAT: u32 = 1;
+const METADATA_KEY: &str = "undertone";
+
+/// The lowest validation loss so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Steps taken when it was measured.
+    pub step: usize,
+    /// Σ nats / Σ tokens.
+    pub nats_per_token: f64,
+}
+
+/// What must survive a restart beyond weights and optimiser.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Steps taken.
+    pub step: usize,
+    /// Supervised tokens seen.
+    pub supervised_tokens: u64,
+    /// The lowest validation loss so far.
+    pub best: Option<Best>,
+    /// Validations since then.
+    pub validations_without_gain: usize,
+    /// Whether the run came to its end.
+    pub finished: bool,
+}
+
+/// What a checkpoint says about itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The resolved experiment, as TOML.
+    pub experiment: String,
+    /// SHA-256 of what determines the training: two checkpoints with the same key are of the same run.
+    pub training_key: String,
+    /// SHA-256 of the base model's weights.
+    pub base_model: String,
+    /// Which of the experiment's arms.
+    pub arm: String,
+    /// Where the run stands.
+    pub state: State,
+}
+
+impl Description {
+    /// For a run that is about to start.
+    pub fn new(experiment: String, training_key: String, base_model: String, arm: String) -> Self {
+        Self { format: FORMAT, experiment, training_key, base_model, arm, state: State::default() }
+    }
+}
+
+/// Writes a checkpoint beside `path` and moves it there.
+///
+/// # Errors
+/// The folder cannot be written.
+pub(crate) fn save(path: &Path, model: &Decoder, optimizer: Option<&AdamW>, description: &Description) -> Result<(), InputError> {
+    let failed = |error: &std::io::Error| InputError::io(path, "write the checkpoint", error);
+    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    let mut add = |name: String, tensor: &Tensor<2>| {
+        let data = tensor.to_data().convert::<f32>();
+        let values: Vec<f32> = data.try_to_vec().expect("converted to f32");
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        tensors.push((name, tensor.dims().to_vec(), bytes));
+    };
+    for parameter in model.parameters().into_iter().filter(|parameter| parameter.trainable) {
+        add(format!("weights/{}", parameter.name), &parameter.value);
+    }
+    for (name, moments) in optimizer.iter().flat_map(|optimizer| &optimizer.moments) {
+        add(format!("first/{name}"), &moments.first);
+        add(format!("second/{name}"), &moments.second);
+    }
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the bytes fit the shape");
+        (name.as_str(), view)
+    });
+    let json = serde_json::to_string(description).expect("a description is plain data");
+    let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
+    let bytes = safetensors::serialize(views, Some(metadata)).expect("a checkpoint is valid safetensors");
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;
+    file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(|error| failed(&error))?;
+    file.persist(path).map_err(|error| failed(&error.error))?;
+    Ok(())
+}
+
+/// A checkpoint read from a file.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// What it says about itself.
+    pub description: Description,
+    bytes: Vec<u8>,
+    path: std::path::PathBuf,
+}
+
+impl Checkpoint {
+    /// Reads and checks a whole checkpoint.
+    ///
+    /// # Errors
+    /// No such file, not safetensors, or not one of ours.
+    pub fn read(path: &Path) -> Result<Self, InputError> {
+        let hint = "a checkpoint is a file such as `checkpoints/NAME/ARM/best.safetensors`, written by `undertone train` or `ablate`";
+        if path.is_dir() {
+            return Err(InputError::new(path, "is a folder, not a checkpoint file").hint(hint));
+        }
+        let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read the checkpoint", &error))?;
+        let (_, header) = SafeTensors::read_metadata(&bytes)
+            .and_then(|header| SafeTensors::deserialize(&bytes).map(|_| header))
+            .map_err(|error| InputError::new(path, format!("is not a whole safetensors file: {error}")).hint(hint))?;
+        let json = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY)).ok_or_else(|| {
+            InputError::new(path, "has no `undertone` metadata, so it is not a checkpoint of this program").hint(hint)
+        })?;
+        let description: Description = serde_json::from_str(json).map_err(|error| {
+            InputError::new(path, format!("its description cannot be read: {error}")).at(Place::Named(METADATA_KEY.into()))
+        })?;
+        if description.format != FORMAT {
+            let cause = format!("was written in format {}, this program reads format {FORMAT}", description.format);
+            return Err(InputError::new(path, cause));
+        }
+        Ok(Self { description, bytes, path: path.to_owned() })
+    }
+
+    /// Puts the trained weights into a model made from the same base and configuration.
+    ///
+    /// # Errors
+    /// The checkpoint and the model do not have the same trainable parameters.
+    pub fn restore_weights(&self, model: &mut Decoder) -> Result<(), InputError> {
+        let device = model.device();
+        let tensors = self.tensors();
+        let mut expected = 0;
+        for parameter in model.parameters_mut().into_iter().filter(|parameter| parameter.trainable) {
+            parameter.value = self.tensor(&tensors, &format!("weights/{}", parameter.name), parameter.value.dims(), &device)?;
+            expected += 1;
+        }
+        let held = tensors.names().iter().filter(|name| name.starts_with("weights/")).count();
+        if held != expected {
+            let cause = format!("holds {held} trained tensors where the model has {expected}");
+            return Err(InputError::new(&self.path, cause).hint("the checkpoint belongs to another configuration"));
+        }
+        Ok(())
+    }
+
+    /// The optimiser as it was.
+    ///
+    /// # Errors
+    /// The moments do not fit the model.
+    pub fn restore_optimizer(&self, model: &Decoder) -> Result<AdamW, InputError> {
+        let device = model.device();
+        let tensors = self.tensors();
+        let mut optimizer = AdamW::default();
+        for parameter in model.parameters().into_iter().filter(|parameter| parameter.trainable) {
+            let read = |moment: &str| {
+                self.tensor(&tensors, &format!("{moment}/{}", parameter.name), parameter.value.dims(), &device)
+            };
+            if self.description.state.step > 0 {
+                optimizer.moments.insert(parameter.name.clone(), Moments { first: read("first")?, second: read("second")? });
+            }
+        }
+        Ok(optimizer)
+    }
+
+    fn tensors(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.bytes).expect("checked when it was read")
+    }
+
+    fn tensor(&self, tensors: &SafeTensors<'_>, name: &str, shape: [usize; 2], device: &burn::tensor::Device) -> Result<Tensor<2>, InputError> {
+        let failed = |cause: String| {
+            InputError::new(&self.path, cause).at(Place::Named(name.into())).hint("the checkpoint belongs to another configuration")
+        };
+        let view = tensors.tensor(name).map_err(|_| failed("this tensor is missing".into()))?;
+        if view.shape() != shape || view.dtype() != Dtype::F32 {
+            return Err(failed(format!("is {:?} {:?}, the model needs F32 {shape:?}", view.dtype(), view.shape())));
+        }
+        let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        Ok(Tensor::from_data(TensorData::new(values, shape), device))
+    }
+}

@@ -1,0 +1,17 @@
+//! The training loop, optimiser, schedule, checkpoints and event log.
+//!
+//! [`Run::train`] is the loop; everything else in this crate is a part it names.
+
+mod checkpoint;
+mod config;
+mod log;
+mod optimizer;
+mod plan;
+mod train;
+
+pub use checkpoint::{Best, Checkpoint, Description, State};
+pub use config::{Schedule, TrainingConfig};
+pub use log::Scalars;
+pub use optimizer::{AdamW, Moments, clip, global_norm};
+pub use plan::Plan;
+pub use train::{Run, TrainError};

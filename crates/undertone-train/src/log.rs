@@ -1,0 +1,158 @@
+//! What a run says while it trains: scalars as JSONL and for TensorBoard, and a line for people.
+//!
+//! `tensorboard-rs` panics when it cannot write; it is called in one place that turns a panic into an
+//! error.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use tensorboard_rs::summary_writer::SummaryWriter;
+use undertone_data::InputError;
+
+/// The scalars of one step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scalars {
+    /// Steps taken, this one included.
+    pub step: usize,
+    /// Σ nats / Σ supervised tokens of the step.
+    pub loss_nats_per_token: f64,
+    /// The same loss per byte of target text, in bits.
+    pub bits_per_byte: f64,
+    /// Supervised tokens of the step.
+    pub supervised_tokens: usize,
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// Global norm of the gradients before clipping.
+    pub gradient_norm: f64,
+    /// Tokens run through the model a second.
+    pub tokens_per_second: f64,
+    /// Resident memory in MiB; 0 where the system does not tell.
+    pub memory_mib: f64,
+    /// Σ nats / Σ tokens on the validation users, where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_nats_per_token: Option<f64>,
+}
+
+/// Where the scalars of a run go.
+pub(crate) struct EventLog {
+    jsonl: File,
+    tensorboard: SummaryWriter,
+    folder: PathBuf,
+    bar: Option<ProgressBar>,
+    label: String,
+    steps: usize,
+    last_line: Option<std::time::Instant>,
+}
+
+impl EventLog {
+    /// Opens `log.jsonl` and `tensorboard/` in `folder`. Lines of steps after `resumed_at` are of work
+    /// that was lost, and are removed.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub(crate) fn open(folder: &Path, label: &str, steps: usize, resumed_at: usize) -> Result<Self, InputError> {
+        let path = folder.join("log.jsonl");
+        let failed = |error: std::io::Error| InputError::io(&path, "write the log", &error);
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let mut kept = Vec::new();
+        if let Ok(file) = File::open(&path) {
+            for line in BufReader::new(file).lines() {
+                let line = line.map_err(failed)?;
+                if serde_json::from_str::<Scalars>(&line).is_ok_and(|scalars| scalars.step <= resumed_at) {
+                    kept.push(line + "\n");
+                }
+            }
+        }
+        let mut replacement = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        replacement.write_all(kept.concat().as_bytes()).map_err(failed)?;
+        replacement.persist(&path).map_err(|error| failed(error.error))?;
+        let jsonl = OpenOptions::new().append(true).open(&path).map_err(failed)?;
+        let events = folder.join("tensorboard");
+        let tensorboard = guarded(&events, || SummaryWriter::new(&events))?;
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let template = "{prefix:>16} {bar:24} step {pos}/{len}  {msg}  ETA {eta}";
+            let style = ProgressStyle::with_template(template).expect("a constant template");
+            let bar = ProgressBar::new(steps as u64).with_style(style).with_prefix(label.to_owned());
+            bar.set_position(resumed_at as u64);
+            bar.reset_eta();
+            bar
+        });
+        Ok(Self { jsonl, tensorboard, folder: folder.to_owned(), bar, label: label.to_owned(), steps, last_line: None })
+    }
+
+    /// Records one step.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub(crate) fn step(&mut self, scalars: &Scalars) -> Result<(), InputError> {
+        let path = self.folder.join("log.jsonl");
+        let line = serde_json::to_string(scalars).expect("scalars are plain data") + "\n";
+        self.jsonl.write_all(line.as_bytes()).map_err(|error| InputError::io(&path, "write the log", &error))?;
+        let tags = [
+            ("loss/nats_per_token", Some(scalars.loss_nats_per_token)),
+            ("loss/bits_per_byte", Some(scalars.bits_per_byte)),
+            ("loss/validation_nats_per_token", scalars.validation_nats_per_token),
+            ("optimizer/learning_rate", Some(scalars.learning_rate)),
+            ("optimizer/gradient_norm", Some(scalars.gradient_norm)),
+            ("speed/tokens_per_second", Some(scalars.tokens_per_second)),
+            ("speed/memory_mib", Some(scalars.memory_mib)),
+        ];
+        let writer = &mut self.tensorboard;
+        guarded(&self.folder.join("tensorboard"), || {
+            for (tag, value) in tags {
+                if let Some(value) = value {
+                    writer.add_scalar(tag, value as f32, scalars.step);
+                }
+            }
+            writer.flush();
+        })?;
+        self.show(scalars);
+        Ok(())
+    }
+
+    fn show(&mut self, scalars: &Scalars) {
+        let validation = scalars.validation_nats_per_token.map(|nats| format!("  validation {nats:.3}"));
+        let message = format!(
+            "{:.3} nats/token{}  {:.0} tokens/s",
+            scalars.loss_nats_per_token,
+            validation.as_deref().unwrap_or(""),
+            scalars.tokens_per_second
+        );
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(scalars.step as u64);
+                bar.set_message(message);
+            }
+            None => {
+                // Plain lines at a readable pace: at most one in five seconds, and every validation.
+                let due = self.last_line.is_none_or(|last| last.elapsed().as_secs() >= 5);
+                if due || validation.is_some() || scalars.step == self.steps {
+                    eprintln!("{}: step {}/{}  {message}", self.label, scalars.step, self.steps);
+                    self.last_line = Some(std::time::Instant::now());
+                }
+            }
+        }
+    }
+}
+
+impl Drop for EventLog {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish();
+        }
+    }
+}
+
+fn guarded<T>(path: &Path, write: impl FnOnce() -> T) -> Result<T, InputError> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = catch_unwind(AssertUnwindSafe(write));
+    std::panic::set_hook(hook);
+    result.map_err(|_| {
+        InputError::new(path, "cannot write TensorBoard events").hint("check free space and the permissions of the folder")
+    })
+}

@@ -1,0 +1,184 @@
+//! The training loop: one visible function from the plan to the last checkpoint.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use undertone_data::{InputError, Stream, pack};
+use undertone_eval::total_nats;
+use undertone_model::{Decoder, DropoutKey, Gradients};
+
+use crate::checkpoint::{self, Best, Checkpoint, Description, State};
+use crate::config::TrainingConfig;
+use crate::log::{EventLog, Scalars};
+use crate::optimizer::{AdamW, clip, global_norm};
+use crate::plan::Plan;
+
+/// A training run, ready to start or to go on.
+pub struct Run<'a> {
+    /// The numbers of the loop.
+    pub config: &'a TrainingConfig,
+    /// Seed of the order and of dropout.
+    pub seed: u64,
+    /// Training windows as the arm sees them, each with at least one supervised token.
+    pub training: &'a [Stream],
+    /// Validation windows; may be empty.
+    pub validation: &'a [Stream],
+    /// Where `last.safetensors`, `best.safetensors` and the logs go.
+    pub folder: &'a Path,
+    /// What people call it.
+    pub label: &'a str,
+    /// What its checkpoints say about themselves; the state in it is ignored.
+    pub description: Description,
+    /// Set when the user wants to stop; the run saves and returns [`TrainError::Interrupted`].
+    pub stop: &'a AtomicBool,
+}
+
+/// Why a run ended before its end.
+#[derive(Debug)]
+pub enum TrainError {
+    /// Something from outside.
+    Input(InputError),
+    /// The loss or the gradient is not a number.
+    NotFinite {
+        /// Steps taken before.
+        step: usize,
+        /// What was not finite, with its value.
+        what: String,
+        /// The items of the step.
+        items: Vec<String>,
+    },
+    /// The user stopped it; it can be resumed from this checkpoint.
+    Interrupted(PathBuf),
+}
+
+impl fmt::Display for TrainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(error) => error.fmt(f),
+            Self::NotFinite { step, what, items } => {
+                write!(f, "after {step} steps {what}; the step's items: {}", items.join(", "))
+            }
+            Self::Interrupted(path) => write!(f, "interrupted; saved `{}`", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for TrainError {}
+
+impl From<InputError> for TrainError {
+    fn from(error: InputError) -> Self {
+        Self::Input(error)
+    }
+}
+
+impl Run<'_> {
+    /// The checkpoint to resume from.
+    pub fn last(&self) -> PathBuf {
+        self.folder.join("last.safetensors")
+    }
+
+    /// The checkpoint with the lowest validation loss; without validation, the last one.
+    pub fn best(&self) -> PathBuf {
+        self.folder.join("best.safetensors")
+    }
+
+    /// Trains `model` to the end, from the start or from `resume`, and returns where it stands.
+    ///
+    /// # Errors
+    /// See [`TrainError`].
+    pub fn train(&self, model: &mut Decoder, resume: Option<&Checkpoint>) -> Result<State, TrainError> {
+        let config = self.config;
+        let ids: Vec<String> = self.training.iter().map(|stream| stream.id.clone()).collect();
+        let plan = Plan::new(&ids, config.epochs, config.conversations_per_step, self.seed);
+        let steps = plan.steps.len();
+        let every = |period: usize| if period == 0 { plan.steps_per_epoch } else { period };
+        let (validate_every, save_every) = (every(config.validate_every_steps), every(config.save_every_steps));
+
+        let (mut state, mut optimizer) = (State::default(), AdamW::default());
+        if let Some(checkpoint) = resume {
+            checkpoint.restore_weights(model)?;
+            optimizer = checkpoint.restore_optimizer(model)?;
+            state = checkpoint.description.state.clone();
+        }
+        let mut log = EventLog::open(self.folder, self.label, steps, state.step)?;
+
+        while state.step < steps && !state.finished {
+            let begun = Instant::now();
+            let streams = || plan.steps[state.step].iter().map(|&index| &self.training[index]);
+            let supervised_tokens: usize = streams().map(Stream::supervised_tokens).sum();
+            let bytes: usize = streams().flat_map(|stream| &stream.targets).map(|target| target.bytes).sum();
+            let scale = 1.0 / supervised_tokens as f64;
+            let dropout = Some(DropoutKey { seed: self.seed, step: state.step as u64 });
+
+            let (mut gradients, mut nats, mut tokens) = (Gradients::default(), 0.0, 0);
+            for row in pack(streams(), config.row_tokens) {
+                let of_row = model.nats_and_gradients(&row, scale, config.recompute, dropout, &mut gradients);
+                nats += of_row.iter().map(|&nats| f64::from(nats)).sum::<f64>();
+                tokens += row.tokens.len();
+            }
+            let gradient_norm = global_norm(&gradients);
+            if !(nats.is_finite() && gradient_norm.is_finite()) {
+                let items = streams().flat_map(|stream| &stream.targets).map(|target| target.item.to_string()).collect();
+                let what = format!("the loss is {nats} nats and the gradient norm {gradient_norm}");
+                return Err(TrainError::NotFinite { step: state.step, what, items });
+            }
+            clip(&mut gradients, gradient_norm, config.clip_norm);
+            let learning_rate = config.learning_rate_at(state.step, steps);
+            optimizer.step(model, gradients, learning_rate, state.step, config);
+            state.step += 1;
+            state.supervised_tokens += supervised_tokens as u64;
+            let seconds = begun.elapsed().as_secs_f64();
+
+            let validates = !self.validation.is_empty() && (state.step.is_multiple_of(validate_every) || state.step == steps);
+            let validation = validates.then(|| self.validate(model));
+            if let Some(nats_per_token) = validation {
+                if state.best.is_none_or(|best| nats_per_token < best.nats_per_token) {
+                    state.best = Some(Best { step: state.step, nats_per_token });
+                    state.validations_without_gain = 0;
+                    checkpoint::save(&self.best(), model, None, &self.describe(&state))?;
+                } else {
+                    state.validations_without_gain += 1;
+                }
+            }
+            let patience = config.patience_validations;
+            state.finished = state.step == steps || (patience > 0 && state.validations_without_gain >= patience);
+            log.step(&Scalars {
+                step: state.step,
+                loss_nats_per_token: nats / supervised_tokens as f64,
+                bits_per_byte: nats / std::f64::consts::LN_2 / bytes as f64,
+                supervised_tokens,
+                learning_rate,
+                gradient_norm,
+                tokens_per_second: tokens as f64 / seconds,
+                memory_mib: resident_mib(),
+                validation_nats_per_token: validation,
+            })?;
+            let stopped = self.stop.load(Ordering::Relaxed);
+            if state.finished || stopped || state.step.is_multiple_of(save_every) {
+                checkpoint::save(&self.last(), model, Some(&optimizer), &self.describe(&state))?;
+            }
+            if stopped && !state.finished {
+                return Err(TrainError::Interrupted(self.last()));
+            }
+        }
+        if state.best.is_none() {
+            checkpoint::save(&self.best(), model, None, &self.describe(&state))?;
+        }
+        Ok(state)
+    }
+
+    fn validate(&self, model: &Decoder) -> f64 {
+        let tokens: usize = self.validation.iter().map(Stream::supervised_tokens).sum();
+        total_nats(model, &pack(self.validation, self.config.row_tokens)) / tokens as f64
+    }
+
+    fn describe(&self, state: &State) -> Description {
+        Description { state: state.clone(), ..self.description.clone() }
+    }
+}
+
+fn resident_mib() -> f64 {
+    memory_stats::memory_stats().map_or(0.0, |stats| stats.physical_mem as f64 / 1_048_576.0)
+}
