@@ -88,12 +88,13 @@ impl LlamaConfig {
 
         let hidden_size = keys.size("hidden_size", MAX_SIZE)?;
         let num_attention_heads = keys.size("num_attention_heads", MAX_SIZE)?;
-        let num_key_value_heads =
-            keys.optional_size("num_key_value_heads", MAX_SIZE)?.unwrap_or(num_attention_heads);
+        let num_key_value_heads = keys.optional_size("num_key_value_heads", MAX_SIZE)?.unwrap_or(num_attention_heads);
         if !num_attention_heads.is_multiple_of(num_key_value_heads) {
             return Err(keys.error(
                 "num_key_value_heads",
-                format!("`{num_key_value_heads}` key/value heads do not divide `{num_attention_heads}` attention heads"),
+                format!(
+                    "`{num_key_value_heads}` key/value heads do not divide `{num_attention_heads}` attention heads"
+                ),
             ));
         }
         let head_dim = match keys.optional_size("head_dim", MAX_SIZE)? {
@@ -107,10 +108,9 @@ impl LlamaConfig {
             }
         };
         if !head_dim.is_multiple_of(2) {
-            return Err(keys.error(
-                "head_dim",
-                format!("a head is `{head_dim}` wide, and rotary positions need an even width"),
-            ));
+            return Err(
+                keys.error("head_dim", format!("a head is `{head_dim}` wide, and rotary positions need an even width"))
+            );
         }
         if num_attention_heads * head_dim > MAX_SIZE {
             return Err(keys.error(
@@ -125,10 +125,9 @@ impl LlamaConfig {
             return Err(keys.error("rms_norm_eps", format!("is `{rms_norm_eps}`, not between 0 and 1")));
         }
         let eos_token_ids = match object.get("eos_token_id") {
-            Some(Value::Array(ids)) => ids
-                .iter()
-                .map(|id| keys.token_id("eos_token_id", id, vocab_size))
-                .collect::<Result<_, _>>()?,
+            Some(Value::Array(ids)) => {
+                ids.iter().map(|id| keys.token_id("eos_token_id", id, vocab_size)).collect::<Result<_, _>>()?
+            }
             _ => keys.optional_token_id("eos_token_id", vocab_size)?.into_iter().collect(),
         };
 
@@ -223,7 +222,10 @@ fn rope_theta(keys: &Keys<'_>) -> Result<f64, InputError> {
             };
             if !changes_nothing {
                 return Err(keys
-                    .error(key, format!("`{name}` = `{}` is not supported; only unscaled rotary positions are", shown(value)))
+                    .error(
+                        key,
+                        format!("`{name}` = `{}` is not supported; only unscaled rotary positions are", shown(value)),
+                    )
                     .hint("choose a base model without rotary scaling"));
             }
         }
@@ -232,7 +234,9 @@ fn rope_theta(keys: &Keys<'_>) -> Result<f64, InputError> {
     }
     let theta = match (keys.number("rope_theta")?, nested) {
         (Some(outer), Some(inner)) if outer != inner => {
-            return Err(keys.error("rope_theta", format!("is `{outer}`, but `rope_parameters.rope_theta` is `{inner}`")));
+            return Err(
+                keys.error("rope_theta", format!("is `{outer}`, but `rope_parameters.rope_theta` is `{inner}`"))
+            );
         }
         (outer, inner) => outer.or(inner).unwrap_or(10_000.0),
     };

@@ -1,4 +1,4 @@
-//! A Hugging Face folder to a decoder.
+//! A Hugging Face folder to a decoder; or any other source of named weights.
 
 use std::path::Path;
 
@@ -20,59 +20,58 @@ impl Decoder {
     pub fn load(folder: &Path, device: &Device) -> Result<Self, InputError> {
         let config = LlamaConfig::read(folder)?;
         let mut files = WeightFiles::open(folder)?;
-        let width = config.hidden_size;
-        let (query_width, key_width) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
-        let mut matrix = |name: String, [rows, columns]: [usize; 2]| -> Result<Parameter, InputError> {
-            let values = files.take(&name, &[rows, columns])?;
-            Ok(Parameter::new(name, values, [rows, columns], device))
-        };
-        let embedding = matrix("model.embed_tokens.weight".into(), [config.vocab_size, width])?;
-        let output = match config.tie_word_embeddings {
-            true => None,
-            false => Some(matrix("lm_head.weight".into(), [config.vocab_size, width])?),
-        };
-        let mut matrices = Vec::with_capacity(config.num_hidden_layers);
-        for index in 0..config.num_hidden_layers {
-            let mut linear = |projection: Projection, shape| -> Result<Linear, InputError> {
-                let name = format!("model.layers.{index}.{}.weight", projection.path());
-                Ok(Linear { weight: matrix(name, shape)?, adapter: None })
-            };
-            let wide = config.intermediate_size;
-            matrices.push([
-                linear(Projection::Q, [query_width, width])?,
-                linear(Projection::K, [key_width, width])?,
-                linear(Projection::V, [key_width, width])?,
-                linear(Projection::O, [width, query_width])?,
-                linear(Projection::Gate, [wide, width])?,
-                linear(Projection::Up, [wide, width])?,
-                linear(Projection::Down, [width, wide])?,
-            ]);
+        if config.tie_word_embeddings {
+            files.ignore("lm_head.weight");
         }
-        let mut vector = |name: String| -> Result<Parameter, InputError> {
-            let values = files.take(&name, &[width])?;
-            Ok(Parameter::new(name, values, [1, width], device))
+        let decoder = Self::assemble(config, device, |name, shape| files.take(name, shape))?;
+        files.finish()?;
+        Ok(decoder)
+    }
+
+    /// A decoder whose every weight comes from `take(name, shape)`, row-major.
+    ///
+    /// # Errors
+    /// The first error of `take`.
+    pub fn assemble<E>(
+        config: LlamaConfig,
+        device: &Device,
+        mut take: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+    ) -> Result<Self, E> {
+        let mut parameter = |name: String, shape: &[usize]| -> Result<Parameter, E> {
+            let values = take(&name, shape)?;
+            let rows = if shape.len() == 1 { 1 } else { shape[0] };
+            Ok(Parameter::new(name, values, [rows, shape[shape.len() - 1]], device))
         };
-        let mut blocks = Vec::with_capacity(matrices.len());
-        for (index, [q, k, v, o, gate, up, down]) in matrices.into_iter().enumerate() {
+        let (width, wide) = (config.hidden_size, config.intermediate_size);
+        let (query_width, key_width) = (config.query_width(), config.key_value_width());
+        let embedding = parameter("model.embed_tokens.weight".into(), &[config.vocab_size, width])?;
+        let mut blocks = Vec::with_capacity(config.num_hidden_layers);
+        for index in 0..config.num_hidden_layers {
+            let path = |part: &str| format!("model.layers.{index}.{part}.weight");
+            let input_norm = parameter(path("input_layernorm"), &[width])?;
+            let post_norm = parameter(path("post_attention_layernorm"), &[width])?;
+            let mut linear = |projection: Projection, shape: [usize; 2]| -> Result<Linear, E> {
+                Ok(Linear { weight: parameter(path(projection.path()), &shape)?, adapter: None })
+            };
             blocks.push(Block {
-                input_norm: vector(format!("model.layers.{index}.input_layernorm.weight"))?,
-                post_norm: vector(format!("model.layers.{index}.post_attention_layernorm.weight"))?,
-                q,
-                k,
-                v,
-                o,
-                gate,
-                up,
-                down,
+                input_norm,
+                post_norm,
+                q: linear(Projection::Q, [query_width, width])?,
+                k: linear(Projection::K, [key_width, width])?,
+                v: linear(Projection::V, [key_width, width])?,
+                o: linear(Projection::O, [width, query_width])?,
+                gate: linear(Projection::Gate, [wide, width])?,
+                up: linear(Projection::Up, [wide, width])?,
+                down: linear(Projection::Down, [width, wide])?,
                 head_width: config.head_dim,
                 norm_epsilon: config.rms_norm_eps,
             });
         }
-        let norm = vector("model.norm.weight".into())?;
-        if config.tie_word_embeddings {
-            files.ignore("lm_head.weight");
-        }
-        files.finish()?;
+        let norm = parameter("model.norm.weight".into(), &[width])?;
+        let output = match config.tie_word_embeddings {
+            true => None,
+            false => Some(parameter("lm_head.weight".into(), &[config.vocab_size, width])?),
+        };
         Ok(Self { config, embedding, blocks, norm, output, lora: None })
     }
 }

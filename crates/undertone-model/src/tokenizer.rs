@@ -60,11 +60,15 @@ pub(crate) fn parse(path: &Path, bytes: &[u8], vocab_size: usize) -> Result<Toke
     check.model(object.get("model").unwrap_or(&Value::Null), vocab_size)?;
     check.part("normalizer", object, "normalizers", &["NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace"])?;
     check.part("pre_tokenizer", object, "pretokenizers", &["ByteLevel", "Digits", "Metaspace", "Split"])?;
-    check.part("decoder", object, "decoders", &["ByteFallback", "ByteLevel", "Fuse", "Metaspace", "Replace", "Strip"])?;
+    check.part(
+        "decoder",
+        object,
+        "decoders",
+        &["ByteFallback", "ByteLevel", "Fuse", "Metaspace", "Replace", "Strip"],
+    )?;
 
     let added = object.get("added_tokens").cloned();
-    let tokenizer: Tokenizer =
-        serde_json::from_str(&file.to_string()).map_err(|error| unfit(error.to_string()))?;
+    let tokenizer: Tokenizer = serde_json::from_str(&file.to_string()).map_err(|error| unfit(error.to_string()))?;
     // The library gives an added token the id that it finds fit, and only warns if the file says
     // another.
     for token in added.as_ref().and_then(Value::as_array).into_iter().flatten() {
@@ -109,7 +113,9 @@ impl Check<'_> {
             return Err(self.error("model.type", format!("{kind} is not supported; only `BPE` is")));
         }
         for key in ["dropout", "continuing_subword_prefix", "end_of_word_suffix"] {
-            if let Some(value) = model.get(key).filter(|value| !value.is_null() && *value != "" && value.as_f64() != Some(0.0)) {
+            if let Some(value) =
+                model.get(key).filter(|value| !value.is_null() && *value != "" && value.as_f64() != Some(0.0))
+            {
                 return Err(self.error(&format!("model.{key}"), format!("`{value}` is not supported")));
             }
         }
@@ -178,8 +184,10 @@ mod tests {
 
     /// A tokenizer of six tokens; `change` edits it.
     fn file(change: impl FnOnce(&mut Value)) -> Value {
-        let special = |id: u32, content: &str| json!({"id": id, "content": content, "single_word": false,
-            "lstrip": false, "rstrip": false, "normalized": false, "special": true});
+        let special = |id: u32, content: &str| {
+            json!({"id": id, "content": content, "single_word": false,
+            "lstrip": false, "rstrip": false, "normalized": false, "special": true})
+        };
         let mut file = json!({
             "version": "1.0", "normalizer": null, "decoder": {"type": "ByteLevel", "add_prefix_space": false,
                 "trim_offsets": true, "use_regex": true},
@@ -304,7 +312,10 @@ mod tests {
         assert_eq!(cause(b""), "is no tokenizer file: EOF while parsing a value at line 1 column 0");
         assert_eq!(cause(b"[]"), "is no tokenizer file: it is not a JSON object");
         assert_eq!(cause(b"{}"), "is missing or not an object");
-        let regex = file(|file| file["pre_tokenizer"] = json!({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false}));
+        let regex = file(|file| {
+            file["pre_tokenizer"] =
+                json!({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false})
+        });
         assert!(cause(regex.to_string().as_bytes()).starts_with("is no tokenizer file: "));
         // Cut off anywhere, the file is an error and never a panic.
         let whole = file(|_| ()).to_string();

@@ -68,20 +68,21 @@ impl WeightFiles {
     pub fn open(folder: &Path) -> Result<Self, InputError> {
         let single = folder.join("model.safetensors");
         let index = folder.join("model.safetensors.index.json");
-        let mut files = Self {
-            path: single.clone(),
-            shards: Vec::new(),
-            tensors: BTreeMap::new(),
-            used: BTreeSet::new(),
-        };
+        let mut files =
+            Self { path: single.clone(), shards: Vec::new(), tensors: BTreeMap::new(), used: BTreeSet::new() };
         if single.exists() {
             files.add_shard(single)?;
         } else if index.exists() {
             files.path = index;
             files.add_indexed_shards(folder)?;
         } else {
-            return Err(InputError::new(folder, "holds neither `model.safetensors` nor `model.safetensors.index.json`")
-                .hint("check the path; weights in other formats (`.bin`, `.pt`) are not read, GGUF files are imported first"));
+            return Err(InputError::new(
+                folder,
+                "holds neither `model.safetensors` nor `model.safetensors.index.json`",
+            )
+            .hint(
+                "check the path; weights in other formats (`.bin`, `.pt`) are not read, GGUF files are imported first",
+            ));
         }
         Ok(files)
     }
@@ -94,7 +95,8 @@ impl WeightFiles {
     /// F32, F16 and BF16, or a value is not finite.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, InputError> {
         let Some(entry) = self.tensors.get(name) else {
-            let missing = InputError::new(&self.path, "there is no tensor of this name").at(Place::Named(name.to_owned()));
+            let missing =
+                InputError::new(&self.path, "there is no tensor of this name").at(Place::Named(name.to_owned()));
             return Err(match nearest(name, self.tensors.keys()) {
                 Some(nearest) => missing.hint(format!("the nearest name in the file is `{nearest}`")),
                 None => missing,
@@ -182,7 +184,10 @@ impl WeightFiles {
         for (tensor, file) in weight_map {
             let file = file.as_str().ok_or_else(|| error(tensor, format!("is in `{file}`, not a file name")))?;
             if file.contains(['/', '\\', '\0']) || !file.ends_with(".safetensors") {
-                return Err(error(tensor, format!("is in `{}`, not a safetensors file of this folder", file.escape_debug())));
+                return Err(error(
+                    tensor,
+                    format!("is in `{}`, not a safetensors file of this folder", file.escape_debug()),
+                ));
             }
             shard_names.insert(file);
         }
@@ -228,8 +233,9 @@ pub(crate) fn map_file(path: &Path) -> Result<Mmap, InputError> {
 fn read_header(path: &Path, bytes: &[u8]) -> Result<Vec<(String, TensorInfo, Range<usize>)>, InputError> {
     let again = "the download may be incomplete; fetch the file again";
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
-        return Err(InputError::new(path, format!("has {} bytes, too few for a safetensors file", bytes.len()))
-            .hint(again));
+        return Err(
+            InputError::new(path, format!("has {} bytes, too few for a safetensors file", bytes.len())).hint(again)
+        );
     };
     let header_bytes = u64::from_le_bytes(*length);
     if header_bytes > MAX_HEADER_BYTES {
@@ -248,20 +254,22 @@ fn read_header(path: &Path, bytes: &[u8]) -> Result<Vec<(String, TensorInfo, Ran
     let mut tensors = Vec::with_capacity(header.len());
     for (name, value) in header {
         let error = |cause: String| InputError::new(path, cause).at(Place::Named(name.clone()));
-        let info: TensorInfo =
-            serde_json::from_value(value).map_err(|cause| error(format!("its entry in the header is wrong: {cause}")))?;
+        let info: TensorInfo = serde_json::from_value(value)
+            .map_err(|cause| error(format!("its entry in the header is wrong: {cause}")))?;
         let (start, end) = info.data_offsets;
         let (dtype, shape) = (info.dtype, &info.shape);
         if start > end {
             return Err(error(format!("ends at byte {end}, before its start at byte {start}")));
         }
         if end > data.len() {
-            return Err(error(format!("ends at byte {end}, but the file holds {} bytes of tensors", data.len()))
-                .hint(again));
+            return Err(
+                error(format!("ends at byte {end}, but the file holds {} bytes of tensors", data.len())).hint(again)
+            );
         }
         let bits = shape.iter().try_fold(dtype.bitsize(), |bits, &axis| bits.checked_mul(axis));
         if bits != Some((end - start) * 8) {
-            let cause = format!("has {} bytes, which is not what type `{dtype:?}` and shape `{shape:?}` need", end - start);
+            let cause =
+                format!("has {} bytes, which is not what type `{dtype:?}` and shape `{shape:?}` need", end - start);
             return Err(error(cause));
         }
         tensors.push((name, info, data_start + start..data_start + end));
@@ -292,11 +300,8 @@ fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a String>) -> Option<
     names
         .map(|name| (shared(name), name))
         .filter(|(shared, name)| 2 * shared > name.len().max(wanted.len()))
-        // Of equally good names the first in order, not the last.
-        .fold(None, |best: Option<(usize, &String)>, next| match best {
-            Some(best) if best.0 >= next.0 => Some(best),
-            _ => Some(next),
-        })
+        // Of equally good names the first in order.
+        .min_by_key(|(shared, _)| std::cmp::Reverse(*shared))
         .map(|(_, name)| name.as_str())
 }
 
@@ -401,15 +406,27 @@ mod tests {
             format!(r#"{{"x":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#)
         };
         check_refused(b"", ": has 0 bytes, too few for a safetensors file");
-        check_refused(&u64::MAX.to_le_bytes(), ": is no safetensors file: its header would have 18446744073709551615 bytes");
+        check_refused(
+            &u64::MAX.to_le_bytes(),
+            ": is no safetensors file: its header would have 18446744073709551615 bytes",
+        );
         check_refused(&900_u64.to_le_bytes(), ": its header has 900 bytes, but only 0 follow");
-        check_refused(&file("[1]", &[]), ": its header is not a JSON object: invalid type: sequence, expected a map at line 1 column 0");
-        check_refused(&file(&"[".repeat(100_000), &[]), ": its header is not a JSON object: invalid type: sequence, expected a map at line 1 column 0");
+        check_refused(
+            &file("[1]", &[]),
+            ": its header is not a JSON object: invalid type: sequence, expected a map at line 1 column 0",
+        );
+        check_refused(
+            &file(&"[".repeat(100_000), &[]),
+            ": its header is not a JSON object: invalid type: sequence, expected a map at line 1 column 0",
+        );
         check_refused(
             &file(&entry("F99", "[1]", "[0,4]"), &[0; 4]),
             ", `x`: its entry in the header is wrong: unknown variant `F99`, expected one of `BOOL`, `F4`, `F6_E2M3`, `F6_E3M2`, `U8`, `I8`, `F8_E5M2`, `F8_E4M3`, `F8_E8M0`, `F8_E4M3FNUZ`, `F8_E5M2FNUZ`, `I16`, `U16`, `F16`, `BF16`, `I32`, `U32`, `F32`, `C64`, `F64`, `I64`, `U64`",
         );
-        check_refused(&file(&entry("F32", "[1]", "[4,0]"), &[0; 4]), ", `x`: ends at byte 0, before its start at byte 4");
+        check_refused(
+            &file(&entry("F32", "[1]", "[4,0]"), &[0; 4]),
+            ", `x`: ends at byte 0, before its start at byte 4",
+        );
         check_refused(
             &file(&entry("F32", "[1]", "[0,18446744073709551615]"), &[0; 4]),
             ", `x`: ends at byte 18446744073709551615, but the file holds 4 bytes of tensors",
@@ -420,10 +437,7 @@ mod tests {
         );
         check_refused(&file(&entry("F32", "[1]", "[4,8]"), &[0; 8]), ", `x`: leaves a gap before it");
         check_refused(&file(&entry("F32", "[1]", "[0,4]"), &[0; 5]), ": 1 bytes follow the last tensor");
-        check_refused(
-            &file(&PAIR.replace("[8,12]", "[4,8]"), &[0; 12]),
-            ", `model.b`: overlaps the tensor before it",
-        );
+        check_refused(&file(&PAIR.replace("[8,12]", "[4,8]"), &[0; 12]), ", `model.b`: overlaps the tensor before it");
         // A download cut off anywhere is noticed.
         let whole = file(PAIR, &floats(&[1.0, 2.0, 3.0]));
         for cut in 0..whole.len() {

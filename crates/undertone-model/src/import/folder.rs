@@ -94,7 +94,9 @@ impl Staging {
         })();
         written.map_err(|error| match error {
             InputOrIo::Input(error) => error,
-            InputOrIo::Io(error) => InputError::io(&self.destination, "write", &error).at(Place::Named(name.to_owned())),
+            InputOrIo::Io(error) => {
+                InputError::io(&self.destination, "write", &error).at(Place::Named(name.to_owned()))
+            }
         })
     }
 }

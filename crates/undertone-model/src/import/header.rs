@@ -101,7 +101,10 @@ pub(super) fn walk(path: &Path, bytes: &[u8]) -> Result<Vec<TensorEntry>, InputE
     let version = cursor.u32()?;
     if !matches!(version, 2 | 3) {
         let cause = match version.swap_bytes() {
-            1..=3 => format!("is a big-endian GGUF file of version `{}`; only little-endian ones are read", version.swap_bytes()),
+            1..=3 => format!(
+                "is a big-endian GGUF file of version `{}`; only little-endian ones are read",
+                version.swap_bytes()
+            ),
             _ => format!("has GGUF version `{version}`; only 2 and 3 are read"),
         };
         return Err(InputError::new(path, cause));
@@ -158,12 +161,18 @@ fn place(
     for tensor in tensors.iter_mut() {
         let Range { start: offset, end } = tensor.range;
         if !offset.is_multiple_of(alignment) {
-            return Err(error(&tensor.name, format!("begins at offset {offset}, not a multiple of the alignment, {alignment}")));
+            return Err(error(
+                &tensor.name,
+                format!("begins at offset {offset}, not a multiple of the alignment, {alignment}"),
+            ));
         }
         match (data_start.checked_add(offset), data_start.checked_add(end)) {
             (Some(start), Some(end)) if end <= file_bytes => tensor.range = start..end,
             _ => {
-                let cause = format!("ends {end} bytes into the tensor data, but the file holds {}", file_bytes.saturating_sub(data_start));
+                let cause = format!(
+                    "ends {end} bytes into the tensor data, but the file holds {}",
+                    file_bytes.saturating_sub(data_start)
+                );
                 return Err(error(&tensor.name, cause).hint("the download may be incomplete; fetch the file again"));
             }
         }
@@ -231,7 +240,8 @@ impl<'a> Cursor<'a> {
     fn text(&mut self) -> Result<&'a str, InputError> {
         let length = self.u64()?;
         if length > MAX_TEXT_BYTES {
-            return Err(self.error(format!("claims a text of {length} bytes, more than the {MAX_TEXT_BYTES} that are believed")));
+            return Err(self
+                .error(format!("claims a text of {length} bytes, more than the {MAX_TEXT_BYTES} that are believed")));
         }
         std::str::from_utf8(self.bytes(length)?).map_err(|error| self.error(format!("is not UTF-8: {error}")))
     }
@@ -242,9 +252,9 @@ impl<'a> Cursor<'a> {
         }
         let kind = self.u32()?;
         let length = self.u64()?;
-        *elements_left = elements_left
-            .checked_sub(length)
-            .ok_or_else(|| self.error(format!("claims {length} elements; all arrays together may have {MAX_ELEMENTS}")))?;
+        *elements_left = elements_left.checked_sub(length).ok_or_else(|| {
+            self.error(format!("claims {length} elements; all arrays together may have {MAX_ELEMENTS}"))
+        })?;
         self.skip_scalars(kind, length)
     }
 
@@ -279,7 +289,10 @@ impl<'a> Cursor<'a> {
 
         let row = shape[0];
         if !row.is_multiple_of(block.values) {
-            return Err(self.error(format!("has rows of {row} values, not a multiple of {}, the block of {}", block.values, block.name)));
+            return Err(self.error(format!(
+                "has rows of {row} values, not a multiple of {}, the block of {}",
+                block.values, block.name
+            )));
         }
         shape.reverse();
         let bytes = shape
@@ -304,6 +317,8 @@ impl<'a> Cursor<'a> {
             None => format!("has the unknown type {number}"),
         };
         let names: Vec<&str> = SUPPORTED.iter().map(|block| block.name).collect();
-        Err(self.error(cause).hint(format!("use a file of the types {}; `Q8_0` loses least for its size", names.join(", "))))
+        Err(self
+            .error(cause)
+            .hint(format!("use a file of the types {}; `Q8_0` loses least for its size", names.join(", "))))
     }
 }

@@ -84,8 +84,7 @@ pub fn gguf(source: &Path, destination: &Path) -> Result<ImportReport, InputErro
     staging.write_json("tokenizer_config.json", &tokenizer.config)?;
     staging.write_json("special_tokens_map.json", &tokenizer.special_tokens)?;
     staging.write_json("import.json", &provenance(source, &report))?;
-    let tensors: Vec<(&str, &[usize])> =
-        plans.iter().map(|plan| (plan.name.as_str(), plan.shape.as_slice())).collect();
+    let tensors: Vec<(&str, &[usize])> = plans.iter().map(|plan| (plan.name.as_str(), plan.shape.as_slice())).collect();
     staging.write_weights(&tensors, |index| {
         let plan = &plans[index];
         let values = gguf.tensor(&plan.gguf_name, &plan.shape)?;

@@ -89,14 +89,20 @@ pub(super) fn tokenizer_files(gguf: &Gguf) -> Result<TokenizerFiles, InputError>
         .enumerate()
         .map(|(index, merge)| match merge.split_once(' ') {
             Some((left, right)) if !right.contains(' ') => Ok(json!([left, right])),
-            _ => Err(gguf.error("tokenizer.ggml.merges", format!("merge `{index}`, `{merge}`, is not two tokens with a space between"))),
+            _ => Err(gguf.error(
+                "tokenizer.ggml.merges",
+                format!("merge `{index}`, `{merge}`, is not two tokens with a space between"),
+            )),
         })
         .collect::<Result<Vec<_>, _>>()?;
 
     let mut special_tokens = Map::new();
     for (name, id) in special_ids(gguf)? {
         let token = usize::try_from(id).ok().and_then(|id| tokens.get(id)).ok_or_else(|| {
-            gguf.error(&format!("the {name} id"), format!("is `{id}`, but the vocabulary has `{}` tokens", tokens.len()))
+            gguf.error(
+                &format!("the {name} id"),
+                format!("is `{id}`, but the vocabulary has `{}` tokens", tokens.len()),
+            )
         })?;
         special_tokens.insert(format!("{name}_token"), json!(token));
     }

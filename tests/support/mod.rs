@@ -1,0 +1,33 @@
+//! What tests need from outside: shared data and a model. Included by path where it is used.
+//!
+//! `UNDERTONE_SHARED` is a folder with `data/` and `reference/`, `UNDERTONE_MODEL` an imported
+//! SmolLM2-135M-Instruct (`make model` puts one under `checkpoints/`). Without them a test says that
+//! it is skipped and why; under CI that is a failure.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+
+fn folder(variable: &str, what: &str) -> Option<PathBuf> {
+    match std::env::var_os(variable) {
+        Some(folder) => Some(PathBuf::from(folder)),
+        None if std::env::var_os("CI").is_some() => panic!("`{variable}` is not set: under CI no test may be skipped"),
+        None => {
+            eprintln!("skipped: `{variable}` is not set; it names {what}");
+            None
+        }
+    }
+}
+
+/// The folder with `data/` and `reference/`.
+pub(crate) fn shared() -> Option<PathBuf> {
+    folder("UNDERTONE_SHARED", "the folder with `data/` and `reference/`")
+}
+
+/// The imported SmolLM2-135M-Instruct.
+pub(crate) fn model() -> Option<PathBuf> {
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../checkpoints/smollm2-135m-instruct");
+    match std::env::var_os("UNDERTONE_MODEL") {
+        None if made.is_dir() => Some(made),
+        _ => folder("UNDERTONE_MODEL", "an imported SmolLM2-135M-Instruct; `make model` makes one"),
+    }
+}
