@@ -19,6 +19,7 @@ mod target;
 mod template;
 mod view;
 mod window;
+mod write;
 
 pub use clean::{AssistantFirst, CleanOptions, Consecutive, EmptyMessages};
 pub use conversation::{Conversation, Label, Message, REACTION_LABELS, REASON_LABELS, Role, Thought, ThoughtKind};
@@ -38,3 +39,4 @@ pub use target::{Item, TargetKind};
 pub use template::{END, MissingToken, SHORTENED, START, Speaker, Template};
 pub use view::{Access, Placement, Timing, View};
 pub use window::{Costs, TooLong, Window, windows};
+pub use write::write_whole;

@@ -1,1 +1,135 @@
-//! Placeholder.
+//! A fine-tuned model in, a folder that other tools read out; verified by reading it back.
+//!
+//! [`hugging_face`] writes a whole model, with any adapters merged into its weights; [`peft`] writes
+//! only the adapters. A file goes this way: `base.rs` checks the folder that the model was
+//! fine-tuned from and lends its tokenizer and configuration, `staging.rs` writes into a hidden
+//! sibling of the destination, `verify.rs` loads the result from disk and compares its logits with
+//! those of the model in memory. Only then does the folder get its name: an export that computes
+//! something else never exists.
+//!
+//! All arithmetic here is f32 on the CPU, whatever device the model was trained on. Nothing is
+//! quantised, and the chat template stays the base model's.
+
+mod base;
+mod card;
+mod peft;
+mod staging;
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+use serde_json::Value;
+use undertone_data::{InputError, Place};
+use undertone_model::{Decoder, Linear, Parameter, Projection};
+
+use crate::base::Base;
+use crate::staging::{Staging, Weight, refuse_existing};
+use crate::verify::Probe;
+
+pub use crate::peft::peft;
+
+/// What an export wrote.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exported {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The names of its files, in the order they were written.
+    pub files: Vec<String>,
+    /// The largest absolute difference between a logit of the model in memory and the same logit
+    /// of the folder as it was read back, over 32 fixed tokens and the whole vocabulary.
+    pub largest_logit_difference: f64,
+}
+
+/// Writes a complete Hugging Face folder: the fully fine-tuned weights, or W + s·BA for LoRA.
+///
+/// `base` is the folder of the model that was fine-tuned. Its `config.json` is kept but for the type
+/// of the weights, its `generation_config.json` and tokenizer files are copied byte for byte.
+/// `provenance` becomes `undertone.json`. Weights are F32; a model with tied embeddings gets no
+/// `lm_head.weight`.
+///
+/// # Errors
+///
+/// The destination exists or cannot be written; `base` lacks a file or belongs to another model; a
+/// weight or a logit of the model is not finite. The destination then does not exist.
+///
+/// # Panics
+///
+/// The folder as read back computes other logits than the model: a defect of ours.
+pub fn hugging_face(
+    model: &Decoder,
+    base: &Path,
+    destination: &Path,
+    provenance: &Value,
+) -> Result<Exported, InputError> {
+    refuse_existing(destination)?;
+    let base = Base::read(base, &model.config)?;
+    let model = on_cpu(model);
+    refuse_broken(&model, destination)?;
+    let probe = Probe::of(&model, destination)?;
+
+    let mut staging = Staging::create(destination)?;
+    staging.write_json("config.json", &base.float32_config())?;
+    staging.write_weights("model.safetensors", &merged_weights(&model))?;
+    staging.copy_if_present(base.folder, "generation_config.json")?;
+    base.copy_tokenizer(&mut staging)?;
+    staging.write_json("undertone.json", provenance)?;
+    staging.write_text("README.md", &card::of_model(destination, base.folder))?;
+
+    let read_back = Decoder::load(staging.folder(), &Device::flex()).map_err(|error| staging.published(error))?;
+    let largest_logit_difference = probe.largest_difference(&read_back);
+    let files = staging.publish()?;
+    Ok(Exported { folder: destination.to_owned(), files, largest_logit_difference })
+}
+
+/// The same model on the CPU.
+fn on_cpu(model: &Decoder) -> Decoder {
+    let mut model = model.clone();
+    for parameter in model.parameters_mut() {
+        parameter.value = parameter.value.clone().to_device(&Device::flex());
+    }
+    model
+}
+
+/// Row-major values.
+fn values(tensor: Tensor<2>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().into_vec().expect("data that was converted to f32 is f32")
+}
+
+/// Refuses a model that no reader would accept.
+fn refuse_broken(model: &Decoder, destination: &Path) -> Result<(), InputError> {
+    for parameter in model.parameters() {
+        let values = values(parameter.value.clone());
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            let cause = format!("is not written: value {at} of this weight is `{}`, not a finite number", values[at]);
+            return Err(InputError::new(destination, cause)
+                .at(Place::Named(parameter.name.clone()))
+                .hint("the training has diverged; export an earlier checkpoint, or train with a lower learning rate"));
+        }
+    }
+    Ok(())
+}
+
+/// Every tensor of the merged model under its Hugging Face name.
+fn merged_weights(model: &Decoder) -> Vec<Weight<'_>> {
+    fn matrix(parameter: &Parameter) -> Weight<'_> {
+        let shape = parameter.value.dims().to_vec();
+        Weight { name: parameter.name.clone(), shape, values: Box::new(|| values(parameter.value.clone())) }
+    }
+    // Norms are `[1, width]` in the decoder and `[width]` in files.
+    fn vector(parameter: &Parameter) -> Weight<'_> {
+        let [_, width] = parameter.value.dims();
+        Weight { shape: vec![width], ..matrix(parameter) }
+    }
+    fn merged(linear: &Linear) -> Weight<'_> {
+        Weight { values: Box::new(|| values(linear.merged())), ..matrix(&linear.weight) }
+    }
+    let mut weights = vec![matrix(&model.embedding)];
+    for block in &model.blocks {
+        weights.extend([vector(&block.input_norm), vector(&block.post_norm)]);
+        weights.extend(Projection::ALL.map(|projection| merged(block.linear(projection))));
+    }
+    weights.push(vector(&model.norm));
+    weights.extend(model.output.as_ref().map(matrix));
+    weights
+}

@@ -317,8 +317,15 @@ mod tests {
                 json!({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false})
         });
         assert!(cause(regex.to_string().as_bytes()).starts_with("is no tokenizer file: "));
-        // Cut off anywhere, the file is an error and never a panic.
+        // Cut off anywhere, the file is an error; damaged anywhere, at least never a panic.
         let whole = file(|_| ()).to_string();
+        for at in 0..whole.len() {
+            for damage in [b'0', b'"', b'}', 0xFF] {
+                let mut bytes = whole.clone().into_bytes();
+                bytes[at] = damage;
+                drop(load(&bytes, 6));
+            }
+        }
         for cut in 0..whole.len() {
             assert!(load(&whole.as_bytes()[..cut], 6).is_err(), "cut at {cut} of {}", whole.len());
         }

@@ -444,6 +444,16 @@ mod tests {
             assert!(open_bytes(&whole[..cut]).is_err(), "cut at {cut} of {}", whole.len());
         }
         assert!(open_bytes(&whole).is_ok());
+        // Damage anywhere is at least never a panic.
+        for at in 0..whole.len() {
+            for damage in [b'9', b'"', 0xFF] {
+                let mut bytes = whole.clone();
+                bytes[at] = damage;
+                if let Ok(mut files) = open_bytes(&bytes) {
+                    drop(files.take("model.a", &[2, 1]));
+                }
+            }
+        }
     }
 
     #[test]

@@ -5,13 +5,12 @@
 //! JSON document in the header's metadata under `undertone`. Equal states give equal bytes.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use undertone_data::{InputError, Place};
+use undertone_data::{InputError, Place, write_whole};
 use undertone_model::Decoder;
 
 use crate::optimizer::{AdamW, Moments};
@@ -73,7 +72,6 @@ impl Description {
 /// # Errors
 /// The folder cannot be written.
 pub(crate) fn save(path: &Path, model: &Decoder, optimizer: Option<&AdamW>, description: &Description) -> Result<(), InputError> {
-    let failed = |error: &std::io::Error| InputError::io(path, "write the checkpoint", error);
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     let mut add = |name: String, tensor: &Tensor<2>| {
         let data = tensor.to_data().convert::<f32>();
@@ -95,12 +93,7 @@ pub(crate) fn save(path: &Path, model: &Decoder, optimizer: Option<&AdamW>, desc
     let json = serde_json::to_string(description).expect("a description is plain data");
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
     let bytes = safetensors::serialize(views, Some(metadata)).expect("a checkpoint is valid safetensors");
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;
-    file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(|error| failed(&error))?;
-    file.persist(path).map_err(|error| failed(&error.error))?;
-    Ok(())
+    write_whole(path, &bytes)
 }
 
 /// A checkpoint read from a file.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use tensorboard_rs::summary_writer::SummaryWriter;
-use undertone_data::InputError;
+use undertone_data::{InputError, write_whole};
 
 /// The scalars of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,7 +57,6 @@ impl EventLog {
     pub(crate) fn open(folder: &Path, label: &str, steps: usize, resumed_at: usize) -> Result<Self, InputError> {
         let path = folder.join("log.jsonl");
         let failed = |error: std::io::Error| InputError::io(&path, "write the log", &error);
-        std::fs::create_dir_all(folder).map_err(failed)?;
         let mut kept = Vec::new();
         if let Ok(file) = File::open(&path) {
             for line in BufReader::new(file).lines() {
@@ -67,9 +66,7 @@ impl EventLog {
                 }
             }
         }
-        let mut replacement = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        replacement.write_all(kept.concat().as_bytes()).map_err(failed)?;
-        replacement.persist(&path).map_err(|error| failed(error.error))?;
+        write_whole(&path, kept.concat().as_bytes())?;
         let jsonl = OpenOptions::new().append(true).open(&path).map_err(failed)?;
         let events = folder.join("tensorboard");
         let tensorboard = guarded(&events, || SummaryWriter::new(&events))?;

@@ -1,0 +1,169 @@
+//! Adapters as PEFT keeps them: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! The matrices have PEFT's shapes already; only their names get PEFT's prefix. Options that change
+//! what an adapter computes and that this project does not have (DoRA, per-layer ranks, biases) are
+//! written as switched off rather than left to defaults.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::SafeTensors;
+use safetensors::tensor::Dtype;
+use serde_json::{Value, json};
+use undertone_data::{InputError, Place};
+use undertone_model::{Decoder, LoraConfig, Parameter, Projection};
+
+use crate::base::Base;
+use crate::staging::{Staging, Weight, refuse_existing};
+use crate::verify::Probe;
+use crate::{Exported, card, on_cpu, refuse_broken, values};
+
+/// What PEFT puts before the name of a parameter.
+const PREFIX: &str = "base_model.model.";
+
+/// Writes the adapters of a model as a PEFT folder, with the tokenizer and a `README.md`.
+///
+/// `base` is the folder of the model that the adapters were trained on, weights included; as given,
+/// it becomes `base_model_name_or_path`. `provenance` becomes `undertone.json`.
+///
+/// # Errors
+///
+/// The model has no adapters; the destination exists or cannot be written; `base` lacks a file,
+/// cannot be read, or is not what the adapters were trained on; a weight or a logit of the model is
+/// not finite. The destination then does not exist.
+///
+/// # Panics
+///
+/// The adapters as read back, on the base model as read anew, compute other logits than the model: a
+/// defect of ours.
+pub fn peft(model: &Decoder, base: &Path, destination: &Path, provenance: &Value) -> Result<Exported, InputError> {
+    refuse_existing(destination)?;
+    let Some(lora) = model.lora.as_ref().filter(|_| model.parameters().into_iter().any(is_adapter)) else {
+        return Err(InputError::new(
+            destination,
+            "is not written: the model has no adapters, all its weights are its own",
+        )
+        .hint("export a fully fine-tuned model as a Hugging Face folder"));
+    };
+    let base = Base::read(base, &model.config)?;
+    let model = on_cpu(model);
+    refuse_broken(&model, destination)?;
+    let mut anew = Decoder::load(base.folder, &Device::flex())?;
+    refuse_other_base(&model, &anew, base.folder)?;
+    let probe = Probe::of(&model, destination)?;
+
+    let mut staging = Staging::create(destination)?;
+    staging.write_json("adapter_config.json", &adapter_config(lora, base.folder))?;
+    staging.write_weights("adapter_model.safetensors", &adapter_weights(&model))?;
+    base.copy_tokenizer(&mut staging)?;
+    staging.write_json("undertone.json", provenance)?;
+    staging.write_text("README.md", &card::of_adapter(destination, base.folder))?;
+
+    put_on(&mut anew, staging.folder()).map_err(|error| staging.published(error))?;
+    let largest_logit_difference = probe.largest_difference(&anew);
+    let files = staging.publish()?;
+    Ok(Exported { folder: destination.to_owned(), files, largest_logit_difference })
+}
+
+fn is_adapter(parameter: &Parameter) -> bool {
+    parameter.name.ends_with(".lora_A.weight") || parameter.name.ends_with(".lora_B.weight")
+}
+
+/// Refuses a base whose weights are not the ones under the adapters: on it they would mean nothing.
+fn refuse_other_base(model: &Decoder, base: &Decoder, folder: &Path) -> Result<(), InputError> {
+    let frozen = model.parameters().into_iter().filter(|parameter| !is_adapter(parameter));
+    for (ours, theirs) in frozen.zip(base.parameters()) {
+        assert_eq!(ours.name, theirs.name, "two decoders of one configuration");
+        if values(ours.value.clone()) != values(theirs.value.clone()) {
+            return Err(InputError::new(folder, "this weight differs from the one that the adapters were trained on")
+                .at(Place::Named(ours.name.clone()))
+                .hint("give the folder of the model that was fine-tuned; if its own weights were trained too, export a Hugging Face folder"));
+        }
+    }
+    Ok(())
+}
+
+/// The last part of a projection's path, which is how PEFT finds the layers to adapt.
+fn module(projection: Projection) -> &'static str {
+    let path = projection.path();
+    path.rsplit_once('.').map_or(path, |(_, module)| module)
+}
+
+/// `adapter_config.json` as PEFT 0.17 and later read it.
+fn adapter_config(lora: &LoraConfig, base: &Path) -> Value {
+    let targets: Vec<&str> =
+        Projection::ALL.into_iter().filter(|projection| lora.targets.contains(projection)).map(module).collect();
+    // PEFT declares alpha to be a whole number, and computes with any.
+    let alpha = if lora.alpha.fract() == 0.0 { json!(lora.alpha as i64) } else { json!(lora.alpha) };
+    json!({
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base.to_string_lossy(),
+        "revision": null,
+        "inference_mode": true,
+        "r": lora.rank,
+        "lora_alpha": alpha,
+        "lora_dropout": lora.dropout,
+        "use_rslora": lora.rslora,
+        "target_modules": targets,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "init_lora_weights": true,
+        "use_dora": false,
+        "modules_to_save": null,
+        "layers_to_transform": null,
+        "layers_pattern": null,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+    })
+}
+
+/// Every A and B under its PEFT name.
+fn adapter_weights<'a>(model: &'a Decoder) -> Vec<Weight<'a>> {
+    let adapters = model.parameters().into_iter().filter(|parameter| is_adapter(parameter));
+    let weight = |parameter: &'a Parameter| Weight {
+        name: format!("{PREFIX}{}", parameter.name),
+        shape: parameter.value.dims().to_vec(),
+        values: Box::new(|| values(parameter.value.clone())),
+    };
+    adapters.map(weight).collect()
+}
+
+/// Reads a PEFT folder that was just written, and puts its adapters on a base model.
+///
+/// # Panics
+///
+/// The folder does not hold exactly the adapters that its configuration speaks of.
+fn put_on(base: &mut Decoder, folder: &Path) -> Result<(), InputError> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        fs::read(&path).map_err(|error| InputError::io(path, "read", &error))
+    };
+    let config: Value = serde_json::from_slice(&read("adapter_config.json")?).expect("JSON that was just written");
+    let targets: Vec<&str> =
+        config["target_modules"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let lora = LoraConfig {
+        rank: config["r"].as_u64().expect("a rank") as usize,
+        alpha: config["lora_alpha"].as_f64().expect("an alpha"),
+        dropout: 0.0,
+        rslora: config["use_rslora"].as_bool().expect("true or false"),
+        targets: Projection::ALL.into_iter().filter(|&projection| targets.contains(&module(projection))).collect(),
+    };
+    base.add_adapters(&lora, 0);
+
+    let bytes = read("adapter_model.safetensors")?;
+    let file = SafeTensors::deserialize(&bytes).expect("a safetensors file that was just written");
+    let mut tensors: BTreeMap<String, _> = file.tensors().into_iter().collect();
+    for parameter in base.parameters_mut().into_iter().filter(|parameter| is_adapter(parameter)) {
+        let name = format!("{PREFIX}{}", parameter.name);
+        let tensor = tensors.remove(&name).unwrap_or_else(|| panic!("`{name}` was not written"));
+        let [rows, columns] = parameter.value.dims();
+        assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, &[rows, columns][..]), "`{name}`");
+        let values: Vec<f32> = tensor.data().as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+        parameter.value = Tensor::from_data(TensorData::new(values, [rows, columns]), &Device::flex());
+    }
+    assert!(tensors.is_empty(), "no layer has a use for {:?}", tensors.keys());
+    Ok(())
+}

@@ -1,0 +1,421 @@
+//! Both exports of a tiny Llama: complete, equal, and nothing left behind where one is refused.
+//!
+//! The last test exports a real model for `peer.py`, which loads both folders with transformers and
+//! PEFT. It runs where `UNDERTONE_PEER_OUT` names a new folder.
+
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use undertone_data::InputError;
+use undertone_export::{Exported, hugging_face, peft};
+use undertone_model::{Cache, Decoder, LlamaConfig, LoraConfig, Projection, derived_seed, load_tokenizer};
+
+/// Values in ±`bound`, the same for the same name.
+fn random(name: &str, count: usize, bound: f32) -> Vec<f32> {
+    let draw = |index: usize| derived_seed(&[name, &index.to_string()]);
+    let drawn = (0..count.div_ceil(32)).flat_map(draw).take(count);
+    drawn.map(|byte| (f32::from(byte) / 127.5 - 1.0) * bound).collect()
+}
+
+fn config(tied: bool) -> Value {
+    json!({
+        "_name_or_path": "tiny", "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 16,
+        "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "vocab_size": 40, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 64,
+        "tie_word_embeddings": tied, "bos_token_id": 0, "eos_token_id": 1, "torch_dtype": "bfloat16",
+        "a_key_of_tomorrow": [1, 2]
+    })
+}
+
+fn tokenizer() -> Value {
+    let special = |id: u32, content: &str| {
+        json!({"id": id, "content": content, "single_word": false,
+            "lstrip": false, "rstrip": false, "normalized": false, "special": true})
+    };
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let tokens = ["<|im_start|>", "<|im_end|>", "Ġ", "a", "e", "h", "n", "o", "t", "w", "th", "the"];
+    let vocabulary: BTreeMap<&str, usize> = tokens.iter().enumerate().map(|(id, &token)| (token, id)).collect();
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
+        "added_tokens": [special(0, "<|im_start|>"), special(1, "<|im_end|>")],
+        "pre_tokenizer": byte_level, "decoder": byte_level,
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocabulary,
+            "merges": [["t", "h"], ["th", "e"]]}
+    })
+}
+
+/// A folder to work in, with `base/`, and the decoder that it holds.
+fn base(tied: bool) -> (TempDir, Decoder) {
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path().join("base");
+    fs::create_dir(&folder).unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+    // The spacing shows whether a file is copied or written anew.
+    write("config.json", &config(tied).to_string());
+    write("tokenizer.json", &format!(" {}", tokenizer()));
+    write("tokenizer_config.json", r#"{ "chat_template":"{% for m in messages %}…{% endfor %}"}"#);
+    write("special_tokens_map.json", r#"{"eos_token" : "<|im_end|>"}"#);
+    write("generation_config.json", r#"{"eos_token_id":  1}"#);
+
+    let mut weights = Vec::new();
+    let config = LlamaConfig::read(&folder).unwrap();
+    let decoder = Decoder::assemble(config, &Device::flex(), |name, shape| {
+        let values = random(name, shape.iter().product(), 0.5);
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        weights.push((name.to_owned(), shape.to_vec(), bytes));
+        Ok::<_, Infallible>(values)
+    });
+    let views =
+        weights.iter().map(|(name, shape, bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+    fs::write(folder.join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
+    (work, decoder.unwrap())
+}
+
+/// Adapters with random A and B.
+fn with_adapters(mut model: Decoder, lora: &LoraConfig, bound: f32) -> Decoder {
+    model.add_adapters(lora, 7);
+    for parameter in model.parameters_mut() {
+        if parameter.name.contains(".lora_") {
+            let [rows, columns] = parameter.value.dims();
+            let values = random(&parameter.name, rows * columns, bound);
+            parameter.value = Tensor::from_data(TensorData::new(values, [rows, columns]), &Device::flex());
+        }
+    }
+    model
+}
+
+/// Every weight moved a little, as after training all of them.
+fn fully_tuned(mut model: Decoder) -> Decoder {
+    model.train_all();
+    for parameter in model.parameters_mut() {
+        parameter.value = parameter.value.clone() * 1.25;
+    }
+    model
+}
+
+fn lora(rslora: bool, targets: &[Projection]) -> LoraConfig {
+    LoraConfig { rank: 3, alpha: 4.0, dropout: 0.1, rslora, targets: targets.to_vec() }
+}
+
+fn provenance() -> Value {
+    json!({"experiment": {"seed": 1}, "hash": "0f", "base_sha256": "a0"})
+}
+
+fn logits(model: &Decoder, tokens: &[u32]) -> Vec<f32> {
+    model.logits(tokens, &mut Cache::default(), false).into_data().into_vec().unwrap()
+}
+
+fn largest_difference(ours: &[f32], theirs: &[f32]) -> f32 {
+    assert_eq!(ours.len(), theirs.len());
+    ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn json(folder: &Path, name: &str) -> Value {
+    serde_json::from_slice(&fs::read(folder.join(name)).unwrap()).unwrap()
+}
+
+/// What a folder holds, hidden names too.
+fn listing(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+/// Names and shapes in a safetensors file.
+fn shapes(path: &Path) -> BTreeMap<String, Vec<usize>> {
+    let bytes = fs::read(path).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    assert_eq!(header.metadata().as_ref().unwrap()["format"], "pt");
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    file.iter().map(|(name, tensor)| (name.to_owned(), tensor.shape().to_vec())).collect()
+}
+
+fn check_copied(base: &Path, folder: &Path, names: &[&str]) {
+    for name in names {
+        assert_eq!(fs::read(base.join(name)).unwrap(), fs::read(folder.join(name)).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn a_merged_model_is_complete_and_equal() {
+    let (work, model) = base(true);
+    let (from, to) = (work.path().join("base"), work.path().join("new/merged"));
+    let tokens = [2, 9, 31, 4, 4, 0, 17];
+    let untrained = logits(&model, &tokens);
+    let model = with_adapters(model, &lora(false, &Projection::ALL), 0.5);
+    let expected = logits(&model, &tokens);
+    assert!(largest_difference(&untrained, &expected) > 0.1, "the adapters change something");
+
+    let exported = hugging_face(&model, &from, &to, &provenance()).unwrap();
+    let files = [
+        "config.json",
+        "model.safetensors",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "undertone.json",
+        "README.md",
+    ];
+    assert_eq!((&exported.folder, exported.files.as_slice()), (&to, files.map(String::from).as_slice()));
+    assert!(exported.largest_logit_difference < 1e-4, "{}", exported.largest_logit_difference);
+    let mut sorted = files;
+    sorted.sort();
+    assert_eq!(listing(&to), sorted);
+    assert_eq!(listing(&work.path().join("new")), ["merged"]);
+
+    let read_back = Decoder::load(&to, &Device::flex()).unwrap();
+    assert!(largest_difference(&logits(&read_back, &tokens), &expected) < 1e-4);
+    let ids = load_tokenizer(&to, &read_back.config).unwrap().encode("the town", false).unwrap();
+    assert_eq!(ids.get_ids(), [11, 2, 8, 7, 9, 6]);
+
+    check_copied(
+        &from,
+        &to,
+        &["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"],
+    );
+    let mut expected = config(true);
+    expected["torch_dtype"] = json!("float32");
+    assert_eq!(json(&to, "config.json"), expected);
+    assert_eq!(json(&to, "undertone.json"), provenance());
+    let shapes = shapes(&to.join("model.safetensors"));
+    assert_eq!(shapes.len(), 2 + 2 * 9, "{:?}", shapes.keys());
+    assert!(!shapes.contains_key("lm_head.weight"));
+    assert_eq!(shapes["model.norm.weight"], [16]);
+    assert_eq!(shapes["model.layers.1.mlp.down_proj.weight"], [16, 24]);
+}
+
+#[test]
+fn an_adapter_is_complete_and_equal() {
+    for rslora in [false, true] {
+        let (work, model) = base(true);
+        let (from, to) = (work.path().join("base"), work.path().join("adapter"));
+        let model = with_adapters(model, &lora(rslora, &[Projection::V, Projection::Down, Projection::Q]), 0.5);
+        let exported = peft(&model, &from, &to, &provenance()).unwrap();
+        let files = [
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "undertone.json",
+            "README.md",
+        ];
+        assert_eq!(
+            exported,
+            Exported {
+                folder: to.clone(),
+                files: files.map(String::from).to_vec(),
+                // The same values in the same operations.
+                largest_logit_difference: 0.0,
+            }
+        );
+        assert_eq!(listing(work.path()), ["adapter", "base"]);
+        check_copied(&from, &to, &["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]);
+        assert_eq!(json(&to, "undertone.json"), provenance());
+        assert_eq!(
+            json(&to, "adapter_config.json"),
+            json!({
+                "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": from, "revision": null,
+                "inference_mode": true, "r": 3, "lora_alpha": 4, "lora_dropout": 0.1, "use_rslora": rslora,
+                "target_modules": ["q_proj", "v_proj", "down_proj"], "bias": "none", "fan_in_fan_out": false,
+                "init_lora_weights": true, "use_dora": false, "modules_to_save": null, "layers_to_transform": null,
+                "layers_pattern": null, "rank_pattern": {}, "alpha_pattern": {},
+            })
+        );
+        let mut expected = BTreeMap::new();
+        for layer in 0..2 {
+            let paths = [("self_attn.q_proj", 16, 16), ("self_attn.v_proj", 16, 8), ("mlp.down_proj", 24, 16)];
+            for (path, width, out) in paths {
+                let path = format!("base_model.model.model.layers.{layer}.{path}");
+                expected.insert(format!("{path}.lora_A.weight"), vec![3, width]);
+                expected.insert(format!("{path}.lora_B.weight"), vec![out, 3]);
+            }
+        }
+        assert_eq!(shapes(&to.join("adapter_model.safetensors")), expected);
+    }
+}
+
+#[test]
+fn a_fully_tuned_untied_model_has_its_head_and_no_adapter() {
+    let (work, model) = base(false);
+    let (from, to) = (work.path().join("base"), work.path().join("whole"));
+    let model = fully_tuned(model);
+    let exported = hugging_face(&model, &from, &to, &provenance()).unwrap();
+    assert_eq!(exported.largest_logit_difference, 0.0);
+    assert_eq!(shapes(&to.join("model.safetensors"))["lm_head.weight"], [40, 16]);
+    let read_back = Decoder::load(&to, &Device::flex()).unwrap();
+    assert_eq!(logits(&read_back, &[3, 1, 4]), logits(&model, &[3, 1, 4]));
+
+    let error = peft(&model, &from, &work.path().join("adapter"), &provenance()).unwrap_err();
+    assert_eq!(shown(&error), "adapter: is not written: the model has no adapters, all its weights are its own");
+    assert_eq!(error.hint.unwrap(), "export a fully fine-tuned model as a Hugging Face folder");
+    assert_eq!(listing(work.path()), ["base", "whole"]);
+}
+
+/// The place and cause of an error, without the folder, which is random.
+fn shown(error: &InputError) -> String {
+    format!("{}{}: {}", error.path.file_name().unwrap().display(), error.place, error.cause)
+}
+
+type Export = fn(&Decoder, &Path, &Path, &Value) -> Result<Exported, InputError>;
+
+/// Exports to `out` after `change`; the error is as expected, and no file has come or gone.
+fn check_refused(
+    export: Export,
+    change: impl FnOnce(&Path, &mut Decoder) -> PathBuf,
+    expect: &str,
+    hint: Option<&str>,
+) {
+    let (work, model) = base(true);
+    let mut model = with_adapters(model, &lora(false, &Projection::ALL), 0.5);
+    let to = change(work.path(), &mut model);
+    let before = listing(work.path());
+    let error = export(&model, &work.path().join("base"), &to, &provenance()).unwrap_err();
+    assert_eq!(shown(&error), expect);
+    assert_eq!(error.hint.as_deref(), hint, "{error}");
+    assert_eq!(listing(work.path()), before);
+}
+
+#[test]
+fn an_export_does_not_overwrite() {
+    for export in [hugging_face, peft] as [Export; 2] {
+        check_refused(
+            export,
+            |work, _| {
+                fs::create_dir(work.join("out")).unwrap();
+                work.join("out")
+            },
+            "out: already exists; an export does not overwrite",
+            Some("choose another destination, or delete this one first"),
+        );
+    }
+}
+
+#[test]
+fn a_refused_export_leaves_nothing_behind() {
+    let of_the_model = "give the folder of the model that was fine-tuned";
+    let diverged = "the training has diverged; export an earlier checkpoint, or train with a lower learning rate";
+    for export in [hugging_face, peft] as [Export; 2] {
+        check_refused(
+            export,
+            |work, _| {
+                fs::remove_file(work.join("base/tokenizer.json")).unwrap();
+                work.join("out")
+            },
+            "tokenizer.json: is missing; nobody can use a model without its tokenizer",
+            Some("give the folder of the model that was fine-tuned, complete with its tokenizer"),
+        );
+        check_refused(
+            export,
+            |work, _| {
+                let mut other = config(true);
+                other["rope_theta"] = json!(20000.0);
+                fs::write(work.join("base/config.json"), other.to_string()).unwrap();
+                work.join("out")
+            },
+            "config.json, `rope_theta`: is `20000`, but the fine-tuned model has `10000`",
+            Some(of_the_model),
+        );
+        check_refused(
+            export,
+            |work, model| {
+                let b = &mut model.blocks[1].up.adapter.as_mut().unwrap().b;
+                b.value = b.value.clone() * f32::NAN;
+                work.join("out")
+            },
+            "out, `model.layers.1.mlp.up_proj.lora_B.weight`: is not written: value 0 of this weight is `NaN`, not a finite number",
+            Some(diverged),
+        );
+        check_refused(
+            export,
+            |work, model| {
+                // Every weight is a number, and their products are not. The base has them too.
+                for (parameter, factor) in [(&mut model.norm, 3e38), (&mut model.embedding, 1e3)] {
+                    parameter.value = parameter.value.clone() * factor;
+                    let values: Vec<f32> = parameter.value.clone().into_data().into_vec().unwrap();
+                    replace_in_base(work, &parameter.name, &values);
+                }
+                work.join("out")
+            },
+            "out: is not written: the model computes the logit `NaN`, not a finite number",
+            Some(diverged),
+        );
+        // The first files are written before this one fails.
+        check_refused(
+            export,
+            |work, _| {
+                fs::create_dir(work.join("base/chat_template.jinja")).unwrap();
+                work.join("out")
+            },
+            "chat_template.jinja: is not a regular file",
+            None,
+        );
+        check_refused(
+            export,
+            |work, _| work.join("base/config.json/out"),
+            "out: cannot look at the destination: Not a directory (os error 20)",
+            None,
+        );
+        check_refused(
+            export,
+            |work, _| work.join("nowhere/.."),
+            "..: is not the name of a new folder",
+            Some("name a folder that does not exist yet"),
+        );
+    }
+    check_refused(
+        peft,
+        |work, _| {
+            replace_in_base(work, "model.norm.weight", &[1.0; 16]);
+            work.join("out")
+        },
+        "base, `model.norm.weight`: this weight differs from the one that the adapters were trained on",
+        Some(
+            "give the folder of the model that was fine-tuned; if its own weights were trained too, export a Hugging Face folder",
+        ),
+    );
+}
+
+/// Overwrites the values of one tensor of the base model.
+fn replace_in_base(work: &Path, name: &str, values: &[f32]) {
+    let path = work.join("base/model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let (header_bytes, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let (start, end) = header.info(name).unwrap().data_offsets;
+    let new: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    bytes[8 + header_bytes + start..8 + header_bytes + end].copy_from_slice(&new);
+    fs::write(path, bytes).unwrap();
+}
+
+/// Writes `merged/`, `adapter/` and `expected.json` for `peer.py`.
+#[test]
+fn a_peer_finds_what_it_needs() {
+    let Some(out) = std::env::var_os("UNDERTONE_PEER_OUT").map(PathBuf::from) else {
+        eprintln!("skipped: `UNDERTONE_PEER_OUT` is not set; it names a new folder for `peer.py`");
+        return;
+    };
+    let Some(from) = support::model() else { return };
+    let from = fs::canonicalize(from).unwrap();
+    let lora = LoraConfig { rank: 8, alpha: 16.0, dropout: 0.05, rslora: true, targets: Projection::ALL.to_vec() };
+    let model = with_adapters(Decoder::load(&from, &Device::flex()).unwrap(), &lora, 0.02);
+    let merged = hugging_face(&model, &from, &out.join("merged"), &provenance()).unwrap();
+    let adapter = peft(&model, &from, &out.join("adapter"), &provenance()).unwrap();
+    eprintln!("merged {}, adapter {}", merged.largest_logit_difference, adapter.largest_logit_difference);
+    let text = "<|im_start|>user\nWhat did I mean?<|im_end|>\n<|im_start|>reason\n";
+    let tokens = load_tokenizer(&from, &model.config).unwrap().encode(text, false).unwrap().get_ids().to_vec();
+    let expected = json!({"base": from, "text": text, "tokens": tokens, "logits": logits(&model, &tokens)});
+    fs::write(out.join("expected.json"), expected.to_string()).unwrap();
+}

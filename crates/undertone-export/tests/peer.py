@@ -1,0 +1,60 @@
+"""Load both exports with transformers and PEFT, and compare their logits with ours.
+
+    UNDERTONE_PEER_OUT=OUT cargo test --release --workspace --test export peer
+    python crates/undertone-export/tests/peer.py OUT
+
+Needs torch, transformers and peft. Prints the largest absolute differences; exits with 1 if one of
+the exports differs by more than 2e-3, or if the adapter makes no difference to the base model.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import peft
+import torch
+import transformers
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+TOLERANCE = 2e-3
+
+
+def main(out: Path) -> int:
+    expected = json.loads((out / "expected.json").read_text())
+    tokens = torch.tensor([expected["tokens"]])
+    ours = torch.tensor(expected["logits"]).view(len(expected["tokens"]), -1)
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}")
+
+    def difference(model) -> float:
+        with torch.no_grad():
+            return (model.eval()(tokens).logits[0] - ours).abs().max().item()
+
+    def load(folder):
+        # No type is asked for: the merged folder has to say itself that it is float32.
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        assert model.dtype == torch.float32, model.dtype
+        return model
+
+    base = load(expected["base"])
+    merged = load(out / "merged")
+    found = {"base, without the adapter": difference(base), "merged": difference(merged)}
+    adapted = PeftModel.from_pretrained(base, out / "adapter")
+    found["adapter"] = difference(adapted)
+    found["adapter, merged by PEFT"] = difference(adapted.merge_and_unload())
+    for name, largest in found.items():
+        print(f"{name}: {largest:.3g}")
+
+    for folder in ["merged", "adapter"]:
+        tokenizer = AutoTokenizer.from_pretrained(out / folder)
+        assert tokenizer(expected["text"], add_special_tokens=False).input_ids == expected["tokens"], folder
+        turns = [{"role": role, "content": "x"} for role in ["system", "user", "reason", "assistant", "reaction"]]
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+        assert text == "".join(f"<|im_start|>{turn['role']}\nx<|im_end|>\n" for turn in turns), text
+
+    without, *exports = found.values()
+    return 0 if without > 0.1 and all(largest <= TOLERANCE for largest in exports) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

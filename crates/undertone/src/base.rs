@@ -1,0 +1,113 @@
+//! The base model of an experiment: loaded once, fingerprinted, and made ready to train or restored.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use undertone_data::{InputError, Place, StreamBuilder, Template};
+use undertone_model::{Decoder, LlamaConfig, load_tokenizer};
+use undertone_train::Checkpoint;
+
+use crate::experiment::{Experiment, Method, hex};
+
+/// An untrained model and what identifies it.
+pub(crate) struct Base {
+    pub(crate) decoder: Decoder,
+    /// SHA-256 over the weight files, in name order.
+    pub(crate) sha256: String,
+}
+
+impl Base {
+    /// Loads the experiment's base model to its device.
+    pub(crate) fn load(experiment: &Experiment) -> Result<Self, InputError> {
+        let path = &experiment.model.path;
+        let device = experiment.device.open().map_err(|absent| {
+            let built: Vec<String> = undertone_model::DeviceName::built().iter().map(ToString::to_string).collect();
+            InputError::new(path, absent.to_string())
+                .at(Place::Named("device".into()))
+                .hint(format!("it has: {}; see `Devices` in README.md for how to build the others", built.join(", ")))
+        })?;
+        require_folder(path)?;
+        let decoder = Decoder::load(path, &device)?;
+        Ok(Self { decoder, sha256: fingerprint(path)? })
+    }
+
+    /// A copy that is ready to train: fresh adapters, or every weight.
+    pub(crate) fn trainable(&self, experiment: &Experiment) -> Decoder {
+        let mut decoder = self.decoder.clone();
+        match experiment.model.method {
+            Method::Lora => decoder.add_adapters(&experiment.lora, experiment.seed),
+            Method::Full => decoder.train_all(),
+        }
+        decoder
+    }
+
+    /// A copy with the weights of a checkpoint, which must have been trained from this base.
+    pub(crate) fn restored(&self, experiment: &Experiment, checkpoint: &Checkpoint, path: &Path) -> Result<Decoder, InputError> {
+        if checkpoint.description.base_model != self.sha256 {
+            let base = experiment.model.path.display();
+            return Err(InputError::new(path, format!("was trained from other weights than those in `{base}`"))
+                .hint("point `--set model.path=` to the base model it was trained from"));
+        }
+        let mut decoder = self.trainable(experiment);
+        checkpoint.restore_weights(&mut decoder)?;
+        Ok(decoder)
+    }
+}
+
+/// The template and system text over the base model's tokenizer; reads no weights.
+pub(crate) fn stream_builder(experiment: &Experiment) -> Result<StreamBuilder, InputError> {
+    let path = &experiment.model.path;
+    require_folder(path)?;
+    let config = LlamaConfig::read(path)?;
+    if experiment.data.context_tokens > config.max_position_embeddings {
+        let cause = format!(
+            "`data.context_tokens` ({}) exceeds the model's context of {}",
+            experiment.data.context_tokens, config.max_position_embeddings
+        );
+        return Err(InputError::new(path, cause).hint("lower `data.context_tokens`"));
+    }
+    let tokenizer = load_tokenizer(path, &config)?;
+    let template = Template::new(tokenizer).map_err(|missing| {
+        InputError::new(path.join("tokenizer.json"), format!("lacks the token `{}` of the chat template", missing.0))
+    })?;
+    Ok(StreamBuilder::new(template, &experiment.data.system))
+}
+
+fn require_folder(path: &Path) -> Result<(), InputError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let problem = if path.exists() { "is not a folder" } else { "there is no such folder" };
+    Err(InputError::new(path, format!("{problem}; a Hugging Face model folder is expected"))
+        .hint("`make model` puts SmolLM2-135M-Instruct under `checkpoints/`; `undertone import` converts a GGUF file"))
+}
+
+fn fingerprint(folder: &Path) -> Result<String, InputError> {
+    let failed = |error: std::io::Error| InputError::io(folder, "read the weights", &error);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .map_err(failed)?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .collect();
+    files.sort();
+    let mut hash = Sha256::new();
+    for path in files {
+        let mut file = std::fs::File::open(&path).map_err(failed)?;
+        std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(failed)?;
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+/// Lets `std::io::copy` feed a hash.
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl std::io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

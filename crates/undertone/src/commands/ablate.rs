@@ -1,0 +1,81 @@
+//! `undertone ablate`: train every arm, score all on the same held-out users, compare.
+
+use undertone_data::{InputError, Split, write_whole};
+use undertone_train::Checkpoint;
+
+use super::{print_json, print_text};
+use crate::base::Base;
+use crate::cli::Ablate;
+use crate::experiment::Experiment;
+use crate::report::Results;
+use crate::study::{Study, save_records};
+
+pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
+    let path = &args.experiment.experiment;
+    let experiment = Experiment::read(path, &args.experiment.set)?;
+    let study = Study::prepare(experiment, path, &[])?;
+    let experiment = &study.experiment;
+    let folder = experiment.folder();
+    // The folder belongs to one study, by experiment, data and base model; with the same it goes on.
+    let base = Base::load(experiment)?;
+    let identity = format!(
+        "# data sha256 {}\n# base model sha256 {}\n\n{}",
+        study.data_sha256,
+        base.sha256,
+        experiment.resolved()
+    );
+    let kept = folder.join("experiment.toml");
+    if folder.exists() {
+        let earlier = std::fs::read_to_string(&kept).unwrap_or_default();
+        if earlier != identity {
+            return Err(InputError::new(&folder, "already holds another study: its experiment, data or base model differ")
+                .hint("choose another name with `--set name=…`, or remove the folder")
+                .into());
+        }
+        eprintln!("going on with the study in `{}`", folder.display());
+    } else {
+        write_whole(&kept, identity.as_bytes())?;
+    }
+
+    let arms = study.evaluated();
+    let primary = study.primary_items(Split::Test);
+    let mut records = vec![Vec::new(); arms.len()];
+    for fold in 0..study.folds.len() {
+        for (index, arm) in arms.iter().enumerate() {
+            let of_fold = |name: &str| folder.join(name).join(format!("fold{fold}"));
+            let decoder = || match &arm.trained {
+                None => Ok(base.decoder.clone()),
+                Some(trained) => {
+                    let best = of_fold(&trained.name).join("best.safetensors");
+                    base.restored(experiment, &Checkpoint::read(&best)?, &best)
+                }
+            };
+            if let Some(trained) = &arm.trained {
+                study.train(trained, fold, &base, &of_fold(&trained.name), true)?;
+            }
+            records[index].extend(study.evaluate(arm, fold, decoder, &of_fold(&arm.name).join("records.jsonl"))?);
+        }
+    }
+    for (arm, records) in arms.iter().zip(&mut records) {
+        for record in records.iter_mut() {
+            record.primary = primary.contains(&record.item);
+        }
+        save_records(&folder.join("records").join(format!("{}.jsonl", arm.name)), records)?;
+    }
+    let results = Results::new(&study, &base.sha256, &arms, &records)?;
+    let report = folder.join("report.md");
+    write_whole(&report, results.markdown().as_bytes())?;
+    write_whole(&folder.join("results.json"), &serde_json::to_vec_pretty(&results)?)?;
+    match json {
+        true => print_json(&results),
+        false => print_text(&results.terminal()),
+    }
+    for verdict in results.verdicts() {
+        eprintln!("{verdict}");
+    }
+    eprintln!("\nreport:      {}\nresults:     {}", report.display(), folder.join("results.json").display());
+    for arm in arms.iter().filter(|arm| arm.trained.as_ref().is_some_and(|trained| trained.name == arm.name)) {
+        eprintln!("checkpoints: {}", folder.join(&arm.name).display());
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! `undertone evaluate`: a checkpoint on held-out users, alone or against another model.
+
+use std::path::Path;
+
+use serde_json::json;
+use undertone_data::{InputError, Split};
+use undertone_eval::{BootstrapOptions, ItemRecord, compare, comparison_table, labels_table, metrics, metrics_table, score};
+
+use super::{open_checkpoint, print_json, print_text, require_absent};
+use crate::base::Base;
+use crate::cli::{Evaluate, SplitArg};
+use crate::study::{Study, save_records};
+
+pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
+    if let Some(path) = &args.records {
+        require_absent(path)?;
+    }
+    let (checkpoint, experiment) = open_checkpoint(&args.checkpoint, &args.set)?;
+    let arm = experiment.arm(Some(&checkpoint.description.arm), &args.checkpoint)?.clone();
+    let (mut view, mut source) = arm.shown();
+    view.access = args.view.map_or(view.access, Into::into);
+    view.timing = args.timing.map_or(view.timing, Into::into);
+    source = args.source.map_or(source, Into::into);
+    let split = match args.split {
+        SplitArg::Test => Split::Test,
+        SplitArg::Validation => Split::Validation,
+    };
+    let study = Study::prepare(experiment, &args.checkpoint, &[(view, source)])?;
+    let experiment = &study.experiment;
+    // A checkpoint of a fold was not trained on that fold's test users, whatever its folder is called.
+    let fold = fold_of(&args.checkpoint, study.folds.len())?;
+    let base = Base::load(experiment)?;
+    let streams = study.test_streams((view, source), fold, split);
+    if streams.is_empty() {
+        return Err(InputError::new(&args.checkpoint, format!("its experiment has no {split:?} users with a target").to_lowercase())
+            .hint("`--split` chooses between test and validation users; `--set split.test=0.2` holds out more")
+            .into());
+    }
+    let primary = study.primary_items(split);
+    let row_tokens = experiment.evaluation.row_tokens;
+    let scored = |name: &str, decoder| -> Vec<ItemRecord> {
+        let mut records = score(&decoder, name, &streams, row_tokens, |_| {});
+        for record in &mut records {
+            record.primary = primary.contains(&record.item);
+        }
+        records
+    };
+    let name = args.checkpoint.display().to_string();
+    let ours = scored(&name, base.restored(experiment, &checkpoint, &args.checkpoint)?);
+    let other = match &args.against {
+        None => None,
+        Some(path) if path == Path::new("base") => Some(scored("base", base.decoder.clone())),
+        Some(path) => {
+            let (other, of_other) = open_checkpoint(path, &[])?;
+            if of_other.split != experiment.split || of_other.data.path != experiment.data.path {
+                return Err(InputError::new(path, "was trained with another split or on other data, so held-out users are not the same").into());
+            }
+            let restored = base.restored(&of_other, &other, path)?;
+            Some(scored(&path.display().to_string(), restored))
+        }
+    };
+    if let Some(path) = &args.records {
+        save_records(path, &[ours.clone(), other.clone().unwrap_or_default()].concat())?;
+    }
+    let options = BootstrapOptions { draws: experiment.evaluation.draws, seed: experiment.seed };
+    let comparison = other.as_ref().map(|other| compare(other, &ours, options)).transpose()?;
+    let all = metrics(&[ours, other.unwrap_or_default()].concat())?;
+    if json {
+        print_json(&json!({ "view": view.to_string(), "metrics": all, "comparison": comparison }));
+        return Ok(());
+    }
+    let mut text = metrics_table(&all).terminal();
+    text.extend(labels_table(&all).map(|table| format!("\n{}", table.terminal())));
+    text.extend(comparison.map(|comparison| format!("\n{}", comparison_table(&comparison).terminal())));
+    print_text(&text);
+    eprintln!("scored under the view: {view}");
+    Ok(())
+}
+
+/// The fold in `…/fold3/best.safetensors`; 0 where users are divided once.
+fn fold_of(path: &Path, folds: usize) -> Result<usize, InputError> {
+    if folds == 1 {
+        return Ok(0);
+    }
+    let name = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let fold = name.as_deref().and_then(|name| name.strip_prefix("fold")).and_then(|number| number.parse().ok());
+    fold.filter(|&fold| fold < folds).ok_or_else(|| {
+        InputError::new(path, format!("cannot tell which of the {folds} folds it was trained in"))
+            .hint("keep the checkpoint in its folder, such as `fold3/`: its held-out users depend on it")
+    })
+}

@@ -1,0 +1,139 @@
+//! `undertone inspect`: one conversation as an arm sees it, with targets, thoughts and branches marked.
+
+use std::io::IsTerminal;
+
+use serde_json::json;
+use undertone_data::{InputError, Piece, Purpose, Speaker, Split, Stream, Template};
+
+use super::{print_json, print_text};
+use crate::cli::Inspect;
+use crate::experiment::Experiment;
+use crate::study::Study;
+
+const TARGET: &str = "\x1b[1;42;30m";
+const THOUGHT: &str = "\x1b[35m";
+const CONTEXT: &str = "\x1b[2m";
+const RESET: &str = "\x1b[0m";
+
+pub(crate) fn run(args: &Inspect, json: bool) -> anyhow::Result<()> {
+    let path = &args.experiment.experiment;
+    let experiment = Experiment::read(path, &args.experiment.set)?;
+    let arm = experiment.arm(args.arm.as_deref(), path)?.clone();
+    let study = Study::prepare(experiment, path, &[])?;
+    let corpus = &study.folds[0].corpus;
+    let (view, source) = arm.shown();
+    let (kinds, purpose) = match args.scoring {
+        true => (study.experiment.data.targets.clone(), Purpose::Score),
+        false => (study.experiment.training_targets(&arm), Purpose::Train),
+    };
+    let of_split = |split| corpus.streams(split, view, source, &kinds, purpose).into_iter().map(move |stream| (split, stream));
+    let all: Vec<(Split, Stream)> = [Split::Train, Split::Validation, Split::Test].into_iter().flat_map(of_split).collect();
+    let wanted = |stream: &Stream| match &args.conversation {
+        None => true,
+        Some(id) => stream.id.rsplit_once('/').is_some_and(|(conversation, _)| conversation == id),
+    };
+    let first = all.iter().find(|(_, stream)| wanted(stream)).map(|(_, stream)| stream.id.rsplit_once('/').unzip().0);
+    let Some(first) = first else {
+        let id = args.conversation.as_deref().unwrap_or("");
+        let nearest = all.iter().max_by(|(_, a), (_, b)| strsim::jaro_winkler(id, &a.id).total_cmp(&strsim::jaro_winkler(id, &b.id)));
+        let hint = nearest.map_or(String::new(), |(_, stream)| format!("did you mean `{}`?", stream.id.split('/').next().unwrap_or("")));
+        let data = &study.experiment.data.path.as_slice()[0];
+        return Err(InputError::new(data, format!("has no conversation `{id}` with a target")).hint(hint).into());
+    };
+    let chosen: Vec<&(Split, Stream)> = all.iter().filter(|(_, stream)| stream.id.rsplit_once('/').unzip().0 == first).collect();
+    let template = &corpus.builder().template;
+    if json {
+        let streams: Vec<_> = chosen.iter().map(|(split, stream)| as_json(*split, stream, template)).collect();
+        print_json(&json!({ "arm": arm.name, "view": view.to_string(), "streams": streams }));
+        return Ok(());
+    }
+    let colour = std::io::stdout().is_terminal();
+    for (split, stream) in chosen {
+        print_text(&show(*split, stream, template, &arm.name, &view.to_string(), colour));
+    }
+    Ok(())
+}
+
+fn show(split: Split, stream: &Stream, template: &Template, arm: &str, view: &str, colour: bool) -> String {
+    let paint = |code: &'static str| if colour { code } else { "" };
+    let mut text = format!(
+        "{} of {} ({split:?} user), arm `{arm}` (sees {view})\n{} tokens: trunk {}, {} branches, {} targets with {} supervised tokens, longest path {}\n",
+        stream.id, stream.user, stream.tokens.len(), stream.trunk, stream.branches.len(), stream.targets.len(),
+        stream.supervised_tokens(), stream.longest_path()
+    );
+    for (name, value) in serde_json::to_value(stream.hidden).ok().iter().flat_map(|value| value.as_object().cloned()).flatten() {
+        if value != 0 {
+            text += &format!("hidden: {} {value}\n", name.replace('_', " "));
+        }
+    }
+    text += "\n";
+    for Piece { span, speaker, message } in &stream.pieces {
+        let branch = stream.branches.iter().find(|branch| branch.span.contains(&span.start));
+        if branch.is_some_and(|branch| branch.span.start == span.start) {
+            text += &format!("  └─ branch at token {}\n", branch.map_or(0, |branch| branch.anchor));
+        }
+        let indent = if branch.is_some() { "     " } else { "" };
+        let code = match speaker {
+            Speaker::Thought(_) | Speaker::Label(_) => paint(THOUGHT),
+            _ => paint(CONTEXT),
+        };
+        let message = message.map_or(String::new(), |message| format!(" {message}"));
+        let mut body = String::new();
+        let mut at = span.start;
+        for target in stream.targets.iter().filter(|target| span.contains(&target.span.start)) {
+            let (open, close) = if colour { (TARGET, RESET) } else { ("«", "»") };
+            let truth = target.candidate.is_some_and(|candidate| candidate.label == candidate.truth);
+            body += &template.decode(&stream.tokens[at..target.span.start]);
+            body += &format!("{open}{}{close}{code}", template.decode(&stream.tokens[target.span.clone()]));
+            body += &format!(" ← {}, {} tokens{}", target.item.kind, target.span.len(), if truth { ", true label" } else { "" });
+            at = target.span.end;
+        }
+        body += &template.decode(&stream.tokens[at..span.end]);
+        let body = body.trim_end().replace('\n', &format!("\n{indent}          "));
+        let from = span.start;
+        text += &format!("{indent}{from:>6}  {}{message}: {code}{body}{}\n", speaker.name(), paint(RESET));
+    }
+    text + "\n"
+}
+
+fn as_json(split: Split, stream: &Stream, template: &Template) -> serde_json::Value {
+    let pieces: Vec<_> = stream
+        .pieces
+        .iter()
+        .map(|piece| {
+            json!({
+                "speaker": piece.speaker.name(),
+                "message": piece.message,
+                "from_token": piece.span.start,
+                "to_token": piece.span.end,
+                "text": template.decode(&stream.tokens[piece.span.clone()]),
+            })
+        })
+        .collect();
+    let targets: Vec<_> = stream
+        .targets
+        .iter()
+        .map(|target| {
+            json!({
+                "item": target.item.to_string(),
+                "from_token": target.span.start,
+                "to_token": target.span.end,
+                "label": target.candidate.map(|candidate| candidate.label),
+                "is_truth": target.candidate.is_none_or(|candidate| candidate.label == candidate.truth),
+                "visible_thoughts": target.visible_thoughts,
+                "quoted": target.quoted,
+                "text": template.decode(&stream.tokens[target.span.clone()]),
+            })
+        })
+        .collect();
+    let branches: Vec<_> = stream
+        .branches
+        .iter()
+        .map(|branch| json!({ "anchor": branch.anchor, "from_token": branch.span.start, "to_token": branch.span.end }))
+        .collect();
+    json!({
+        "id": stream.id, "user": stream.user, "split": split, "tokens": stream.tokens.len(), "trunk": stream.trunk,
+        "longest_path": stream.longest_path(), "supervised_tokens": stream.supervised_tokens(),
+        "hidden": stream.hidden, "pieces": pieces, "branches": branches, "targets": targets,
+    })
+}

@@ -1,0 +1,32 @@
+//! `undertone train`: one arm of an experiment.
+
+use serde_json::json;
+use undertone_data::{InputError, Place, write_whole};
+use undertone_train::Checkpoint;
+
+use super::print_json;
+use crate::base::Base;
+use crate::cli::Train;
+use crate::experiment::Experiment;
+use crate::study::Study;
+
+pub(crate) fn run(args: &Train, json: bool) -> anyhow::Result<()> {
+    let path = &args.experiment.experiment;
+    let experiment = Experiment::read(path, &args.experiment.set)?;
+    let arm = experiment.trained(experiment.arm(args.arm.as_deref(), path)?);
+    let study = Study::prepare(experiment, path, &[])?;
+    if args.fold >= study.folds.len() {
+        let cause = format!("has {} folds, so no fold {}", study.folds.len(), args.fold);
+        return Err(InputError::new(path, cause).at(Place::Named("split.folds".into())).hint("folds are counted from 0").into());
+    }
+    let folder = study.experiment.folder().join(&arm.name).join(format!("fold{}", args.fold));
+    let base = Base::load(&study.experiment)?;
+    let best = study.train(&arm, args.fold, &base, &folder, args.resume)?;
+    write_whole(&folder.join("experiment.toml"), study.experiment.resolved().as_bytes())?;
+    let state = Checkpoint::read(&best)?.description.state;
+    eprintln!("trained `{}`; best checkpoint: `{}`", arm.name, best.display());
+    if json {
+        print_json(&json!({ "arm": arm.name, "checkpoint": best, "state": state }));
+    }
+    Ok(())
+}

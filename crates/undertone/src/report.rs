@@ -1,0 +1,233 @@
+//! What a study found, for a terminal, as Markdown and as JSON, from one list of tables.
+
+use serde::Serialize;
+use undertone_data::{Access, Source, Split, TargetKind, Timing};
+use undertone_eval::{
+    BootstrapOptions, Comparison, ItemRecord, KindMetrics, Subset, Table, compare, comparison_table, labels_table, metrics,
+    metrics_table, summary_table,
+};
+
+use crate::experiment::Experiment;
+use crate::study::{Coverage, Evaluated, Study};
+
+/// The whole result, as `results.json` holds it.
+#[derive(Serialize)]
+pub(crate) struct Results<'a> {
+    name: &'a str,
+    synthetic: bool,
+    experiment_sha256: String,
+    base_model_sha256: &'a str,
+    data_sha256: &'a str,
+    read: &'a undertone_data::ReadReport,
+    overlap: Vec<&'a undertone_data::OverlapReport>,
+    coverage: Vec<Coverage>,
+    metrics: Vec<KindMetrics>,
+    comparisons: Vec<Comparison>,
+    warnings: Vec<String>,
+    #[serde(skip)]
+    question: String,
+    #[serde(skip)]
+    setting: Vec<String>,
+}
+
+impl<'a> Results<'a> {
+    /// Compares the arms' records, given in the order of [`Study::evaluated`].
+    pub(crate) fn new(study: &'a Study, base_sha256: &'a str, arms: &[Evaluated], records: &[Vec<ItemRecord>]) -> anyhow::Result<Self> {
+        let experiment = &study.experiment;
+        let options = BootstrapOptions { draws: experiment.evaluation.draws, seed: experiment.seed };
+        let mut comparisons = Vec::new();
+        for (a, b) in pairs(experiment, arms) {
+            comparisons.push(compare(&records[a], &records[b], options)?);
+        }
+        let all: Vec<ItemRecord> = records.concat();
+        let first = &records[0];
+        let mut coverage: Vec<Coverage> = Vec::new();
+        for kind in TargetKind::ALL {
+            let of_kind = || first.iter().filter(move |record| record.kind == kind);
+            if of_kind().count() > 0 {
+                coverage.push(Coverage { kind, items: of_kind().count(), primary: of_kind().filter(|record| record.primary).count() });
+            }
+        }
+        Ok(Self {
+            name: &experiment.name,
+            synthetic: experiment.data.synthetic,
+            experiment_sha256: experiment.hash(),
+            base_model_sha256: base_sha256,
+            data_sha256: &study.data_sha256,
+            read: &study.read,
+            overlap: study.folds.iter().map(|fold| &fold.overlap).collect(),
+            coverage,
+            metrics: metrics(&all)?,
+            comparisons,
+            warnings: warnings(study),
+            question: question(experiment),
+            setting: setting(study),
+        })
+    }
+
+    /// The comparisons of the first arm with the others, in words.
+    pub(crate) fn verdicts(&self) -> Vec<&str> {
+        self.comparisons.iter().map(Comparison::verdict).collect()
+    }
+
+    fn summaries(&self) -> Vec<Table> {
+        let mut tables = Vec::new();
+        for coverage in &self.coverage {
+            let subset = if coverage.primary > 0 { Subset::Primary } else { Subset::All };
+            tables.push(summary_table(&self.comparisons, coverage.kind, subset));
+        }
+        tables
+    }
+
+    fn coverage_lines(&self) -> Vec<String> {
+        let line = |coverage: &Coverage| {
+            let share = 100.0 * coverage.primary as f64 / coverage.items as f64;
+            format!(
+                "{}: {} of {} items ({share:.0} %) are primary: they follow an earlier message and have an earlier thought visible in every arm that sees any.",
+                coverage.kind, coverage.primary, coverage.items
+            )
+        };
+        self.coverage.iter().map(line).collect()
+    }
+
+    /// For a terminal: warnings, the summary, every arm.
+    pub(crate) fn terminal(&self) -> String {
+        let mut text = format!("\n{}\n\n", self.question);
+        for warning in &self.warnings {
+            text += &format!("! {warning}\n");
+        }
+        for line in self.coverage_lines() {
+            text += &format!("{line}\n");
+        }
+        text += "\n";
+        for table in self.summaries() {
+            text += &format!("{}\n", table.terminal());
+        }
+        let table = metrics_table(&self.metrics);
+        text += &format!("{}\n", table.terminal());
+        if let Some(table) = labels_table(&self.metrics) {
+            text += &format!("{}\n", table.terminal());
+        }
+        text
+    }
+
+    /// `report.md`
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = format!("# {}\n\n{}\n\n", self.name, self.question);
+        for warning in &self.warnings {
+            text += &format!("> **{warning}**\n\n");
+        }
+        for (comparison, verdict) in self.comparisons.iter().zip(self.verdicts()) {
+            text += &format!("- `{}` − `{}`: {verdict}\n", comparison.arm_b, comparison.arm_a);
+        }
+        text += "\n## Setting\n\n";
+        for line in self.setting.iter().chain(&self.coverage_lines()) {
+            text += &format!("- {line}\n");
+        }
+        text += "\n## Comparisons\n\n";
+        for table in self.summaries() {
+            text += &format!("{}\n", table.markdown());
+        }
+        text += "## Every arm\n\n";
+        text += &metrics_table(&self.metrics).markdown();
+        if let Some(table) = labels_table(&self.metrics) {
+            text += &format!("\n{}", table.markdown());
+        }
+        text += "\n## Every comparison\n\n";
+        for comparison in &self.comparisons {
+            text += &format!("{}\n", comparison_table(comparison).markdown());
+        }
+        text
+    }
+}
+
+/// Which records are compared, as indices `(a, b)`: the first arm with every other, shuffled thoughts
+/// with the user's own, and each trained arm with the untrained model that sees the same.
+fn pairs(experiment: &Experiment, arms: &[Evaluated]) -> Vec<(usize, usize)> {
+    let index = |name: &str| arms.iter().position(|arm| arm.name == name).expect("every arm is evaluated");
+    let first = index(&experiment.arms[0].name);
+    let mut pairs: Vec<(usize, usize)> = experiment.arms[1..].iter().map(|arm| (first, index(&arm.name))).collect();
+    for arm in experiment.arms.iter().filter(|arm| arm.source == Source::Shuffled) {
+        let own = experiment.arms.iter().find(|own| {
+            own.source == Source::Own && own.view == arm.view && own.timing == arm.timing && own.trained_as.is_none()
+        });
+        pairs.extend(own.map(|own| (index(&arm.name), index(&own.name))));
+    }
+    for arm in &experiment.arms {
+        let base = arms.iter().position(|base| base.trained.is_none() && base.shown == arm.shown());
+        pairs.extend(base.map(|base| (base, index(&arm.name))));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    pairs.retain(|pair| seen.insert(*pair) && pair.0 != pair.1);
+    pairs
+}
+
+fn question(experiment: &Experiment) -> String {
+    let targets: Vec<&str> = experiment.data.targets.iter().map(|kind| kind.key()).collect();
+    format!(
+        "Study `{}`: how well is {} predicted, in nats per token, by models that see a user's thoughts and models that do not?",
+        experiment.name,
+        targets.join(", ")
+    )
+}
+
+/// What a reader must not overlook.
+fn warnings(study: &Study) -> Vec<String> {
+    let experiment = &study.experiment;
+    let mut warnings = Vec::new();
+    if experiment.data.synthetic {
+        warnings.push("SYNTHETIC data: this proves the wiring, and nothing about people.".to_owned());
+    }
+    if experiment.has_oracle() {
+        let arms = names(experiment, |arm| arm.view == Access::Oracle);
+        warnings.push(format!("ORACLE arms see the target's own reason, which nobody has before the message is written: {arms}. A ceiling, never a prediction."));
+    }
+    let anchored = names(experiment, |arm| arm.view != Access::None && arm.timing == Timing::Anchored);
+    if !anchored.is_empty() {
+        warnings.push(format!("ANCHORED arms see thoughts whenever they were written, also after the target: {anchored}. A claim about prediction rests on strict arms."));
+    }
+    warnings
+}
+
+fn names(experiment: &Experiment, which: impl Fn(&crate::experiment::Arm) -> bool) -> String {
+    let names: Vec<&str> = experiment.arms.iter().filter(|arm| which(arm)).map(|arm| arm.name.as_str()).collect();
+    names.join(", ")
+}
+
+/// What was compared: data, split, cuts, training.
+fn setting(study: &Study) -> Vec<String> {
+    let Study { experiment, stats, read, folds, .. } = study;
+    let mut lines = vec![format!(
+        "{} conversations of {} users; {} messages of users after their first; {} lines skipped.",
+        stats.conversations, stats.users, stats.user_messages_after_first, read.skipped_lines
+    )];
+    let timing = &stats.timing;
+    lines.push(format!(
+        "Of {} thoughts that precede a user message, {} were written before it was sent, {} after, {} at an unknown time.",
+        timing.precede_a_user_message, timing.before, timing.late, timing.unknown
+    ));
+    let count = |fold: &crate::study::FoldData, split| fold.users.get(&split).copied().unwrap_or(0);
+    let users = |split| folds.iter().map(|fold| count(fold, split).to_string()).collect::<Vec<_>>().join(", ");
+    lines.push(format!(
+        "{} users train, {} validate, {} test{}; no user, task or conversation is in two of them (checked).",
+        users(Split::Train), users(Split::Validation), users(Split::Test),
+        if folds.len() > 1 { " (by fold; every user is tested exactly once)" } else { "" }
+    ));
+    let (windows, short) = folds[0].corpus.window_counts();
+    lines.push(format!(
+        "{windows} windows of at most {} tokens, shared by all arms; in {short} of them a long message leaves some target less than half a context of history. Assistant messages are context of at most {} tokens, shortened in the middle.",
+        experiment.data.context_tokens, experiment.data.assistant_tokens
+    ));
+    let training = &experiment.training;
+    lines.push(format!(
+        "{} epochs of {} windows a step, peak learning rate {:.1e}, seed {}; every trained arm takes the same steps over the same windows in the same order, from the same weights.",
+        training.epochs, training.conversations_per_step, training.learning_rate, experiment.seed
+    ));
+    for arm in &experiment.arms {
+        let (view, source) = arm.shown();
+        let source = if source == Source::Shuffled { "; the thoughts are other users' (shuffled)" } else { "" };
+        let trained = arm.trained_as.as_ref().map(|other| format!("; the model trained as `{other}`")).unwrap_or_default();
+        lines.push(format!("Arm `{}`: sees {view}{source}{trained}.", arm.name));
+    }
+    lines
+}

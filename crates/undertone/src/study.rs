@@ -1,0 +1,282 @@
+//! A study: the conversations of an experiment, divided and laid out once, and the arms run on them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use undertone_data::{
+    Access, Conversation, Corpus, DataStats, InputError, OverlapReport, Place, Purpose, ReadReport, Reader, Source, Split,
+    StatsBuilder, Stream, Study as Asked, TargetKind, View, check_disjoint, write_whole,
+};
+use undertone_eval::{ItemRecord, read_records, score, write_records};
+use undertone_model::Decoder;
+use undertone_train::{Checkpoint, Description, Run, TrainError};
+
+use crate::STOP;
+use crate::base::{Base, stream_builder};
+use crate::experiment::{Arm, Experiment, hex};
+
+/// Everything an experiment reads, before any model.
+pub(crate) struct Study {
+    pub(crate) experiment: Experiment,
+    /// One division of users, or one a fold.
+    pub(crate) folds: Vec<FoldData>,
+    pub(crate) read: ReadReport,
+    pub(crate) stats: DataStats,
+    /// SHA-256 over the data files.
+    pub(crate) data_sha256: String,
+}
+
+/// One division of users with the corpus laid out for it.
+pub(crate) struct FoldData {
+    pub(crate) corpus: Corpus,
+    pub(crate) overlap: OverlapReport,
+    /// Users by split.
+    pub(crate) users: BTreeMap<Split, usize>,
+}
+
+/// An arm with what it is evaluated with: the base model has no training.
+#[derive(Debug, Clone)]
+pub(crate) struct Evaluated {
+    pub(crate) name: String,
+    pub(crate) shown: (View, Source),
+    /// The arm whose training makes the model; none for the untrained base.
+    pub(crate) trained: Option<Arm>,
+}
+
+/// How many items there are, and how many of them can show what thoughts add.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Coverage {
+    pub(crate) kind: TargetKind,
+    pub(crate) items: usize,
+    pub(crate) primary: usize,
+}
+
+/// Reads all conversations of an experiment.
+pub(crate) fn read_conversations(experiment: &Experiment) -> Result<(Vec<Conversation>, ReadReport, DataStats), InputError> {
+    let reader = Reader::open(experiment.data.path.as_slice(), experiment.read_options())?;
+    let (records, report) = reader.read_all()?;
+    let mut stats = StatsBuilder::new();
+    let mut conversations = Vec::with_capacity(records.len());
+    for record in records {
+        stats.add(&record.conversation, &record.task_text);
+        conversations.push(record.conversation);
+    }
+    Ok((conversations, report, stats.finish()))
+}
+
+impl Study {
+    /// Reads, divides, encodes and cuts. `path` is the experiment file, for messages. `extra` views are
+    /// laid out too, for an evaluation that is not among the arms.
+    pub(crate) fn prepare(experiment: Experiment, path: &Path, extra: &[(View, Source)]) -> Result<Self, InputError> {
+        let builder = stream_builder(&experiment)?;
+        let (conversations, read, stats) = read_conversations(&experiment)?;
+        let users: BTreeSet<&str> = conversations.iter().map(|conversation| conversation.user.as_str()).collect();
+        let divisions = match experiment.split.folds() {
+            None => vec![experiment.split.once().assign(users, path)?],
+            Some(folds) => folds.assign(users, path)?.iter().map(|fold| fold.assignment()).collect(),
+        };
+        let mut shown: Vec<(View, Source)> = experiment.arms.iter().map(Arm::shown).chain(extra.iter().copied()).collect();
+        shown.sort();
+        shown.dedup();
+        let kinds = experiment.all_targets();
+        let asked = Asked {
+            shown: &shown,
+            kinds: &kinds,
+            context_tokens: experiment.data.context_tokens,
+            assistant_tokens: experiment.data.assistant_tokens,
+            seed: experiment.seed,
+        };
+        let data_path = &experiment.data.path.as_slice()[0];
+        let mut folds = Vec::with_capacity(divisions.len());
+        for division in divisions {
+            let overlap = check_disjoint(conversations.iter().map(|conversation| (division[&conversation.user], conversation)));
+            assert!(overlap.is_disjoint(), "splits overlap: {overlap:?}");
+            let mut of_split = BTreeMap::new();
+            for split in division.values() {
+                *of_split.entry(*split).or_insert(0) += 1;
+            }
+            let corpus = Corpus::new(data_path, conversations.clone(), &division, builder.clone(), &asked)?;
+            folds.push(FoldData { corpus, overlap, users: of_split });
+        }
+        let mut hash = Sha256::new();
+        for path in experiment.data.path.as_slice() {
+            hash.update(std::fs::read(path).map_err(|error| InputError::io(path, "read", &error))?);
+        }
+        Ok(Self { folds, read, stats, data_sha256: hex(&hash.finalize()), experiment })
+    }
+
+    /// The arms, and before them the untrained base model under each view that an arm is evaluated with.
+    pub(crate) fn evaluated(&self) -> Vec<Evaluated> {
+        let mut all: Vec<Evaluated> = Vec::new();
+        for arm in &self.experiment.arms {
+            if !all.iter().any(|base| base.shown == arm.shown()) {
+                let name = format!("base-{}", all.len());
+                all.push(Evaluated { name, shown: arm.shown(), trained: None });
+            }
+        }
+        for base in &mut all {
+            let arm = self.experiment.arms.iter().find(|arm| arm.shown() == base.shown);
+            base.name = format!("base-{}", arm.map_or("", |arm| arm.name.as_str()));
+        }
+        all.extend(self.experiment.arms.iter().map(|arm| Evaluated {
+            name: arm.name.clone(),
+            shown: arm.shown(),
+            trained: Some(self.experiment.trained(arm)),
+        }));
+        all
+    }
+
+    /// The training or validation windows of an arm.
+    fn training_streams(&self, arm: &Arm, fold: usize, split: Split) -> Vec<Stream> {
+        let (view, source) = arm.shown();
+        let kinds = self.experiment.training_targets(arm);
+        self.folds[fold].corpus.streams(split, view, source, &kinds, Purpose::Train)
+    }
+
+    /// The windows of held-out users as evaluation sees them.
+    pub(crate) fn test_streams(&self, (view, source): (View, Source), fold: usize, split: Split) -> Vec<Stream> {
+        self.folds[fold].corpus.streams(split, view, source, &self.experiment.data.targets, Purpose::Score)
+    }
+
+    /// The items of the primary comparison: not a first user turn, and with an earlier thought visible
+    /// in every arm that may see earlier thoughts.
+    pub(crate) fn primary_items(&self, split: Split) -> BTreeSet<String> {
+        let mut shown: Vec<(View, Source)> = self.experiment.arms.iter().map(Arm::shown).collect();
+        shown.retain(|(view, _)| view.sees_thoughts() && !view.is_oracle());
+        shown.sort();
+        shown.dedup();
+        let requires_thought = !shown.is_empty();
+        if shown.is_empty() {
+            shown.push((View::default(), Source::Own));
+        }
+        let mut primary: Option<BTreeSet<String>> = None;
+        for shown in shown {
+            let streams: Vec<Stream> = (0..self.folds.len()).flat_map(|fold| self.test_streams(shown, fold, split)).collect();
+            let targets = streams.iter().flat_map(|stream| &stream.targets);
+            let seen: BTreeSet<String> = targets
+                .filter(|target| target.earlier_user_messages > 0 || target.item.kind != TargetKind::NextPrompt)
+                .filter(|target| !requires_thought || target.visible_thoughts > 0)
+                .map(|target| target.item.to_string())
+                .collect();
+            primary = Some(match primary {
+                None => seen,
+                Some(earlier) => earlier.intersection(&seen).cloned().collect(),
+            });
+        }
+        primary.unwrap_or_default()
+    }
+
+    /// What determines the weights of an arm's training: with the same key, the same run.
+    fn training_key(&self, arm: &Arm, fold: usize, base: &Base) -> String {
+        let experiment = &self.experiment;
+        let shared = Experiment {
+            arms: vec![Arm { name: String::new(), trained_as: None, targets: Some(experiment.training_targets(arm)), ..arm.clone() }],
+            name: String::new(),
+            output: PathBuf::new(),
+            evaluation: Default::default(),
+            ..experiment.clone()
+        };
+        // The windows depend on what every arm asks for, so that belongs to the key too.
+        let arms: Vec<String> = experiment.arms.iter().map(|arm| format!("{:?}", arm.shown())).collect();
+        let parts = [shared.resolved(), arms.join(" "), fold.to_string(), base.sha256.clone(), self.data_sha256.clone()];
+        hex(&Sha256::digest(parts.join("\0")))
+    }
+
+    /// Trains an arm in `folder`, from the start or from where it stands, and returns its best checkpoint.
+    ///
+    /// A finished training of the same key is used as it is.
+    pub(crate) fn train(&self, arm: &Arm, fold: usize, base: &Base, folder: &Path, resume: bool) -> Result<PathBuf, TrainError> {
+        let experiment = &self.experiment;
+        let training = self.training_streams(arm, fold, Split::Train);
+        if training.is_empty() {
+            let path = &experiment.data.path.as_slice()[0];
+            return Err(InputError::new(path, format!("no training user has a target for the arm `{}`", arm.name))
+                .hint("use more conversations, other `targets`, or another split")
+                .into());
+        }
+        let validation = self.training_streams(arm, fold, Split::Validation);
+        let key = self.training_key(arm, fold, base);
+        let label = if self.folds.len() > 1 { format!("{} fold {fold}", arm.name) } else { arm.name.clone() };
+        let run = Run {
+            config: &experiment.training,
+            seed: experiment.seed,
+            training: &training,
+            validation: &validation,
+            folder,
+            label: &label,
+            description: Description::new(experiment.resolved(), key.clone(), base.sha256.clone(), arm.name.clone()),
+            stop: &STOP,
+        };
+        let last = run.last();
+        let checkpoint = if last.exists() { Some(Checkpoint::read(&last)?) } else { None };
+        if let Some(checkpoint) = &checkpoint {
+            if !resume {
+                return Err(InputError::new(folder, "already holds a training")
+                    .hint("add `--resume` to go on with it, or choose another `name`")
+                    .into());
+            }
+            if checkpoint.description.training_key != key {
+                return Err(InputError::new(&last, "belongs to another experiment: the configuration, data or base model differ")
+                    .at(Place::Named("training_key".into()))
+                    .hint("choose another `name`, or remove the folder")
+                    .into());
+            }
+            if checkpoint.description.state.finished && run.best().exists() {
+                return Ok(run.best());
+            }
+        }
+        let mut decoder = base.trainable(experiment);
+        run.train(&mut decoder, checkpoint.as_ref())?;
+        Ok(run.best())
+    }
+
+    /// Scores a model on held-out users, or reads the scores that are already there.
+    pub(crate) fn evaluate(&self, arm: &Evaluated, fold: usize, decoder: impl FnOnce() -> Result<Decoder, InputError>, saved: &Path) -> anyhow::Result<Vec<ItemRecord>> {
+        if saved.exists() {
+            return Ok(read_records(saved)?);
+        }
+        let decoder = decoder()?;
+        let streams = self.test_streams(arm.shown, fold, Split::Test);
+        let all: usize = streams.iter().map(|stream| stream.tokens.len()).sum();
+        let (mut done, begun) = (0, std::time::Instant::now());
+        let mut records = score(&decoder, &arm.name, &streams, self.experiment.evaluation.row_tokens, |tokens| {
+            done += tokens;
+        });
+        for record in &mut records {
+            record.fold = Some(fold);
+        }
+        let speed = done as f64 / begun.elapsed().as_secs_f64();
+        eprintln!("{}: scored {} items, {all} tokens, {speed:.0} tokens/s", arm.name, records.len());
+        if STOP.load(Ordering::Relaxed) {
+            return Err(TrainError::Interrupted(saved.parent().unwrap_or(saved).to_owned()).into());
+        }
+        save_records(saved, &records)?;
+        Ok(records)
+    }
+}
+
+/// Writes records whole or not at all.
+pub(crate) fn save_records(path: &Path, records: &[ItemRecord]) -> Result<(), InputError> {
+    let mut bytes = Vec::new();
+    write_records(&mut bytes, records).expect("our own records are valid and memory can be written");
+    write_whole(path, &bytes)
+}
+
+impl Experiment {
+    /// Every kind that is a target in training or evaluation of any arm.
+    fn all_targets(&self) -> Vec<TargetKind> {
+        let mut kinds: Vec<TargetKind> = self.arms.iter().flat_map(|arm| self.training_targets(arm)).collect();
+        kinds.extend(&self.data.targets);
+        kinds.sort();
+        kinds.dedup();
+        kinds
+    }
+
+    /// Whether some arm shows a target's own reason.
+    pub(crate) fn has_oracle(&self) -> bool {
+        self.arms.iter().any(|arm| arm.view == Access::Oracle)
+    }
+}
