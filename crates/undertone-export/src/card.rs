@@ -7,7 +7,14 @@ use serde_json::json;
 /// The card of a merged model.
 pub(crate) fn of_model(destination: &Path, base: &Path) -> String {
     let use_it = "model = AutoModelForCausalLM.from_pretrained(\"path/to/this/folder\")";
-    card(destination, base, "transformers", "fine-tuned", "from transformers import AutoModelForCausalLM", use_it)
+    card(
+        destination,
+        base,
+        "transformers",
+        "a language model, fine-tuned",
+        "from transformers import AutoModelForCausalLM",
+        use_it,
+    )
 }
 
 /// The card of an adapter.

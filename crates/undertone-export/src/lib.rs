@@ -93,7 +93,7 @@ fn on_cpu(model: &Decoder) -> Decoder {
 
 /// Row-major values.
 fn values(tensor: Tensor<2>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().into_vec().expect("data that was converted to f32 is f32")
+    tensor.into_data().convert::<f32>().try_into_vec().expect("data that was converted to f32 is f32")
 }
 
 /// Refuses a model that no reader would accept.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
 use tempfile::TempDir;
-use undertone_data::{InputError, Place};
+use undertone_data::InputError;
 
 /// A tensor to be written in F32; its values are asked for once, when their turn comes.
 pub(crate) struct Weight<'a> {

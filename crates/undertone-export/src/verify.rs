@@ -10,7 +10,7 @@ use crate::values;
 /// Tokens of the probe.
 const TOKENS: usize = 32;
 /// Logits may differ by this much. Merging W + s·BA rounds each weight once more: on a model of 135
-/// million parameters that moves a logit by about 1e-4.
+/// million parameters that has moved a logit by 2e-4.
 const TOLERANCE: f64 = 2e-3;
 
 /// Fixed tokens, and the logits that the model in memory gives for them.
