@@ -245,7 +245,11 @@ pub fn comparison_table(comparison: &Comparison) -> Table {
     }
 }
 
-/// Several comparisons on one kind and subset: a row for each that has items.
+/// How many of a contrast's cells a summary shows: up to the interval of the difference.
+const SUMMARY_CELLS: usize = 7;
+
+/// Several comparisons on one kind and subset: a row for each that has items. The difference between
+/// user means stands in [`comparison_table`].
 pub fn summary_table(comparisons: &[Comparison], kind: TargetKind, subset: Subset) -> Table {
     let mut rows = Vec::new();
     let mut notes = Vec::new();
@@ -254,6 +258,7 @@ pub fn summary_table(comparisons: &[Comparison], kind: TargetKind, subset: Subse
         let contrast = comparison.contrast(kind, subset);
         match contrast.and_then(contrast_cells) {
             Some(mut cells) => {
+                cells.truncate(SUMMARY_CELLS);
                 cells.insert(0, name);
                 rows.push(cells);
             }
@@ -262,9 +267,11 @@ pub fn summary_table(comparisons: &[Comparison], kind: TargetKind, subset: Subse
     }
     let all: Vec<&Comparison> = comparisons.iter().collect();
     notes.extend(common_notes(&all, &rows));
+    let mut header = contrast_columns(&["b − a"], "a", "b");
+    header.truncate(1 + SUMMARY_CELLS);
     Table {
         title: format!("{kind} ({subset}), nats per token; below zero, b is better"),
-        header: contrast_columns(&["b − a"], "a", "b"),
+        header,
         rows,
         notes,
     }

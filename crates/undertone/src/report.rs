@@ -7,8 +7,8 @@ use undertone_eval::{
     metrics_table, summary_table,
 };
 
-use crate::experiment::Experiment;
-use crate::study::{Coverage, Evaluated, Study};
+use crate::experiment::{Arm, Experiment};
+use crate::study::{Coverage, Evaluated, FoldData, Study};
 
 /// The whole result, as `results.json` holds it.
 #[derive(Serialize)]
@@ -22,7 +22,10 @@ pub(crate) struct Results<'a> {
     overlap: Vec<&'a undertone_data::OverlapReport>,
     coverage: Vec<Coverage>,
     metrics: Vec<KindMetrics>,
+    /// What thoughts add: arms against arms.
     comparisons: Vec<Comparison>,
+    /// What training adds: each trained arm against the untrained model that sees the same.
+    training_gains: Vec<Comparison>,
     warnings: Vec<String>,
     #[serde(skip)]
     question: String,
@@ -35,10 +38,9 @@ impl<'a> Results<'a> {
     pub(crate) fn new(study: &'a Study, base_sha256: &'a str, arms: &[Evaluated], records: &[Vec<ItemRecord>]) -> anyhow::Result<Self> {
         let experiment = &study.experiment;
         let options = BootstrapOptions { draws: experiment.evaluation.draws, seed: experiment.seed };
-        let mut comparisons = Vec::new();
-        for (a, b) in pairs(experiment, arms) {
-            comparisons.push(compare(&records[a], &records[b], options)?);
-        }
+        let contrast = |(a, b): (usize, usize)| compare(&records[a], &records[b], options);
+        let comparisons = pairs_of_arms(experiment, arms).into_iter().map(contrast).collect::<Result<_, _>>()?;
+        let training_gains = pairs_with_base(experiment, arms).into_iter().map(contrast).collect::<Result<_, _>>()?;
         let all: Vec<ItemRecord> = records.concat();
         let first = &records[0];
         let mut coverage: Vec<Coverage> = Vec::new();
@@ -59,22 +61,30 @@ impl<'a> Results<'a> {
             coverage,
             metrics: metrics(&all)?,
             comparisons,
+            training_gains,
             warnings: warnings(study),
             question: question(experiment),
             setting: setting(study),
         })
     }
 
-    /// The comparisons of the first arm with the others, in words.
+    /// What thoughts add, in words.
     pub(crate) fn verdicts(&self) -> Vec<&str> {
         self.comparisons.iter().map(Comparison::verdict).collect()
     }
 
+    /// One table a kind for each of the two questions.
     fn summaries(&self) -> Vec<Table> {
         let mut tables = Vec::new();
         for coverage in &self.coverage {
             let subset = if coverage.primary > 0 { Subset::Primary } else { Subset::All };
-            tables.push(summary_table(&self.comparisons, coverage.kind, subset));
+            for (question, comparisons) in
+                [("What thoughts add", &self.comparisons), ("What training adds", &self.training_gains)]
+            {
+                let mut table = summary_table(comparisons, coverage.kind, subset);
+                table.title = format!("{question}: {}", table.title);
+                tables.extend((!table.rows.is_empty()).then_some(table));
+            }
         }
         tables
     }
@@ -134,32 +144,38 @@ impl<'a> Results<'a> {
             text += &format!("\n{}", table.markdown());
         }
         text += "\n## Every comparison\n\n";
-        for comparison in &self.comparisons {
+        for comparison in self.comparisons.iter().chain(&self.training_gains) {
             text += &format!("{}\n", comparison_table(comparison).markdown());
         }
         text
     }
 }
 
-/// Which records are compared, as indices `(a, b)`: the first arm with every other, shuffled thoughts
-/// with the user's own, and each trained arm with the untrained model that sees the same.
-fn pairs(experiment: &Experiment, arms: &[Evaluated]) -> Vec<(usize, usize)> {
+/// Which arms are compared, as indices `(a, b)`: the first arm with every other, and shuffled thoughts
+/// with the user's own.
+fn pairs_of_arms(experiment: &Experiment, arms: &[Evaluated]) -> Vec<(usize, usize)> {
     let index = |name: &str| arms.iter().position(|arm| arm.name == name).expect("every arm is evaluated");
-    let first = index(&experiment.arms[0].name);
-    let mut pairs: Vec<(usize, usize)> = experiment.arms[1..].iter().map(|arm| (first, index(&arm.name))).collect();
+    let (first, others) = experiment.arms.split_first().expect("an experiment has an arm");
+    let mut pairs: Vec<(usize, usize)> = others.iter().map(|arm| (index(&first.name), index(&arm.name))).collect();
     for arm in experiment.arms.iter().filter(|arm| arm.source == Source::Shuffled) {
-        let own = experiment.arms.iter().find(|own| {
-            own.source == Source::Own && own.view == arm.view && own.timing == arm.timing && own.trained_as.is_none()
-        });
+        let is_own = |own: &&Arm| own.source == Source::Own && (own.view, own.timing) == (arm.view, arm.timing);
+        let own = experiment.arms.iter().filter(is_own).find(|own| own.trained_as.is_none());
         pairs.extend(own.map(|own| (index(&arm.name), index(&own.name))));
     }
-    for arm in &experiment.arms {
-        let base = arms.iter().position(|base| base.trained.is_none() && base.shown == arm.shown());
-        pairs.extend(base.map(|base| (base, index(&arm.name))));
-    }
     let mut seen = std::collections::BTreeSet::new();
-    pairs.retain(|pair| seen.insert(*pair) && pair.0 != pair.1);
+    pairs.retain(|pair| seen.insert(*pair));
     pairs
+}
+
+/// Each arm with a training of its own, and before it the untrained model that sees the same.
+fn pairs_with_base(experiment: &Experiment, arms: &[Evaluated]) -> Vec<(usize, usize)> {
+    let trained = experiment.arms.iter().filter(|arm| arm.trained_as.is_none());
+    trained
+        .filter_map(|arm| {
+            let base = arms.iter().position(|base| base.trained.is_none() && base.shown == arm.shown())?;
+            Some((base, arms.iter().position(|other| other.name == arm.name)?))
+        })
+        .collect()
 }
 
 fn question(experiment: &Experiment) -> String {
@@ -189,7 +205,7 @@ fn warnings(study: &Study) -> Vec<String> {
     warnings
 }
 
-fn names(experiment: &Experiment, which: impl Fn(&crate::experiment::Arm) -> bool) -> String {
+fn names(experiment: &Experiment, which: impl Fn(&Arm) -> bool) -> String {
     let names: Vec<&str> = experiment.arms.iter().filter(|arm| which(arm)).map(|arm| arm.name.as_str()).collect();
     names.join(", ")
 }
@@ -206,7 +222,7 @@ fn setting(study: &Study) -> Vec<String> {
         "Of {} thoughts that precede a user message, {} were written before it was sent, {} after, {} at an unknown time.",
         timing.precede_a_user_message, timing.before, timing.late, timing.unknown
     ));
-    let count = |fold: &crate::study::FoldData, split| fold.users.get(&split).copied().unwrap_or(0);
+    let count = |fold: &FoldData, split| fold.users.get(&split).copied().unwrap_or(0);
     let users = |split| folds.iter().map(|fold| count(fold, split).to_string()).collect::<Vec<_>>().join(", ");
     lines.push(format!(
         "{} users train, {} validate, {} test{}; no user, task or conversation is in two of them (checked).",

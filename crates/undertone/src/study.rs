@@ -108,18 +108,13 @@ impl Study {
         Ok(Self { folds, read, stats, data_sha256: hex(&hash.finalize()), experiment })
     }
 
-    /// The arms, and before them the untrained base model under each view that an arm is evaluated with.
+    /// The arms, and before them the untrained base model under each view that an arm is trained with.
     pub(crate) fn evaluated(&self) -> Vec<Evaluated> {
         let mut all: Vec<Evaluated> = Vec::new();
-        for arm in &self.experiment.arms {
+        for arm in self.experiment.arms.iter().filter(|arm| arm.trained_as.is_none()) {
             if !all.iter().any(|base| base.shown == arm.shown()) {
-                let name = format!("base-{}", all.len());
-                all.push(Evaluated { name, shown: arm.shown(), trained: None });
+                all.push(Evaluated { name: format!("base-{}", arm.name), shown: arm.shown(), trained: None });
             }
-        }
-        for base in &mut all {
-            let arm = self.experiment.arms.iter().find(|arm| arm.shown() == base.shown);
-            base.name = format!("base-{}", arm.map_or("", |arm| arm.name.as_str()));
         }
         all.extend(self.experiment.arms.iter().map(|arm| Evaluated {
             name: arm.name.clone(),
