@@ -6,12 +6,14 @@ CARGO    := cargo
 FLAGS    := --release --workspace --locked
 UNDERTONE := target/release/undertone
 
-# Tests cover LibTorch where it is prepared; CI prepares it.
+# Where LibTorch is prepared, the program is built with it and its tests run; CI prepares it.
 LIBTORCH_FOLDER := $(CURDIR)/.cache/libtorch
 ifneq ($(or $(CI),$(wildcard $(LIBTORCH_FOLDER))),)
-TEST_SETUP    := libtorch
-TEST_FEATURES := --features undertone/libtorch
-TEST_ENV      := LIBTORCH=$(LIBTORCH_FOLDER) LD_LIBRARY_PATH=$(LIBTORCH_FOLDER)/lib
+SETUP    := libtorch
+FEATURES := --features undertone/libtorch
+export LIBTORCH := $(LIBTORCH_FOLDER)
+# Tests of other crates than the program's have no rpath.
+export LD_LIBRARY_PATH := $(LIBTORCH_FOLDER)/lib:$(LD_LIBRARY_PATH)
 endif
 
 .PHONY: help build model demo test libtorch lint docs deny check-devices clean
@@ -19,12 +21,13 @@ endif
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
-build: ## The program, with the device flex
-	$(CARGO) build $(FLAGS)
+build: $(SETUP) ## The program, with the device flex, and libtorch where it is prepared
+	$(CARGO) build $(FLAGS) $(FEATURES)
 
 model: $(MODEL)/config.json ## SmolLM2-135M-Instruct, imported to checkpoints/
 
-$(MODEL)/config.json: | build
+$(MODEL)/config.json:
+	@$(MAKE) build
 	gguf=$$(python3 scripts/fetch_model.py) && $(UNDERTONE) import "$$gguf" $(MODEL)
 
 demo: build model ## Train with and without thoughts on made-up data, and compare
@@ -33,11 +36,11 @@ demo: build model ## Train with and without thoughts on made-up data, and compar
 libtorch: ## LibTorch 2.9.0 for the CPU, to .cache/libtorch (911 MB to download)
 	@python3 scripts/libtorch.py
 
-test: model $(TEST_SETUP) ## Every test there is
-ifndef TEST_FEATURES
+test: model ## Every test there is
+ifndef FEATURES
 	@echo "skipped: the device libtorch is not tested; 'make libtorch' prepares it"
 endif
-	$(TEST_ENV) $(CARGO) test $(FLAGS) $(TEST_FEATURES)
+	$(CARGO) test $(FLAGS) $(FEATURES)
 
 lint: ## Formatting and clippy
 	$(CARGO) fmt --all --check

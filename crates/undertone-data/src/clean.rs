@@ -112,10 +112,8 @@ fn clean_empty(
             kept.push(numbered);
             continue;
         }
-        let is_reply = message.role == Role::Assistant
-            && kept
-                .last()
-                .is_some_and(|last| last.message.role == Role::User);
+        let is_reply =
+            message.role == Role::Assistant && kept.last().is_some_and(|last| last.message.role == Role::User);
         match policy {
             EmptyMessages::Refuse => {
                 return Err(Refusal {
@@ -144,10 +142,7 @@ fn clean_consecutive(
 ) -> Result<Vec<Numbered>, Refusal> {
     let mut kept: Vec<Numbered> = Vec::with_capacity(messages.len());
     for numbered in messages {
-        let Some(previous) = kept
-            .last_mut()
-            .filter(|previous| previous.message.role == numbered.message.role)
-        else {
+        let Some(previous) = kept.last_mut().filter(|previous| previous.message.role == numbered.message.role) else {
             kept.push(numbered);
             continue;
         };
@@ -190,10 +185,7 @@ fn clean_assistant_first(
     policy: AssistantFirst,
     report: &mut ReadReport,
 ) -> Result<Vec<Message>, Refusal> {
-    let leading = messages
-        .iter()
-        .take_while(|numbered| numbered.message.role == Role::Assistant)
-        .count();
+    let leading = messages.iter().take_while(|numbered| numbered.message.role == Role::Assistant).count();
     let mut messages = messages;
     if leading > 0 {
         match policy {
@@ -213,10 +205,7 @@ fn clean_assistant_first(
             }
         }
     }
-    Ok(messages
-        .into_iter()
-        .map(|numbered| numbered.message)
-        .collect())
+    Ok(messages.into_iter().map(|numbered| numbered.message).collect())
 }
 
 fn role_name(role: Role) -> &'static str {
@@ -238,76 +227,48 @@ mod tests {
             let (text, thoughts) = text.split_once('{').unwrap_or((text, "}"));
             let (header, content) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
             let (role, time) = header.split_at(1);
-            let thoughts = thoughts
-                .trim_end_matches('}')
-                .split(", ")
-                .map(|content| Thought {
-                    content: content.to_owned(),
-                    label: None,
-                    written_at: None,
-                });
+            let thoughts = thoughts.trim_end_matches('}').split(", ").map(|content| Thought {
+                content: content.to_owned(),
+                label: None,
+                written_at: None,
+            });
             let message = Message {
-                role: if role == "u" {
-                    Role::User
-                } else {
-                    Role::Assistant
-                },
+                role: if role == "u" { Role::User } else { Role::Assistant },
                 content: content.trim().to_owned(),
                 sent_at: time.parse().ok(),
-                thoughts: thoughts
-                    .filter(|thought| !thought.content.is_empty())
-                    .collect(),
+                thoughts: thoughts.filter(|thought| !thought.content.is_empty()).collect(),
             };
             Numbered { index, message }
         };
-        conversation
-            .split(" | ")
-            .enumerate()
-            .map(parse_message)
-            .collect()
+        conversation.split(" | ").enumerate().map(parse_message).collect()
     }
 
     fn show(messages: &[Message]) -> String {
         let show_message = |message: &Message| {
             let role = if message.role == Role::User { "u" } else { "a" };
             let time = message.sent_at.map_or("?".into(), |time| time.to_string());
-            let thoughts: Vec<&str> = message
-                .thoughts
-                .iter()
-                .map(|t| t.content.as_str())
-                .collect();
+            let thoughts: Vec<&str> = message.thoughts.iter().map(|t| t.content.as_str()).collect();
             let thoughts = match thoughts.is_empty() {
                 true => String::new(),
                 false => format!(" {{{}}}", thoughts.join(", ")),
             };
             let space = if message.content.is_empty() { "" } else { " " };
-            format!(
-                "{role}{time}{space}{}{thoughts}",
-                message.content.replace('\n', "/")
-            )
+            format!("{role}{time}{space}{}{thoughts}", message.content.replace('\n', "/"))
         };
-        messages
-            .iter()
-            .map(show_message)
-            .collect::<Vec<_>>()
-            .join(" | ")
+        messages.iter().map(show_message).collect::<Vec<_>>().join(" | ")
     }
 
     fn check(conversation: &str, options: CleanOptions, expect: &str, counts: ReadReport) {
         let mut report = ReadReport::default();
-        let cleaned = clean(parse(conversation), &options, &mut report)
-            .expect("none of these options refuses");
+        let cleaned = clean(parse(conversation), &options, &mut report).expect("none of these options refuses");
         assert_eq!(show(&cleaned), expect);
         assert_eq!(report, counts);
     }
 
     fn refusal(conversation: &str, options: CleanOptions) -> (usize, String) {
-        let refusal = clean(parse(conversation), &options, &mut ReadReport::default())
-            .expect_err("these options refuse");
-        (
-            refusal.index,
-            format!("{}. {}", refusal.cause, refusal.hint),
-        )
+        let refusal =
+            clean(parse(conversation), &options, &mut ReadReport::default()).expect_err("these options refuse");
+        (refusal.index, format!("{}. {}", refusal.cause, refusal.hint))
     }
 
     #[test]
@@ -327,19 +288,10 @@ mod tests {
 
     #[test]
     fn empty_messages_can_be_kept_or_refused() {
-        let keep = CleanOptions {
-            empty_messages: EmptyMessages::Keep,
-            ..CleanOptions::default()
-        };
-        let kept = ReadReport {
-            empty_messages_kept: 2,
-            ..ReadReport::default()
-        };
+        let keep = CleanOptions { empty_messages: EmptyMessages::Keep, ..CleanOptions::default() };
+        let kept = ReadReport { empty_messages_kept: 2, ..ReadReport::default() };
         check("u1 | a2 | u3 hi", keep, "u1 | a2 | u3 hi", kept);
-        let refuse = CleanOptions {
-            empty_messages: EmptyMessages::Refuse,
-            ..CleanOptions::default()
-        };
+        let refuse = CleanOptions { empty_messages: EmptyMessages::Refuse, ..CleanOptions::default() };
         assert_eq!(
             refusal("u1 hi | a2 | u3", refuse),
             (
@@ -353,37 +305,20 @@ mod tests {
 
     #[test]
     fn merging_joins_texts_and_thoughts_and_takes_the_first_time() {
-        let merge = CleanOptions {
-            consecutive: Consecutive::Merge,
-            ..CleanOptions::default()
-        };
+        let merge = CleanOptions { consecutive: Consecutive::Merge, ..CleanOptions::default() };
         check(
             "u1 one {a} | u2 two {b, c} | u3 three | a4 x | a? y",
             merge,
             "u1 one//two//three {a, b, c} | a? x//y",
-            ReadReport {
-                consecutive_merged: 3,
-                ..ReadReport::default()
-            },
+            ReadReport { consecutive_merged: 3, ..ReadReport::default() },
         );
     }
 
     #[test]
     fn consecutive_messages_are_kept_unless_refused() {
-        let kept = ReadReport {
-            consecutive_kept: 1,
-            ..ReadReport::default()
-        };
-        check(
-            "u1 x | u2 y | a3 z",
-            CleanOptions::default(),
-            "u1 x | u2 y | a3 z",
-            kept,
-        );
-        let refuse = CleanOptions {
-            consecutive: Consecutive::Refuse,
-            ..CleanOptions::default()
-        };
+        let kept = ReadReport { consecutive_kept: 1, ..ReadReport::default() };
+        check("u1 x | u2 y | a3 z", CleanOptions::default(), "u1 x | u2 y | a3 z", kept);
+        let refuse = CleanOptions { consecutive: Consecutive::Refuse, ..CleanOptions::default() };
         // The index is that of the file: dropping the empty message does not shift it.
         assert_eq!(
             refusal("u1 x | u2 | u3 y", refuse),
@@ -399,19 +334,12 @@ mod tests {
     #[test]
     fn leading_assistant_messages_are_kept_dropped_or_refused() {
         let conversation = "a1 hello {r} | a2 anyone | u3 hi | a4 yes";
-        let with = |assistant_first| CleanOptions {
-            assistant_first,
-            ..CleanOptions::default()
-        };
+        let with = |assistant_first| CleanOptions { assistant_first, ..CleanOptions::default() };
         check(
             conversation,
             with(AssistantFirst::Keep),
             conversation,
-            ReadReport {
-                assistant_first_kept: 1,
-                consecutive_kept: 1,
-                ..ReadReport::default()
-            },
+            ReadReport { assistant_first_kept: 1, consecutive_kept: 1, ..ReadReport::default() },
         );
         check(
             conversation,

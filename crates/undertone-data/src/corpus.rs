@@ -92,11 +92,8 @@ impl Corpus {
         if study.shown.iter().any(|(_, source)| *source == Source::Shuffled) {
             shuffle(path, &mut prepared, study.seed)?;
         }
-        let layouts: Vec<Layout<'_>> = study
-            .shown
-            .iter()
-            .map(|&(view, _)| Layout { view, kinds: study.kinds, purpose: Purpose::Score })
-            .collect();
+        let layouts: Vec<Layout<'_>> =
+            study.shown.iter().map(|&(view, _)| Layout { view, kinds: study.kinds, purpose: Purpose::Score }).collect();
         for conversation in &mut prepared {
             let shown: Vec<&Thoughts> = study.shown.iter().map(|(_, source)| conversation.words(*source)).collect();
             let costs = builder.costs(&conversation.encoded, &layouts, &shown);
@@ -116,17 +113,22 @@ impl Corpus {
 
     /// The streams of one split as a view shows them, in file order. Windows without any target of
     /// `kinds` are left out; they are the same in every arm.
-    pub fn streams(&self, split: Split, view: View, source: Source, kinds: &[TargetKind], purpose: Purpose) -> Vec<Stream> {
+    pub fn streams(
+        &self,
+        split: Split,
+        view: View,
+        source: Source,
+        kinds: &[TargetKind],
+        purpose: Purpose,
+    ) -> Vec<Stream> {
         let layout = Layout { view, kinds, purpose };
         let of_split = self.prepared.iter().filter(|conversation| conversation.split == split);
         of_split
             .flat_map(|conversation| {
                 let words = conversation.words(source);
-                conversation
-                    .windows
-                    .iter()
-                    .enumerate()
-                    .map(move |(number, window)| self.builder.build(&conversation.encoded, number, window, layout, words))
+                conversation.windows.iter().enumerate().map(move |(number, window)| {
+                    self.builder.build(&conversation.encoded, number, window, layout, words)
+                })
             })
             .filter(|stream| !stream.targets.is_empty())
             .collect()
@@ -134,12 +136,20 @@ impl Corpus {
 
     /// The conversations of one split.
     pub fn conversations(&self, split: Split) -> impl Iterator<Item = &Conversation> {
-        self.prepared.iter().filter(move |prepared| prepared.split == split).map(|prepared| &prepared.encoded.conversation)
+        self.prepared
+            .iter()
+            .filter(move |prepared| prepared.split == split)
+            .map(|prepared| &prepared.encoded.conversation)
     }
 
     /// The template and system text.
     pub fn builder(&self) -> &StreamBuilder {
         &self.builder
+    }
+
+    /// Messages and thoughts of which the model's vocabulary lacks some byte, which no model sees.
+    pub fn lossy_texts(&self) -> usize {
+        self.prepared.iter().map(|prepared| prepared.encoded.lossy_texts).sum()
     }
 
     /// How many windows were cut in all, and how many of them leave some target less than half a
@@ -183,7 +193,11 @@ fn shuffle(path: &Path, prepared: &mut [Prepared], seed: u64) -> Result<(), Inpu
             let pool = donors.get(&(conversation.split, message.thought_kind())).map_or(&[][..], Vec::as_slice);
             let strangers = pool.iter().filter(|(donor, _)| donor != user).count();
             if strangers == 0 && !message.thoughts.is_empty() {
-                let cause = format!("no other user of the {:?} split has a {:?} to shuffle", conversation.split, message.thought_kind());
+                let cause = format!(
+                    "no other user of the {:?} split has a {:?} to shuffle",
+                    conversation.split,
+                    message.thought_kind()
+                );
                 return Err(InputError::new(path, cause.to_lowercase())
                     .at(Place::Named(id.clone()))
                     .hint("shuffled thoughts need at least two users with thoughts in every split: use more users, or fewer folds"));

@@ -33,6 +33,8 @@ pub struct Encoded {
     pub messages: Vec<EncodedMessage>,
     /// Its own thoughts as ids.
     pub thoughts: Thoughts,
+    /// Messages and thoughts of which the vocabulary lacks some byte.
+    pub lossy_texts: usize,
 }
 
 impl Encoded {
@@ -40,20 +42,26 @@ impl Encoded {
     /// shortened in the middle where they are context.
     pub fn new(conversation: Conversation, template: &Template, assistant_tokens: usize) -> Self {
         let mut earlier = HashSet::new();
+        let mut lossy_texts = 0;
+        let mut encode = |text: &str| {
+            let ids = template.encode(text);
+            lossy_texts += usize::from(!template.is_lossless(text, &ids));
+            ids
+        };
         let mut messages = Vec::with_capacity(conversation.messages.len());
         let mut thoughts = Vec::with_capacity(conversation.messages.len());
         for message in &conversation.messages {
-            let content = template.encode(&message.content);
+            let content = encode(&message.content);
             let (context, left_out_tokens) = match message.role {
                 Role::Assistant => template.shorten(&content, assistant_tokens),
                 Role::User => (content.clone(), 0),
             };
             let quoted = five_grams(&message.content).any(|gram| earlier.contains(&gram));
             messages.push(EncodedMessage { content, context, left_out_tokens, quoted });
-            thoughts.push(message.thoughts.iter().map(|thought| template.encode(&thought.content)).collect());
+            thoughts.push(message.thoughts.iter().map(|thought| encode(&thought.content)).collect());
             earlier.extend(message.thoughts.iter().flat_map(|thought| five_grams(&thought.content)));
         }
-        Self { conversation, messages, thoughts }
+        Self { conversation, messages, thoughts, lossy_texts }
     }
 
     /// Every item of the given kinds that hangs on the messages of `range`, in order.
@@ -71,7 +79,12 @@ impl Encoded {
                 items.extend(
                     (0..count)
                         .filter(|&thought| kind.labels_of().is_none() || message.thoughts[thought].label.is_some())
-                        .map(|thought| Item { conversation: self.conversation.id.clone(), message: index, kind, thought }),
+                        .map(|thought| Item {
+                            conversation: self.conversation.id.clone(),
+                            message: index,
+                            kind,
+                            thought,
+                        }),
                 );
             }
         }

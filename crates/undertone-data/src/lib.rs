@@ -32,7 +32,8 @@ pub use read::{
 pub use row::{Document, Row, pack};
 pub use split::{Fold, FoldOptions, Overlap, OverlapReport, Split, SplitOptions, check_disjoint};
 pub use stats::{
-    DataStats, LabelShare, NearDuplicates, PostHoc, Quantiles, StatsBuilder, ThoughtStats, ThoughtTiming, near_duplicates,
+    DataStats, LabelShare, NearDuplicates, PostHoc, Quantiles, StatsBuilder, ThoughtStats, ThoughtTiming,
+    near_duplicates,
 };
 pub use stream::{Branch, Candidate, Hidden, Layout, Piece, Purpose, Stream, StreamBuilder, Target};
 pub use target::{Item, TargetKind};

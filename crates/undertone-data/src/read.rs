@@ -70,11 +70,7 @@ pub struct ReadOptions {
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self {
-            on_invalid: OnInvalid::default(),
-            clean: CleanOptions::default(),
-            max_line_bytes: MAX_LINE_BYTES,
-        }
+        Self { on_invalid: OnInvalid::default(), clean: CleanOptions::default(), max_line_bytes: MAX_LINE_BYTES }
     }
 }
 
@@ -140,10 +136,7 @@ impl Reader {
     /// If no path is given, or one of them cannot be opened or is a folder.
     pub fn open<P: AsRef<Path>>(paths: &[P], options: ReadOptions) -> Result<Self, InputError> {
         if paths.is_empty() {
-            return Err(InputError::new(
-                "(no file)",
-                "no conversation file was named",
-            ));
+            return Err(InputError::new("(no file)", "no conversation file was named"));
         }
         for path in paths {
             check_file(path.as_ref())?;
@@ -223,8 +216,7 @@ impl Reader {
                     self.report.skip(&error);
                     if let Some(file) = &mut self.open {
                         file.skipped_lines += 1;
-                        file.first_skipped
-                            .get_or_insert_with(|| format!("line {line}: {}", error.cause));
+                        file.first_skipped.get_or_insert_with(|| format!("line {line}: {}", error.cause));
                     }
                 }
                 Err(error) => return Err(error),
@@ -281,10 +273,7 @@ impl OpenFile {
             return Ok(());
         }
         let cause = match (&self.first_skipped, self.lines.number()) {
-            (Some(first), _) => format!(
-                "none of its {} lines is a valid conversation; {first}",
-                self.skipped_lines
-            ),
+            (Some(first), _) => format!("none of its {} lines is a valid conversation; {first}", self.skipped_lines),
             (None, 0) => "the file is empty".into(),
             (None, lines) => format!("the file has only blank lines ({lines})"),
         };
@@ -297,8 +286,7 @@ impl OpenFile {
 fn check_file(path: &Path) -> Result<(), InputError> {
     let metadata = std::fs::metadata(path).map_err(|error| InputError::io(path, "open", &error))?;
     if metadata.is_dir() {
-        return Err(InputError::new(path, "is a folder, not a file")
-            .hint("name the conversation files inside it"));
+        return Err(InputError::new(path, "is a folder, not a file").hint("name the conversation files inside it"));
     }
     if metadata.is_file() {
         open_file(path)?;
@@ -319,18 +307,11 @@ fn parse_line(
 ) -> Result<(Record, ReadReport), InputError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let place = error.valid_up_to() + 1;
-        let not_text = InputError::new(
-            path.as_ref(),
-            format!("invalid UTF-8 at byte {place} of the line"),
-        )
-        .at(Place::Line(line));
+        let not_text =
+            InputError::new(path.as_ref(), format!("invalid UTF-8 at byte {place} of the line")).at(Place::Line(line));
         match bytes {
-            [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => {
-                not_text.hint("the file looks like UTF-16; save it as UTF-8")
-            }
-            [0x1F, 0x8B, ..] => {
-                not_text.hint("the file looks like a gzip archive; decompress it first")
-            }
+            [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => not_text.hint("the file looks like UTF-16; save it as UTF-8"),
+            [0x1F, 0x8B, ..] => not_text.hint("the file looks like a gzip archive; decompress it first"),
             _ => not_text.hint("save the file as UTF-8"),
         }
     })?;
@@ -343,47 +324,29 @@ fn parse_line(
         })?;
     let mut report = ReadReport::default();
     let (conversation, task_text) =
-        convert::convert(published, path, line, &options.clean, &mut report).map_err(
-            |problem| {
-                let error = InputError::new(path.as_ref(), problem.cause).at(
-                    if problem.json_path.is_empty() {
-                        Place::Line(line)
-                    } else {
-                        Place::JsonPath(line, problem.json_path)
-                    },
-                );
-                match problem.hint {
-                    Some(hint) => error.hint(hint),
-                    None => error,
-                }
-            },
-        )?;
-    let record = Record {
-        conversation,
-        task_text,
-        path: Arc::clone(path),
-        line,
-    };
+        convert::convert(published, path, line, &options.clean, &mut report).map_err(|problem| {
+            let error = InputError::new(path.as_ref(), problem.cause).at(if problem.json_path.is_empty() {
+                Place::Line(line)
+            } else {
+                Place::JsonPath(line, problem.json_path)
+            });
+            match problem.hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })?;
+    let record = Record { conversation, task_text, path: Arc::clone(path), line };
     Ok((record, report))
 }
 
 fn too_long(path: &Path, line: usize, options: &ReadOptions) -> InputError {
-    InputError::new(
-        path,
-        format!("the line is longer than {} bytes", options.max_line_bytes),
-    )
-    .at(Place::Line(line))
-    .hint("a line holds one conversation; if this one is meant, raise `max_line_bytes`")
+    InputError::new(path, format!("the line is longer than {} bytes", options.max_line_bytes))
+        .at(Place::Line(line))
+        .hint("a line holds one conversation; if this one is meant, raise `max_line_bytes`")
 }
 
 /// The JSON parser's complaint, without the line number it counts inside the line.
-fn invalid_json(
-    text: &str,
-    path: &Path,
-    line: usize,
-    json_path: &str,
-    error: &serde_json::Error,
-) -> InputError {
+fn invalid_json(text: &str, path: &Path, line: usize, json_path: &str, error: &serde_json::Error) -> InputError {
     let message = error.to_string();
     let message = match message.rfind(" at line ") {
         Some(end) if error.line() > 0 => &message[..end],

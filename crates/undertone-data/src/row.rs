@@ -54,15 +54,21 @@ impl Row {
             branches: stream.branches.clone(),
             tokens: stream.tokens.len(),
         });
-        self.targets.extend(stream.targets.iter().map(|target| Target {
-            span: target.span.start + start..target.span.end + start,
-            ..target.clone()
-        }));
+        self.targets.extend(
+            stream
+                .targets
+                .iter()
+                .map(|target| Target { span: target.span.start + start..target.span.end + start, ..target.clone() }),
+        );
     }
 
     /// The supervised tokens: `(index of the token that predicts, id to predict)`, target by target.
     pub fn supervised(&self) -> Vec<(usize, u32)> {
-        self.targets.iter().flat_map(|target| target.span.clone()).map(|index| (index - 1, self.tokens[index])).collect()
+        self.targets
+            .iter()
+            .flat_map(|target| target.span.clone())
+            .map(|index| (index - 1, self.tokens[index]))
+            .collect()
     }
 }
 

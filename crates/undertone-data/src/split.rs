@@ -65,47 +65,24 @@ pub struct SplitOptions {
 
 impl Default for SplitOptions {
     fn default() -> Self {
-        Self {
-            seed: 0,
-            train: 0.8,
-            validation: 0.1,
-            test: 0.1,
-            validation_users: Vec::new(),
-            test_users: Vec::new(),
-        }
+        Self { seed: 0, train: 0.8, validation: 0.1, test: 0.1, validation_users: Vec::new(), test_users: Vec::new() }
     }
 }
 
 impl SplitOptions {
     /// Everything wrong with these options for these users; `config` is the file to name.
-    pub fn problems<'a>(
-        &self,
-        users: impl IntoIterator<Item = &'a str>,
-        config: &Path,
-    ) -> Vec<InputError> {
+    pub fn problems<'a>(&self, users: impl IntoIterator<Item = &'a str>, config: &Path) -> Vec<InputError> {
         let users: BTreeSet<&str> = users.into_iter().collect();
         let mut problems = Vec::new();
         let mut report = |key: &str, cause: String, hint: &str| {
             let problem = InputError::new(config, cause).at(Place::Named(key.into()));
-            problems.push(if hint.is_empty() {
-                problem
-            } else {
-                problem.hint(hint)
-            });
+            problems.push(if hint.is_empty() { problem } else { problem.hint(hint) });
         };
 
-        let shares = [
-            ("train", self.train),
-            ("validation", self.validation),
-            ("test", self.test),
-        ];
+        let shares = [("train", self.train), ("validation", self.validation), ("test", self.test)];
         for (key, share) in shares {
             if !(0.0..=1.0).contains(&share) {
-                report(
-                    key,
-                    format!("{share} is no share of the users"),
-                    "a share is from 0 to 1",
-                );
+                report(key, format!("{share} is no share of the users"), "a share is from 0 to 1");
             }
         }
         let sum: f64 = shares.iter().map(|(_, share)| share).sum();
@@ -120,21 +97,14 @@ impl SplitOptions {
             );
         }
 
-        let lists = [
-            ("validation_users", &self.validation_users),
-            ("test_users", &self.test_users),
-        ];
+        let lists = [("validation_users", &self.validation_users), ("test_users", &self.test_users)];
         for (key, list) in lists {
             for unknown in list.iter().filter(|user| !users.contains(user.as_str())) {
                 let hint = match nearest(unknown, &users) {
                     Some(nearest) => format!("did you mean `{nearest}`?"),
                     None => "users are named as in conversation ids, such as `user6`".into(),
                 };
-                report(
-                    key,
-                    format!("no conversation is by user `{unknown}`"),
-                    &hint,
-                );
+                report(key, format!("no conversation is by user `{unknown}`"), &hint);
             }
         }
         let validation: BTreeSet<&String> = self.validation_users.iter().collect();
@@ -165,23 +135,15 @@ impl SplitOptions {
         config: &Path,
     ) -> Result<BTreeMap<String, Split>, InputError> {
         let users: BTreeSet<&str> = users.into_iter().collect();
-        if let Some(problem) = self
-            .problems(users.iter().copied(), config)
-            .into_iter()
-            .next()
-        {
+        if let Some(problem) = self.problems(users.iter().copied(), config).into_iter().next() {
             return Err(problem);
         }
         let mut assigned: BTreeMap<String, Split> = BTreeMap::new();
-        for (list, split) in [
-            (&self.validation_users, Split::Validation),
-            (&self.test_users, Split::Test),
-        ] {
+        for (list, split) in [(&self.validation_users, Split::Validation), (&self.test_users, Split::Test)] {
             assigned.extend(list.iter().map(|user| (user.clone(), split)));
         }
         let listed = |split| assigned.values().filter(|&&part| part == split).count();
-        let [_, validation, test] =
-            whole_shares(users.len(), [self.train, self.validation, self.test]);
+        let [_, validation, test] = whole_shares(users.len(), [self.train, self.validation, self.test]);
         let mut test_left = test.saturating_sub(listed(Split::Test));
         let mut validation_left = validation.saturating_sub(listed(Split::Validation));
 
@@ -220,11 +182,7 @@ pub struct FoldOptions {
 
 impl Default for FoldOptions {
     fn default() -> Self {
-        Self {
-            folds: 5,
-            seed: 0,
-            validation: 0.0,
-        }
+        Self { folds: 5, seed: 0, validation: 0.0 }
     }
 }
 
@@ -262,27 +220,14 @@ impl FoldOptions {
     ///
     /// If there is one fold or one user, which leaves nobody to train on, or if `validation` is no
     /// such share; `config` is the file to name.
-    pub fn assign<'a>(
-        &self,
-        users: impl IntoIterator<Item = &'a str>,
-        config: &Path,
-    ) -> Result<Vec<Fold>, InputError> {
+    pub fn assign<'a>(&self, users: impl IntoIterator<Item = &'a str>, config: &Path) -> Result<Vec<Fold>, InputError> {
         let users: BTreeSet<&str> = users.into_iter().collect();
-        let problem = |key: &str, cause: String| {
-            Err(InputError::new(config, cause).at(Place::Named(key.into())))
-        };
+        let problem = |key: &str, cause: String| Err(InputError::new(config, cause).at(Place::Named(key.into())));
         if !(0.0..1.0).contains(&self.validation) {
-            return problem(
-                "validation",
-                format!("{} is no share from 0 up to 1 exclusive", self.validation),
-            );
+            return problem("validation", format!("{} is no share from 0 up to 1 exclusive", self.validation));
         }
         if self.folds == 1 || users.len() < 2 {
-            let cause = format!(
-                "{} fold(s) of {} user(s) leave nobody to train on",
-                self.folds,
-                users.len()
-            );
+            let cause = format!("{} fold(s) of {} user(s) leave nobody to train on", self.folds, users.len());
             return problem("folds", cause);
         }
         let folds = match self.folds {
@@ -294,20 +239,11 @@ impl FoldOptions {
         Ok((0..folds)
             .map(|index| {
                 let in_turn = ranked.iter().copied().enumerate();
-                let (test, mut rest): (Vec<_>, Vec<_>) =
-                    in_turn.partition(|(rank, _)| rank % folds == index);
-                let [_, validation] =
-                    whole_shares(rest.len(), [1.0 - self.validation, self.validation]);
+                let (test, mut rest): (Vec<_>, Vec<_>) = in_turn.partition(|(rank, _)| rank % folds == index);
+                let [_, validation] = whole_shares(rest.len(), [1.0 - self.validation, self.validation]);
                 let train = rest.split_off(validation);
-                let names = |part: Vec<(usize, &'a str)>| {
-                    owned(part.into_iter().map(|(_, user)| user).collect())
-                };
-                Fold {
-                    index,
-                    train_users: names(train),
-                    validation_users: names(rest),
-                    test_users: names(test),
-                }
+                let names = |part: Vec<(usize, &'a str)>| owned(part.into_iter().map(|(_, user)| user).collect());
+                Fold { index, train_users: names(train), validation_users: names(rest), test_users: names(test) }
             })
             .collect())
     }
@@ -345,9 +281,7 @@ impl OverlapReport {
 /// Counts what the parts have in common, from the conversations that are really in them.
 ///
 /// It does not trust the assignment that put them there: reports print what this found.
-pub fn check_disjoint<'a>(
-    parts: impl IntoIterator<Item = (Split, &'a Conversation)>,
-) -> OverlapReport {
+pub fn check_disjoint<'a>(parts: impl IntoIterator<Item = (Split, &'a Conversation)>) -> OverlapReport {
     let mut users = Membership::default();
     let mut tasks = Membership::default();
     let mut conversations = Membership::default();
@@ -356,11 +290,7 @@ pub fn check_disjoint<'a>(
         tasks.add(split, &conversation.task);
         conversations.add(split, &conversation.id);
     }
-    OverlapReport {
-        users: users.overlap(),
-        tasks: tasks.overlap(),
-        conversations: conversations.overlap(),
-    }
+    OverlapReport { users: users.overlap(), tasks: tasks.overlap(), conversations: conversations.overlap() }
 }
 
 /// Which parts each name occurs in.

@@ -124,16 +124,7 @@ impl Quantiles {
             0 => lengths.first().copied().unwrap_or(0),
             rank => lengths[rank - 1],
         };
-        Self {
-            count,
-            min: at(0),
-            p25: at(25),
-            p50: at(50),
-            p75: at(75),
-            p90: at(90),
-            p99: at(99),
-            max: at(100),
-        }
+        Self { count, min: at(0), p25: at(25), p50: at(50), p75: at(75), p90: at(90), p99: at(99), max: at(100) }
     }
 }
 
@@ -184,18 +175,9 @@ impl LabelCounts {
         let labelled = (self.count - self.without_label).max(1) as f64;
         let labels = kind.labels().iter().enumerate().map(|(index, label)| {
             let count = self.by_label.get(index).copied().unwrap_or(0);
-            LabelShare {
-                key: label.key,
-                name: label.name,
-                count,
-                share: count as f64 / labelled,
-            }
+            LabelShare { key: label.key, name: label.name, count, share: count as f64 / labelled }
         });
-        ThoughtStats {
-            count: self.count,
-            without_label: self.without_label,
-            labels: labels.collect(),
-        }
+        ThoughtStats { count: self.count, without_label: self.without_label, labels: labels.collect() }
     }
 }
 
@@ -209,8 +191,7 @@ impl StatsBuilder {
     pub fn add(&mut self, conversation: &Conversation, task_text: &PostHoc) {
         self.users.insert(conversation.user.clone());
         self.tasks.insert(conversation.task.clone());
-        self.assistant_models
-            .extend(conversation.assistant_model.clone());
+        self.assistant_models.extend(conversation.assistant_model.clone());
         self.task_texts.push(TaskText {
             user: conversation.user.clone(),
             id: conversation.id.clone(),
@@ -253,8 +234,7 @@ impl StatsBuilder {
                 ThoughtKind::Reason => self.reasons.add(thought.label, kind),
                 ThoughtKind::Reaction => self.reactions.add(thought.label, kind),
             }
-            self.thought_characters
-                .push(thought.content.chars().count());
+            self.thought_characters.push(thought.content.chars().count());
             let Some(next) = next_user_message else {
                 self.timing.nothing_follows += 1;
                 continue;
@@ -286,9 +266,7 @@ impl StatsBuilder {
             reactions: self.reactions.finish(ThoughtKind::Reaction),
             timing: self.timing,
             near_duplicate_tasks: near_duplicates(
-                self.task_texts
-                    .iter()
-                    .map(|task| (task.user.as_str(), task.id.as_str(), &task.text)),
+                self.task_texts.iter().map(|task| (task.user.as_str(), task.id.as_str(), &task.text)),
             ),
             user_message_characters: Quantiles::of(self.user_message_characters),
             assistant_message_characters: Quantiles::of(self.assistant_message_characters),

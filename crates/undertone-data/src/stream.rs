@@ -129,9 +129,7 @@ impl Stream {
     pub fn plain_row(&self, target: &Target) -> Vec<u32> {
         match self.branches.iter().find(|branch| branch.span.contains(&target.span.start)) {
             None => self.tokens[..target.span.end].to_vec(),
-            Some(branch) => {
-                [&self.tokens[..branch.anchor], &self.tokens[branch.span.start..target.span.end]].concat()
-            }
+            Some(branch) => [&self.tokens[..branch.anchor], &self.tokens[branch.span.start..target.span.end]].concat(),
         }
     }
 
@@ -187,9 +185,8 @@ impl StreamBuilder {
     /// What each message costs at most under any of `layouts`, with the thoughts of any of `shown`.
     pub fn costs(&self, encoded: &Encoded, layouts: &[Layout<'_>], shown: &[&Thoughts]) -> Costs {
         let count = encoded.messages.len();
-        let turn_tokens = |speaker, content: usize| {
-            self.template.header(speaker).len() + content + 1 + self.template.newline().len()
-        };
+        let turn_tokens =
+            |speaker, content: usize| self.template.header(speaker).len() + content + 1 + self.template.newline().len();
         let mut costs = Costs { system: self.system.len(), messages: vec![0; count], reach: vec![0; count] };
         for layout in layouts {
             for thoughts in shown {
@@ -225,7 +222,14 @@ impl StreamBuilder {
     }
 
     /// One window of a conversation as a view shows it. `shown` holds the words of the thoughts.
-    pub fn build(&self, encoded: &Encoded, number: usize, window: &Window, layout: Layout<'_>, shown: &Thoughts) -> Stream {
+    pub fn build(
+        &self,
+        encoded: &Encoded,
+        number: usize,
+        window: &Window,
+        layout: Layout<'_>,
+        shown: &Thoughts,
+    ) -> Stream {
         let conversation = &encoded.conversation;
         let mut hidden = Hidden { messages_before_window: window.context.start, ..Hidden::default() };
         let slots = self.slots(encoded, layout.view, &mut hidden);
@@ -249,7 +253,11 @@ impl StreamBuilder {
             }
             let whole = if own.is_some() { &encoded.messages[index].content } else { &encoded.messages[index].context };
             hidden.assistant_tokens_left_out += encoded.messages[index].left_out_tokens;
-            laid.push(&turn(&self.template, Speaker::Message(message.role), whole), Speaker::Message(message.role), Some(index));
+            laid.push(
+                &turn(&self.template, Speaker::Message(message.role), whole),
+                Speaker::Message(message.role),
+                Some(index),
+            );
             let after = (laid.tokens.len(), visible_thoughts);
             for item in items.iter().filter(|item| item.message == index) {
                 match item.kind {
@@ -331,7 +339,14 @@ impl StreamBuilder {
         slots
     }
 
-    fn target(&self, encoded: &Encoded, item: &Item, candidate: Option<Candidate>, start: usize, visible_thoughts: usize) -> Target {
+    fn target(
+        &self,
+        encoded: &Encoded,
+        item: &Item,
+        candidate: Option<Candidate>,
+        start: usize,
+        visible_thoughts: usize,
+    ) -> Target {
         let (content, bytes) = encoded.item_content(item, candidate.map(|c| c.label), &self.template);
         let earlier = &encoded.conversation.messages[..item.message];
         Target {
@@ -347,7 +362,16 @@ impl StreamBuilder {
 
     /// Lays out one item as a branch, or as one branch for each candidate label.
     #[allow(clippy::too_many_arguments)]
-    fn hang(&self, encoded: &Encoded, item: &Item, purpose: Purpose, anchor: usize, seen: usize, shown: &Thoughts, laid: &mut Laid) {
+    fn hang(
+        &self,
+        encoded: &Encoded,
+        item: &Item,
+        purpose: Purpose,
+        anchor: usize,
+        seen: usize,
+        shown: &Thoughts,
+        laid: &mut Laid,
+    ) {
         let truth = encoded.conversation.messages[item.message].thoughts.get(item.thought).and_then(|t| t.label);
         let candidates: Vec<Option<Candidate>> = match (item.kind.labels_of(), truth) {
             (Some(kind), Some(truth)) => match purpose {
@@ -362,7 +386,11 @@ impl StreamBuilder {
             if item.kind == TargetKind::NextPrompt {
                 let kind = encoded.conversation.messages[item.message].thought_kind();
                 for reason in &shown[item.message] {
-                    laid.push(&turn(&self.template, Speaker::Thought(kind), reason), Speaker::Thought(kind), Some(item.message));
+                    laid.push(
+                        &turn(&self.template, Speaker::Thought(kind), reason),
+                        Speaker::Thought(kind),
+                        Some(item.message),
+                    );
                     visible_thoughts += 1;
                 }
             }

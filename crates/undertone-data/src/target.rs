@@ -24,8 +24,7 @@ pub enum TargetKind {
 
 impl TargetKind {
     /// Every kind, in the order reports show them.
-    pub const ALL: [Self; 5] =
-        [Self::NextPrompt, Self::Reaction, Self::ReactionLabel, Self::Reason, Self::ReasonLabel];
+    pub const ALL: [Self; 5] = [Self::NextPrompt, Self::Reaction, Self::ReactionLabel, Self::Reason, Self::ReasonLabel];
 
     /// As configuration and result files spell it.
     pub fn key(self) -> &'static str {

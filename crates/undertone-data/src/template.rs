@@ -81,6 +81,12 @@ impl Template {
         }
     }
 
+    /// Whether the ids say all of the text. A byte-level vocabulary may lack tokens for some bytes, which
+    /// encoding then drops.
+    pub fn is_lossless(&self, text: &str, ids: &[u32]) -> bool {
+        self.decode(ids) == text
+    }
+
     /// Ids as text, special tokens shown.
     pub fn decode(&self, ids: &[u32]) -> String {
         self.tokenizer.decode(ids, false).unwrap_or_else(|error| format!("<undecodable {ids:?}: {error}>"))

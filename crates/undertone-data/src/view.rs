@@ -104,11 +104,7 @@ impl View {
         };
         let already_sent = |index: usize| messages[index].sent_at.is_none_or(|sent| sent <= written_at);
         let after = (message + 1..messages.len()).rev().find(|&index| already_sent(index)).unwrap_or(message);
-        if after + 1 == messages.len() && after > message {
-            Placement::TooLate
-        } else {
-            Placement::After(after)
-        }
+        if after + 1 == messages.len() && after > message { Placement::TooLate } else { Placement::After(after) }
     }
 
     /// Whether a user message as target is shown with its own reason.
@@ -133,7 +129,11 @@ mod tests {
             role: if index.is_multiple_of(2) { Role::User } else { Role::Assistant },
             content: "text".into(),
             sent_at: Some(10 * (index as i64 + 1)),
-            thoughts: if index == on { vec![Thought { content: "why".into(), label: None, written_at }] } else { vec![] },
+            thoughts: if index == on {
+                vec![Thought { content: "why".into(), label: None, written_at }]
+            } else {
+                vec![]
+            },
         };
         let conversation = Conversation {
             id: "user1_task1_conversation1".into(),

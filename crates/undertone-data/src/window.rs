@@ -45,9 +45,8 @@ pub struct TooLong {
 pub fn windows(costs: &Costs, context_tokens: usize) -> Result<Vec<Window>, TooLong> {
     let count = costs.messages.len();
     let history = |range: Range<usize>| -> usize { costs.messages[range].iter().sum() };
-    let fits = |from: usize, message: usize| {
-        costs.system + history(from..message) + costs.reach[message] <= context_tokens
-    };
+    let fits =
+        |from: usize, message: usize| costs.system + history(from..message) + costs.reach[message] <= context_tokens;
     let mut windows = Vec::new();
     let mut first_target = 0;
     while first_target < count {

@@ -6,8 +6,7 @@
 use std::path::PathBuf;
 
 use undertone_data::{
-    DataStats, FoldOptions, ReadOptions, ReadReport, Reader, SplitOptions, StatsBuilder,
-    ThoughtTiming, check_disjoint,
+    DataStats, FoldOptions, ReadOptions, ReadReport, Reader, SplitOptions, StatsBuilder, ThoughtTiming, check_disjoint,
 };
 
 fn published(file: &str) -> Option<PathBuf> {
@@ -24,8 +23,7 @@ fn published(file: &str) -> Option<PathBuf> {
 }
 
 fn stats(path: PathBuf) -> (DataStats, ReadReport) {
-    let mut reader =
-        Reader::open(&[path], ReadOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    let mut reader = Reader::open(&[path], ReadOptions::default()).unwrap_or_else(|error| panic!("{error}"));
     let mut builder = StatsBuilder::new();
     for record in &mut reader {
         let record = record.unwrap_or_else(|error| panic!("{error}"));
@@ -53,27 +51,17 @@ fn the_examples_have_the_published_numbers() {
         }
     );
     assert_eq!((stats.conversations, stats.users), (27, 23));
-    assert_eq!(
-        (stats.user_messages, stats.user_messages_after_first),
-        (217, 190)
-    );
+    assert_eq!((stats.user_messages, stats.user_messages_after_first), (217, 190));
     assert_eq!(stats.assistant_messages, 217);
     assert_eq!((stats.reasons.count, stats.reactions.count), (203, 207));
     assert_eq!(stats.user_messages_with_reason, 203);
     assert_eq!(stats.assistant_messages_with_reaction, 206);
     assert_eq!(
         stats.timing,
-        ThoughtTiming {
-            precede_a_user_message: 365,
-            before: 182,
-            late: 183,
-            unknown: 0,
-            nothing_follows: 45,
-        }
+        ThoughtTiming { precede_a_user_message: 365, before: 182, late: 183, unknown: 0, nothing_follows: 45 }
     );
-    let counts = |labels: &[undertone_data::LabelShare]| -> Vec<usize> {
-        labels.iter().map(|label| label.count).collect()
-    };
+    let counts =
+        |labels: &[undertone_data::LabelShare]| -> Vec<usize> { labels.iter().map(|label| label.count).collect() };
     assert_eq!(counts(&stats.reasons.labels), [53, 71, 22, 25, 17, 10, 5]);
     assert_eq!(counts(&stats.reactions.labels), [145, 23, 11, 16, 12]);
     assert_eq!(stats.near_duplicate_tasks.pairs, 0);
@@ -105,39 +93,24 @@ fn the_pairs_have_the_published_numbers() {
     assert_eq!((stats.conversations, stats.users), (90, 86));
     assert_eq!(
         stats.timing,
-        ThoughtTiming {
-            precede_a_user_message: 90,
-            unknown: 90,
-            nothing_follows: 90,
-            ..ThoughtTiming::default()
-        }
+        ThoughtTiming { precede_a_user_message: 90, unknown: 90, nothing_follows: 90, ..ThoughtTiming::default() }
     );
 }
 
 #[test]
 fn both_files_together_divide_without_overlap() {
-    let (Some(examples), Some(pairs)) = (
-        published("thoughttrace_examples.jsonl"),
-        published("thoughttrace_pairs.jsonl"),
-    ) else {
+    let (Some(examples), Some(pairs)) =
+        (published("thoughttrace_examples.jsonl"), published("thoughttrace_pairs.jsonl"))
+    else {
         return;
     };
-    let reader = Reader::open(&[examples, pairs], ReadOptions::default())
-        .unwrap_or_else(|error| panic!("{error}"));
+    let reader = Reader::open(&[examples, pairs], ReadOptions::default()).unwrap_or_else(|error| panic!("{error}"));
     let (records, report) = reader.read_all().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((report.files, records.len()), (2, 117));
-    let users = || {
-        records
-            .iter()
-            .map(|record| record.conversation.user.as_str())
-    };
+    let users = || records.iter().map(|record| record.conversation.user.as_str());
     let config = "run.toml".as_ref();
-    let splits = SplitOptions::default()
-        .assign(users(), config)
-        .unwrap_or_else(|error| panic!("{error}"));
-    let folds = FoldOptions::default()
-        .assign(users(), config)
-        .unwrap_or_else(|error| panic!("{error}"));
+    let splits = SplitOptions::default().assign(users(), config).unwrap_or_else(|error| panic!("{error}"));
+    let folds = FoldOptions::default().assign(users(), config).unwrap_or_else(|error| panic!("{error}"));
     // Three users are in both files.
     assert_eq!(splits.len(), 106);
     let assignments = folds.iter().map(undertone_data::Fold::assignment);

@@ -34,10 +34,7 @@ pub struct BootstrapOptions {
 impl Default for BootstrapOptions {
     /// 10,000 resamples from seed 0.
     fn default() -> Self {
-        Self {
-            draws: 10_000,
-            seed: 0,
-        }
+        Self { draws: 10_000, seed: 0 }
     }
 }
 
@@ -121,10 +118,7 @@ pub struct UserEstimates {
 pub fn sum_by_user<'a>(items: impl IntoIterator<Item = (&'a str, f64, usize)>) -> Vec<UserSums> {
     let mut users: BTreeMap<&str, UserSums> = BTreeMap::new();
     for (user, nats, tokens) in items {
-        let sums = users.entry(user).or_insert(UserSums {
-            nats: 0.0,
-            tokens: 0,
-        });
+        let sums = users.entry(user).or_insert(UserSums { nats: 0.0, tokens: 0 });
         sums.nats += nats;
         sums.tokens += tokens;
     }
@@ -156,26 +150,15 @@ pub fn mean_of_user_means(users: &[UserSums]) -> Option<f64> {
 /// finite.
 pub fn estimate(users: &[UserSums], options: BootstrapOptions) -> Option<UserEstimates> {
     let BootstrapOptions { draws, seed } = options;
-    assert!(
-        draws >= MIN_DRAWS,
-        "{draws} draws, fewer than the {MIN_DRAWS} that percentiles need"
-    );
+    assert!(draws >= MIN_DRAWS, "{draws} draws, fewer than the {MIN_DRAWS} that percentiles need");
     for user in users {
         assert!(user.tokens > 0 && user.nats.is_finite(), "{user:?}");
     }
     let mut estimates = UserEstimates {
         users: users.len(),
         too_few_users: users.len() < ENOUGH_USERS,
-        ratio: Estimate {
-            value: ratio(users)?,
-            bootstrap: None,
-            student_t: None,
-        },
-        mean_of_user_means: Estimate {
-            value: mean_of_user_means(users)?,
-            bootstrap: None,
-            student_t: None,
-        },
+        ratio: Estimate { value: ratio(users)?, bootstrap: None, student_t: None },
+        mean_of_user_means: Estimate { value: mean_of_user_means(users)?, bootstrap: None, student_t: None },
     };
     if users.len() < 2 {
         return Some(estimates);
@@ -226,10 +209,7 @@ pub fn student_t(users: &[(f64, f64)]) -> Option<Interval> {
     let squares: f64 = users.iter().map(|(x, t)| (x - ratio * t).powi(2)).sum();
     let standard_error = (count / (count - 1.0) * squares).sqrt() / denominator;
     let half_width = t_quantile(count - 1.0) * standard_error;
-    Some(Interval {
-        low: ratio - half_width,
-        high: ratio + half_width,
-    })
+    Some(Interval { low: ratio - half_width, high: ratio + half_width })
 }
 
 /// The 97.5 % quantile of Student's t.
@@ -242,10 +222,7 @@ fn t_quantile(degrees_of_freedom: f64) -> f64 {
 /// The 2.5 % and 97.5 % quantiles of the replicates.
 fn percentile_interval(mut replicates: Vec<f64>) -> Interval {
     replicates.sort_by(f64::total_cmp);
-    Interval {
-        low: quantile(&replicates, 0.5 - LEVEL / 2.0),
-        high: quantile(&replicates, 0.5 + LEVEL / 2.0),
-    }
+    Interval { low: quantile(&replicates, 0.5 - LEVEL / 2.0), high: quantile(&replicates, 0.5 + LEVEL / 2.0) }
 }
 
 /// A quantile, interpolated linearly between order statistics: type 7 of Hyndman and Fan (1996),
@@ -268,10 +245,7 @@ mod tests {
     }
 
     fn close(actual: f64, expected: f64, tolerance: f64) {
-        assert!(
-            (actual - expected).abs() <= tolerance,
-            "{actual} is not {expected}"
-        );
+        assert!((actual - expected).abs() <= tolerance, "{actual} is not {expected}");
     }
 
     #[test]
@@ -296,10 +270,7 @@ mod tests {
         // above 13 in 5 and above 12 in 9 (3.5 %), so the 97.5 % quantile is 13 / 4.
         let four = sums_of(&[(0.0, 1), (1.0, 1), (2.0, 1), (4.0, 1)]);
         let estimates = estimate(&four, BootstrapOptions::default()).unwrap();
-        let expected = Some(Interval {
-            low: 0.5,
-            high: 3.25,
-        });
+        let expected = Some(Interval { low: 0.5, high: 3.25 });
         assert_eq!(estimates.ratio.bootstrap, expected);
         assert_eq!(estimates.mean_of_user_means.bootstrap, expected);
     }
@@ -308,10 +279,7 @@ mod tests {
     fn quantiles_are_those_of_numpy() {
         // numpy.quantile([1, 2, 3, 4], [0.25, 0.5, 1.0])
         let sorted = [1.0, 2.0, 3.0, 4.0];
-        assert_eq!(
-            [0.25, 0.5, 1.0].map(|p| quantile(&sorted, p)),
-            [1.75, 2.5, 4.0]
-        );
+        assert_eq!([0.25, 0.5, 1.0].map(|p| quantile(&sorted, p)), [1.75, 2.5, 4.0]);
     }
 
     #[test]
@@ -331,9 +299,7 @@ mod tests {
 
     #[test]
     fn t_quantiles_are_those_of_the_table() {
-        let table = [
-            12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060,
-        ];
+        let table = [12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060];
         for (freedom, expected) in (1..).zip(table) {
             close(t_quantile(f64::from(freedom)), expected, 5e-5);
         }
@@ -346,10 +312,7 @@ mod tests {
         assert_eq!(of(0), None);
         let one = of(1).unwrap();
         assert!(one.too_few_users);
-        assert_eq!(
-            (one.ratio.bootstrap, one.ratio.student_t, one.ratio.value),
-            (None, None, 0.0)
-        );
+        assert_eq!((one.ratio.bootstrap, one.ratio.student_t, one.ratio.value), (None, None, 0.0));
         let nine = of(9).unwrap();
         assert!(nine.too_few_users && nine.ratio.student_t.is_some());
         let ten = of(10).unwrap();
@@ -411,11 +374,7 @@ mod tests {
                 estimates.ratio.bootstrap.unwrap()
             };
             let pairs: Vec<_> = by_user.iter().map(|&(x, t)| (x, t as f64)).collect();
-            let intervals = [
-                resampled(&by_user),
-                resampled(&by_item),
-                student_t(&pairs).unwrap(),
-            ];
+            let intervals = [resampled(&by_user), resampled(&by_item), student_t(&pairs).unwrap()];
             for (covered, interval) in covered.iter_mut().zip(intervals) {
                 *covered += u64::from((interval.low..=interval.high).contains(&truth));
             }

@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use undertone_data::TargetKind;
 
 use crate::bootstrap::{
-    BootstrapOptions, ENOUGH_USERS, Interval, UserEstimates, estimate, mean_of_user_means, ratio,
-    sum_by_user,
+    BootstrapOptions, ENOUGH_USERS, Interval, UserEstimates, estimate, mean_of_user_means, ratio, sum_by_user,
 };
 use crate::record::{ItemRecord, RecordFault, check_records};
 
@@ -60,9 +59,7 @@ impl Subset {
         match self {
             Self::All => true,
             Self::Primary => a.primary || b.primary,
-            Self::PrimaryWithoutQuotes => {
-                Self::Primary.holds(&(a, b)) && !a.quotes_target && !b.quotes_target
-            }
+            Self::PrimaryWithoutQuotes => Self::Primary.holds(&(a, b)) && !a.quotes_target && !b.quotes_target,
         }
     }
 }
@@ -140,9 +137,7 @@ impl fmt::Display for NotComparable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Record(fault) => fault.fmt(f),
-            Self::Empty => {
-                f.write_str("an arm has no item records, so there is nothing to compare")
-            }
+            Self::Empty => f.write_str("an arm has no item records, so there is nothing to compare"),
             Self::SeveralArms(arms) => {
                 write!(f, "one side holds several arms: `{}`", arms.join("`, `"))
             }
@@ -150,12 +145,7 @@ impl fmt::Display for NotComparable {
             Self::Items { arms, alone } => {
                 let side = |side: usize| match alone[side].as_slice() {
                     [] => format!("none only in `{}`", arms[side]),
-                    items => format!(
-                        "{} only in `{}` (`{}`)",
-                        items.len(),
-                        arms[side],
-                        first(items, "`, `")
-                    ),
+                    items => format!("{} only in `{}` (`{}`)", items.len(), arms[side], first(items, "`, `")),
                 };
                 let (a, b) = (side(0), side(1));
                 write!(f, "the arms scored different items: {a}, {b}")
@@ -198,11 +188,7 @@ type Pair<'a> = (&'a ItemRecord, &'a ItemRecord);
 /// # Panics
 ///
 /// If the options ask for fewer than [`MIN_DRAWS`](crate::bootstrap::MIN_DRAWS) draws.
-pub fn compare(
-    a: &[ItemRecord],
-    b: &[ItemRecord],
-    options: BootstrapOptions,
-) -> Result<Comparison, NotComparable> {
+pub fn compare(a: &[ItemRecord], b: &[ItemRecord], options: BootstrapOptions) -> Result<Comparison, NotComparable> {
     let (arm_a, arm_b) = (only_arm(a)?, only_arm(b)?);
     if arm_a == arm_b {
         return Err(NotComparable::SameArm(arm_a));
@@ -230,14 +216,7 @@ pub fn compare(
             contrasts.push(contrast(kind, subset, &chosen, [&arm_a, &arm_b], options));
         }
     }
-    Ok(Comparison {
-        arm_a,
-        arm_b,
-        bootstrap: options,
-        seeds_note: SEEDS_NOTE.to_owned(),
-        notes,
-        contrasts,
-    })
+    Ok(Comparison { arm_a, arm_b, bootstrap: options, seeds_note: SEEDS_NOTE.to_owned(), notes, contrasts })
 }
 
 /// The one arm of checked records.
@@ -256,11 +235,7 @@ fn only_arm(records: &[ItemRecord]) -> Result<String, NotComparable> {
 }
 
 /// Both arms' records of each item, ordered by item id.
-fn pair<'a>(
-    a: &'a [ItemRecord],
-    b: &'a [ItemRecord],
-    arms: [&str; 2],
-) -> Result<Vec<Pair<'a>>, NotComparable> {
+fn pair<'a>(a: &'a [ItemRecord], b: &'a [ItemRecord], arms: [&str; 2]) -> Result<Vec<Pair<'a>>, NotComparable> {
     let by_item = |records: &'a [ItemRecord]| -> BTreeMap<&'a str, &'a ItemRecord> {
         records.iter().map(|r| (r.item.as_str(), r)).collect()
     };
@@ -294,18 +269,13 @@ fn difference((a, b): &Pair<'_>, [arm_a, arm_b]: [&str; 2]) -> Option<String> {
             ("bytes", record.bytes.to_string()),
             ("fold", or_none(record.fold)),
             ("label.truth", or_none(label.map(|l| l.truth))),
-            (
-                "label.probabilities.len()",
-                or_none(label.map(|l| l.probabilities.len())),
-            ),
+            ("label.probabilities.len()", or_none(label.map(|l| l.probabilities.len()))),
         ]
     };
     let mut both = fields(a).into_iter().zip(fields(b));
     let ((field, in_a), (_, in_b)) = both.find(|(a, b)| a != b)?;
     let item = &a.item;
-    Some(format!(
-        "`{field}` of `{item}` is `{in_a}` in `{arm_a}` and `{in_b}` in `{arm_b}`"
-    ))
+    Some(format!("`{field}` of `{item}` is `{in_a}` in `{arm_a}` and `{in_b}` in `{arm_b}`"))
 }
 
 fn or_none(value: Option<usize>) -> String {
@@ -320,13 +290,8 @@ fn contrast(
     arms: [&str; 2],
     options: BootstrapOptions,
 ) -> Contrast {
-    let by_user = |nats: fn(&Pair<'_>) -> f64| {
-        sum_by_user(
-            pairs
-                .iter()
-                .map(|p| (p.0.user.as_str(), nats(p), p.0.tokens)),
-        )
-    };
+    let by_user =
+        |nats: fn(&Pair<'_>) -> f64| sum_by_user(pairs.iter().map(|p| (p.0.user.as_str(), nats(p), p.0.tokens)));
     let in_a = by_user(|(a, _)| a.nats);
     let in_b = by_user(|(_, b)| b.nats);
     let differences = by_user(|(a, b)| b.nats - a.nats);
@@ -372,10 +337,9 @@ impl Contrast {
         let users = counted(self.users, "user");
         let mut words = format!("{kind} ({subset}): {result} on {items} of {users}.");
         words += &match difference.bootstrap {
-            Some(interval) => format!(
-                " Zero lies {} the 95 % interval of `{b}` − `{a}`, {interval}.",
-                side_of_zero(interval)
-            ),
+            Some(interval) => {
+                format!(" Zero lies {} the 95 % interval of `{b}` − `{a}`, {interval}.", side_of_zero(interval))
+            }
             None => " One user gives no interval.".to_owned(),
         };
         if losses.difference.too_few_users {
@@ -383,9 +347,7 @@ impl Contrast {
             if let Some(interval) = difference.student_t {
                 let side = side_of_zero(interval);
                 let freedom = self.users - 1;
-                words += &format!(
-                    "; by Student's t({freedom}) the interval is {interval}, with zero {side}"
-                );
+                words += &format!("; by Student's t({freedom}) the interval is {interval}, with zero {side}");
             }
             words.push('.');
         }
@@ -394,11 +356,7 @@ impl Contrast {
 }
 
 fn side_of_zero(interval: Interval) -> &'static str {
-    if interval.contains_zero() {
-        "inside"
-    } else {
-        "outside"
-    }
+    if interval.contains_zero() { "inside" } else { "outside" }
 }
 
 impl Comparison {
@@ -413,9 +371,7 @@ impl Comparison {
     /// interval, and warns of too few users.
     pub fn verdict(&self) -> &str {
         let headline = self.contrast(TargetKind::NextPrompt, Subset::Primary);
-        headline
-            .or(self.contrasts.first())
-            .map_or("Nothing is compared.", |contrast| &contrast.verdict)
+        headline.or(self.contrasts.first()).map_or("Nothing is compared.", |contrast| &contrast.verdict)
     }
 }
 

@@ -11,8 +11,8 @@ mod score;
 mod table;
 
 pub use bootstrap::{
-    BootstrapOptions, ENOUGH_USERS, Estimate, Interval, MIN_DRAWS, UserEstimates, UserSums, estimate, mean_of_user_means,
-    ratio, signed, student_t, sum_by_user,
+    BootstrapOptions, ENOUGH_USERS, Estimate, Interval, MIN_DRAWS, UserEstimates, UserSums, estimate,
+    mean_of_user_means, ratio, signed, student_t, sum_by_user,
 };
 pub use compare::{Comparison, Contrast, NotComparable, PairedLosses, Subset, compare};
 pub use metrics::{ClassMetrics, KindMetrics, LabelMetrics, metrics};

@@ -140,13 +140,7 @@ fn label_metrics<'a>(outcomes: impl IntoIterator<Item = &'a LabelOutcome>) -> Op
     for outcome in outcomes {
         items += 1;
         while classes.len() < outcome.probabilities.len() {
-            classes.push(ClassMetrics {
-                class: classes.len(),
-                truths: 0,
-                predictions: 0,
-                hits: 0,
-                f1: 0.0,
-            });
+            classes.push(ClassMetrics { class: classes.len(), truths: 0, predictions: 0, hits: 0, f1: 0.0 });
         }
         let prediction = outcome.prediction();
         classes[outcome.truth].truths += 1;
@@ -199,10 +193,7 @@ mod tests {
             probabilities[predicted] = 1.0;
             let kind = TargetKind::ReasonLabel;
             ItemRecord {
-                label: Some(LabelOutcome {
-                    truth,
-                    probabilities,
-                }),
+                label: Some(LabelOutcome { truth, probabilities }),
                 ..record("past", kind, &format!("item{index}"), "user1", 1.0)
             }
         };
@@ -227,14 +218,8 @@ mod tests {
         ];
         let all = metrics(&records).unwrap();
         let prompts = &all[0];
-        assert_eq!(
-            (all.len(), prompts.items, prompts.users, prompts.tokens),
-            (2, 3, 2, 60)
-        );
-        assert_eq!(
-            (prompts.primary_items, prompts.items_with_visible_thoughts),
-            (3, 3)
-        );
+        assert_eq!((all.len(), prompts.items, prompts.users, prompts.tokens), (2, 3, 2, 60));
+        assert_eq!((prompts.primary_items, prompts.items_with_visible_thoughts), (3, 3));
         assert_eq!(prompts.nats_per_token, 16.0 / 60.0);
         assert_eq!(prompts.bits_per_byte, Some(16.0 / (LN_2 * 200.0)));
         assert_eq!(prompts.nats_per_message, 16.0 / 3.0);
@@ -254,15 +239,7 @@ mod tests {
         ];
         let all = metrics(&records).unwrap();
         let shown: Vec<_> = all.iter().map(|m| (m.kind, m.arm.as_str())).collect();
-        assert_eq!(
-            shown,
-            [
-                (NextPrompt, "none"),
-                (NextPrompt, "past"),
-                (Reason, "none"),
-                (Reason, "base")
-            ]
-        );
+        assert_eq!(shown, [(NextPrompt, "none"), (NextPrompt, "past"), (Reason, "none"), (Reason, "base")]);
         let mut turned = records;
         turned.swap(1, 2);
         assert_eq!(metrics(&turned).unwrap(), all);

@@ -131,10 +131,7 @@ impl fmt::Display for RecordProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nats(nats) => {
-                write!(
-                    f,
-                    "`nats` is {nats}, not a finite number from 0 to {MAX_NATS:e}"
-                )
+                write!(f, "`nats` is {nats}, not a finite number from 0 to {MAX_NATS:e}")
             }
             Self::Tokens(tokens) => write!(f, "`tokens` is {tokens}, not from 1 to {MAX_COUNT}"),
             Self::Bytes(bytes) => write!(f, "`bytes` is {bytes}, more than {MAX_COUNT}"),
@@ -146,10 +143,9 @@ impl fmt::Display for RecordProblem {
                 write!(f, "a probability is {value}, not a number from 0 to 1")
             }
             Self::ProbabilitySum(sum) => write!(f, "the probabilities sum to {sum}, not to 1"),
-            Self::Classes { classes, before } => write!(
-                f,
-                "there are {classes} candidates, but {before} in records of the same kind before it"
-            ),
+            Self::Classes { classes, before } => {
+                write!(f, "there are {classes} candidates, but {before} in records of the same kind before it")
+            }
             Self::Duplicate => write!(f, "the arm has this item already"),
         }
     }
@@ -279,18 +275,14 @@ pub fn read_records(path: impl AsRef<Path>) -> Result<Vec<ItemRecord>, InputErro
         }
         let at_line = |cause: String| InputError::new(path, cause).at(Place::Line(number));
         if length > MAX_LINE_BYTES {
-            return Err(at_line(format!(
-                "longer than {MAX_LINE_BYTES} bytes, so it is no item record"
-            )));
+            return Err(at_line(format!("longer than {MAX_LINE_BYTES} bytes, so it is no item record")));
         }
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
         let record: ItemRecord = serde_json::from_slice(&line)
             .map_err(|error| at_line(format!("not an item record: {}", without_line(&error))))?;
-        checker
-            .check(&record)
-            .map_err(|problem| at_line(format!("item `{}`: {problem}", record.item)))?;
+        checker.check(&record).map_err(|problem| at_line(format!("item `{}`: {problem}", record.item)))?;
         records.push(record);
     }
     Ok(records)
@@ -331,10 +323,7 @@ mod tests {
     fn label(truth: usize, probabilities: &[f64]) -> ItemRecord {
         ItemRecord {
             kind: TargetKind::ReactionLabel,
-            label: Some(LabelOutcome {
-                truth,
-                probabilities: probabilities.to_vec(),
-            }),
+            label: Some(LabelOutcome { truth, probabilities: probabilities.to_vec() }),
             ..record("label", 0.5)
         }
     }
@@ -369,14 +358,8 @@ mod tests {
     fn bad_lines_are_named() {
         let good = line(&record("first", 9.5));
         let cases = [
-            (
-                "{\"item\":".to_owned(),
-                " line 2: not an item record: EOF while parsing a value at column 8",
-            ),
-            (
-                good.clone(),
-                " line 2: item `first`: the arm has this item already",
-            ),
+            ("{\"item\":".to_owned(), " line 2: not an item record: EOF while parsing a value at column 8"),
+            (good.clone(), " line 2: item `first`: the arm has this item already"),
             (
                 good.replace("first", "second").replace("9.5", "null"),
                 " line 2: not an item record: invalid type: null, expected f64 at column ",
@@ -385,10 +368,7 @@ mod tests {
                 good.replace("first", "second").replace("9.5", "1e400"),
                 " line 2: not an item record: number out of range at column ",
             ),
-            (
-                line(&record("second", -1.0)),
-                " line 2: item `second`: `nats` is -1, not a finite",
-            ),
+            (line(&record("second", -1.0)), " line 2: item `second`: `nats` is -1, not a finite"),
             (
                 good.replace("first", "second").replace(":4,", ":0,"),
                 " line 2: item `second`: `tokens` is 0, not from 1",
@@ -397,17 +377,11 @@ mod tests {
                 good.replace("past", "none").replace("bytes", "octets"),
                 " line 2: not an item record: unknown field `octets`",
             ),
-            (
-                "x".repeat(MAX_LINE_BYTES + 1),
-                " line 2: longer than 1048576 bytes",
-            ),
+            ("x".repeat(MAX_LINE_BYTES + 1), " line 2: longer than 1048576 bytes"),
         ];
         for (bad, expected) in cases {
             let error = read(&(good.clone() + &bad)).unwrap_err();
-            assert!(
-                error.starts_with(expected),
-                "{error:?} is not {expected:?}…"
-            );
+            assert!(error.starts_with(expected), "{error:?} is not {expected:?}…");
         }
         let missing = read_records("no/such/items.jsonl").unwrap_err();
         assert_eq!(missing.place, Place::File);
@@ -417,8 +391,7 @@ mod tests {
     fn records_that_would_spoil_a_sum_are_not_written() {
         for nats in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let mut bytes = Vec::new();
-            let error =
-                write_records(&mut bytes, &[record("a", 1.0), record("b", nats)]).unwrap_err();
+            let error = write_records(&mut bytes, &[record("a", 1.0), record("b", nats)]).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
             assert!(bytes.is_empty());
         }
@@ -428,43 +401,14 @@ mod tests {
     fn labels_are_checked() {
         let problem = |record: ItemRecord| check_records(&[record]).unwrap_err().problem;
         assert_eq!(check_records(&[label(1, &[0.25, 0.75])]), Ok(()));
-        assert_eq!(
-            problem(label(2, &[0.25, 0.75])),
-            RecordProblem::Truth {
-                truth: 2,
-                classes: 2
-            }
-        );
-        assert_eq!(
-            problem(label(0, &[])),
-            RecordProblem::Truth {
-                truth: 0,
-                classes: 0
-            }
-        );
-        assert_eq!(
-            problem(label(0, &[0.25, 0.5])),
-            RecordProblem::ProbabilitySum(0.75)
-        );
-        assert_eq!(
-            problem(label(0, &[-0.5, 1.5])),
-            RecordProblem::Probability(-0.5)
-        );
-        assert!(
-            matches!(problem(label(0, &[f64::NAN, 1.0])), RecordProblem::Probability(p) if p.is_nan())
-        );
-        let text = ItemRecord {
-            kind: TargetKind::Reaction,
-            ..label(0, &[1.0])
-        };
-        assert_eq!(
-            problem(text),
-            RecordProblem::LabelOnText(TargetKind::Reaction)
-        );
-        let other = ItemRecord {
-            item: "other".into(),
-            ..label(0, &[1.0])
-        };
+        assert_eq!(problem(label(2, &[0.25, 0.75])), RecordProblem::Truth { truth: 2, classes: 2 });
+        assert_eq!(problem(label(0, &[])), RecordProblem::Truth { truth: 0, classes: 0 });
+        assert_eq!(problem(label(0, &[0.25, 0.5])), RecordProblem::ProbabilitySum(0.75));
+        assert_eq!(problem(label(0, &[-0.5, 1.5])), RecordProblem::Probability(-0.5));
+        assert!(matches!(problem(label(0, &[f64::NAN, 1.0])), RecordProblem::Probability(p) if p.is_nan()));
+        let text = ItemRecord { kind: TargetKind::Reaction, ..label(0, &[1.0]) };
+        assert_eq!(problem(text), RecordProblem::LabelOnText(TargetKind::Reaction));
+        let other = ItemRecord { item: "other".into(), ..label(0, &[1.0]) };
         let fault = check_records(&[label(1, &[0.25, 0.75]), other]).unwrap_err();
         assert_eq!(
             fault.to_string(),

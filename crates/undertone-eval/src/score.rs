@@ -31,10 +31,18 @@ pub fn nats_by_target(model: &Decoder, row: &Row) -> Vec<f64> {
 /// A label item becomes one record: its nats are those of the true label, and the probabilities of
 /// its labels are the softmax of their negated summed nats, end token included. `primary` is left
 /// false; whoever knows all arms of a study sets it. `progress` is told the tokens of each row.
-pub fn score(model: &Decoder, arm: &str, streams: &[Stream], row_tokens: usize, mut progress: impl FnMut(usize)) -> Vec<ItemRecord> {
+pub fn score(
+    model: &Decoder,
+    arm: &str,
+    streams: &[Stream],
+    row_tokens: usize,
+    mut progress: impl FnMut(usize),
+) -> Vec<ItemRecord> {
     let users: BTreeMap<&str, &str> = streams
         .iter()
-        .flat_map(|stream| stream.targets.iter().map(|target| (target.item.conversation.as_str(), stream.user.as_str())))
+        .flat_map(|stream| {
+            stream.targets.iter().map(|target| (target.item.conversation.as_str(), stream.user.as_str()))
+        })
         .collect();
     let mut records = Vec::new();
     for row in pack(streams, row_tokens) {

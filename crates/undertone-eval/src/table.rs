@@ -40,14 +40,9 @@ pub struct Column {
 
 /// Columns of words, then columns of numbers.
 pub fn columns(words: &[&str], numbers: &[&str]) -> Vec<Column> {
-    let column = |name: &&str, numeric| Column {
-        name: (*name).to_owned(),
-        numeric,
-    };
+    let column = |name: &&str, numeric| Column { name: (*name).to_owned(), numeric };
     let words = words.iter().map(|name| column(name, false));
-    words
-        .chain(numbers.iter().map(|name| column(name, true)))
-        .collect()
+    words.chain(numbers.iter().map(|name| column(name, true))).collect()
 }
 
 impl Table {
@@ -55,11 +50,7 @@ impl Table {
     pub fn markdown(&self) -> String {
         let cell = |text: &str| one_line(text).replace('|', "\\|");
         let header: Vec<String> = self.header.iter().map(|c| cell(&c.name)).collect();
-        let rows: Vec<Vec<String>> = self
-            .rows
-            .iter()
-            .map(|row| row.iter().map(|text| cell(text)).collect())
-            .collect();
+        let rows: Vec<Vec<String>> = self.rows.iter().map(|row| row.iter().map(|text| cell(text)).collect()).collect();
         let width = |column: usize| {
             let cells = rows.iter().map(|row| row[column].chars().count());
             cells.chain([header[column].chars().count(), 3]).max()
@@ -105,11 +96,7 @@ impl Table {
         table
             .load_style(UTF8_BORDERS_ONLY)
             .set_content_arrangement(ContentArrangement::Disabled)
-            .set_header(
-                self.header
-                    .iter()
-                    .map(|column| cell((&column.name, column))),
-            );
+            .set_header(self.header.iter().map(|column| cell((&column.name, column))));
         for row in &self.rows {
             table.add_row(row.iter().zip(&self.header).map(cell));
         }
@@ -171,15 +158,7 @@ pub fn metrics_table(metrics: &[KindMetrics]) -> Table {
         title: "Loss by arm; lower is better".to_owned(),
         header: columns(
             &["kind", "arm"],
-            &[
-                "items",
-                "users",
-                "tokens",
-                "nats/token",
-                "bits/byte",
-                "nats/message",
-                "mean of user means",
-            ],
+            &["items", "users", "tokens", "nats/token", "bits/byte", "nats/message", "mean of user means"],
         ),
         rows: metrics.iter().map(row).collect(),
         notes: vec![
@@ -269,23 +248,14 @@ pub fn summary_table(comparisons: &[Comparison], kind: TargetKind, subset: Subse
     notes.extend(common_notes(&all, &rows));
     let mut header = contrast_columns(&["b − a"], "a", "b");
     header.truncate(1 + SUMMARY_CELLS);
-    Table {
-        title: format!("{kind} ({subset}), nats per token; below zero, b is better"),
-        header,
-        rows,
-        notes,
-    }
+    Table { title: format!("{kind} ({subset}), nats per token; below zero, b is better"), header, rows, notes }
 }
 
 /// Columns of words, and those that [`contrast_cells`] fills.
 fn contrast_columns(words: &[&str], arm_a: &str, arm_b: &str) -> Vec<Column> {
     let of_total = ["difference", "95 % interval"];
     let of_users = ["user means", "95 % interval"];
-    let numbers = [
-        &["items", "users", "tokens", arm_a, arm_b][..],
-        &of_total,
-        &of_users,
-    ];
+    let numbers = [&["items", "users", "tokens", arm_a, arm_b][..], &of_total, &of_users];
     columns(words, &numbers.concat())
 }
 
@@ -317,9 +287,7 @@ fn contrast_cells(contrast: &Contrast) -> Option<Vec<String>> {
 fn common_notes(comparisons: &[&Comparison], rows: &[Vec<String>]) -> Vec<String> {
     let mut notes: Vec<String> = Vec::new();
     if rows.iter().flatten().any(|cell| cell.ends_with(FEW)) {
-        notes.push(format!(
-            "{FEW} Too few users: beside the bootstrap stands the interval of Student's t."
-        ));
+        notes.push(format!("{FEW} Too few users: beside the bootstrap stands the interval of Student's t."));
     }
     let mut add = |note: String| {
         if !notes.contains(&note) {
@@ -372,14 +340,8 @@ mod tests {
 
     #[test]
     fn numbers_are_short_and_their_signs_true() {
-        assert_eq!(
-            [2.3456, -0.5, 0.0, -0.0001].map(decimal),
-            ["2.346", "−0.500", "0.000", "0.000"]
-        );
-        assert_eq!(
-            [0, 999, 1000, 162_000, 1_234_567].map(count),
-            ["0", "999", "1,000", "162,000", "1,234,567"]
-        );
+        assert_eq!([2.3456, -0.5, 0.0, -0.0001].map(decimal), ["2.346", "−0.500", "0.000", "0.000"]);
+        assert_eq!([0, 999, 1000, 162_000, 1_234_567].map(count), ["0", "999", "1,000", "162,000", "1,234,567"]);
     }
 
     #[test]
@@ -387,10 +349,7 @@ mod tests {
         let table = Table {
             title: "Loss".into(),
             header: columns(&["arm"], &["nats/token"]),
-            rows: vec![
-                vec!["past".into(), "2.312".into()],
-                vec!["a|b\n\u{1b}[31m".into(), "−0.012".into()],
-            ],
+            rows: vec![vec!["past".into(), "2.312".into()], vec!["a|b\n\u{1b}[31m".into(), "−0.012".into()]],
             notes: vec!["A note.".into()],
         };
         assert_eq!(
@@ -440,14 +399,8 @@ mod tests {
 
     #[test]
     fn empty_subsets_are_said_not_shown() {
-        let alone = |name: &str| {
-            vec![ItemRecord {
-                primary: false,
-                ..record(name, 0, 2000.0)
-            }]
-        };
-        let comparison =
-            compare(&alone("none"), &alone("past"), BootstrapOptions::default()).unwrap();
+        let alone = |name: &str| vec![ItemRecord { primary: false, ..record(name, 0, 2000.0) }];
+        let comparison = compare(&alone("none"), &alone("past"), BootstrapOptions::default()).unwrap();
         let table = comparison_table(&comparison);
         assert_eq!(table.rows.len(), 1);
         assert_eq!(
@@ -456,10 +409,7 @@ mod tests {
         );
         let summary = summary_table(&[comparison], TargetKind::NextPrompt, Subset::Primary);
         assert!(summary.rows.is_empty());
-        assert_eq!(
-            summary.notes[0],
-            "past − none: no items of next_prompt (primary)."
-        );
+        assert_eq!(summary.notes[0], "past − none: no items of next_prompt (primary).");
         assert!(!format!("{}{}", table.terminal(), summary.markdown()).contains("NaN"));
     }
 
@@ -467,23 +417,14 @@ mod tests {
     fn metrics_fill_their_tables() {
         let label = ItemRecord {
             kind: TargetKind::ReactionLabel,
-            label: Some(LabelOutcome {
-                truth: 0,
-                probabilities: vec![0.75, 0.25],
-            }),
+            label: Some(LabelOutcome { truth: 0, probabilities: vec![0.75, 0.25] }),
             ..record("past", 9, 250.0)
         };
         let metrics = metrics(&[record("past", 0, 2000.0), label]).unwrap();
         let losses = metrics_table(&metrics);
-        assert_eq!(
-            losses.rows[0].join(" "),
-            "next_prompt past 1 1 1,000 2.000 0.721 2000.000 2.000"
-        );
+        assert_eq!(losses.rows[0].join(" "), "next_prompt past 1 1 1,000 2.000 0.721 2000.000 2.000");
         let labels = labels_table(&metrics).unwrap();
-        assert_eq!(
-            labels.rows[0].join(" "),
-            "reaction_label past 1 1.000 1.000 1.000 1"
-        );
+        assert_eq!(labels.rows[0].join(" "), "reaction_label past 1 1.000 1.000 1.000 1");
         assert_eq!(labels_table(&metrics[..1]), None);
         for table in [&losses, &labels] {
             assert!(table.rows.iter().all(|row| row.len() == table.header.len()));

@@ -63,7 +63,11 @@ fn tiles(document: &Document, past: usize) -> Vec<Tile> {
         let branch_of = |token: usize| group.iter().find(|branch| branch.span.contains(&(token - start)));
         tiles.push(Tile::new(own.clone(), vec![start..start + anchor, own.clone()], |query, key| {
             let branch = branch_of(query).expect("queries of a tile are tokens of its branches");
-            if own.contains(&key) { branch.span.start + start <= key && key <= query } else { key - start < branch.anchor }
+            if own.contains(&key) {
+                branch.span.start + start <= key && key <= query
+            } else {
+                key - start < branch.anchor
+            }
         }));
         first = last;
     }
@@ -86,7 +90,8 @@ fn unfold(folded: Tensor<3>, tokens: usize) -> Tensor<3> {
 
 /// The tile's part of `[tokens, kv_heads, width]`, as `[kv_heads, keys, width]`.
 fn gather(rows: &Tensor<3>, runs: &[Range<usize>]) -> Tensor<3> {
-    let parts: Vec<_> = runs.iter().filter(|run| !run.is_empty()).map(|run| rows.clone().slice([run.clone()])).collect();
+    let parts: Vec<_> =
+        runs.iter().filter(|run| !run.is_empty()).map(|run| rows.clone().slice([run.clone()])).collect();
     let rows = if parts.len() == 1 { parts.into_iter().next().expect("one part") } else { Tensor::cat(parts, 0) };
     rows.permute([1, 0, 2])
 }
@@ -172,7 +177,9 @@ mod tests {
             if tile.queries.contains(&query) {
                 let count = tile.bias.len() / tile.queries.len();
                 let row = &tile.bias[(query - tile.queries.start) * count..][..count];
-                seen.extend(tile.keys.iter().cloned().flatten().zip(row).filter(|(_, bias)| **bias == 0.0).map(|(key, _)| key));
+                seen.extend(
+                    tile.keys.iter().cloned().flatten().zip(row).filter(|(_, bias)| **bias == 0.0).map(|(key, _)| key),
+                );
             }
         }
         seen
@@ -180,7 +187,11 @@ mod tests {
 
     #[test]
     fn tiles_apply_the_attention_rule_of_the_stream() {
-        let branches = vec![Branch { anchor: 3, span: 600..700 }, Branch { anchor: 600, span: 700..900 }, Branch { anchor: 0, span: 900..905 }];
+        let branches = vec![
+            Branch { anchor: 3, span: 600..700 },
+            Branch { anchor: 600, span: 700..900 },
+            Branch { anchor: 0, span: 900..905 },
+        ];
         let document = Document { id: String::new(), start: 7, trunk: 600, branches: branches.clone(), tokens: 905 };
         for query in 0..905 {
             let own = branches.iter().find(|branch| branch.span.contains(&query));

@@ -124,7 +124,14 @@ impl Decoder {
 
     /// Nats as [`Self::nats`], but with dropout if a key is given; adds the gradients of `scale` times
     /// their sum. Whoever divides by a number of tokens knows it before, and passes its inverse.
-    pub fn nats_and_gradients(&self, row: &Row, scale: f64, recompute: Recompute, dropout: Option<DropoutKey>, gradients: &mut Gradients) -> Vec<f32> {
+    pub fn nats_and_gradients(
+        &self,
+        row: &Row,
+        scale: f64,
+        recompute: Recompute,
+        dropout: Option<DropoutKey>,
+        gradients: &mut Gradients,
+    ) -> Vec<f32> {
         let (positions, targets): (Vec<usize>, Vec<u32>) = row.supervised().into_iter().unzip();
         if targets.is_empty() {
             return Vec::new();
@@ -173,7 +180,8 @@ impl Decoder {
     /// Logits `[tokens.len() or 1, vocabulary]` of tokens that continue what the cache has seen.
     pub fn logits(&self, tokens: &[u32], cache: &mut Cache, last_only: bool) -> Tensor<2> {
         let positions: Vec<u32> = (cache.tokens..cache.tokens + tokens.len()).map(|position| position as u32).collect();
-        let document = Document { id: String::new(), start: 0, trunk: tokens.len(), branches: Vec::new(), tokens: tokens.len() };
+        let document =
+            Document { id: String::new(), start: 0, trunk: tokens.len(), branches: Vec::new(), tokens: tokens.len() };
         let documents = [document];
         let pass = self.pass(&positions, &documents, None);
         cache.blocks.resize(self.blocks.len(), Default::default());
@@ -225,7 +233,8 @@ impl Block {
 
     fn parameters_mut(&mut self) -> Vec<&mut Parameter> {
         let mut all = vec![&mut self.input_norm, &mut self.post_norm];
-        for linear in [&mut self.q, &mut self.k, &mut self.v, &mut self.o, &mut self.gate, &mut self.up, &mut self.down] {
+        for linear in [&mut self.q, &mut self.k, &mut self.v, &mut self.o, &mut self.gate, &mut self.up, &mut self.down]
+        {
             all.push(&mut linear.weight);
             all.extend(linear.adapter.iter_mut().flat_map(|adapter| [&mut adapter.a, &mut adapter.b]));
         }

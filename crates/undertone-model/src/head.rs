@@ -39,7 +39,13 @@ impl Head<'_> {
     }
 
     /// Nats, and the gradient of `scale` times their sum with respect to the hidden states.
-    pub(crate) fn nats_and_gradient(&self, hidden: Tensor<2>, targets: &[u32], scale: f64, gradients: &mut Gradients) -> (Vec<f32>, Tensor<2>) {
+    pub(crate) fn nats_and_gradient(
+        &self,
+        hidden: Tensor<2>,
+        targets: &[u32],
+        scale: f64,
+        gradients: &mut Gradients,
+    ) -> (Vec<f32>, Tensor<2>) {
         let mut tape = Tape::on();
         let entered = tape.enter(hidden);
         let normed = rms_norm(entered.clone(), tape.read(self.norm), self.norm_epsilon);

@@ -5,8 +5,8 @@
 //! the gradient of W are never formed.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use rand::SeedableRng;
 use rand::RngExt;
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use undertone_data::Document;
@@ -131,7 +131,13 @@ pub struct Linear {
 
 impl Linear {
     /// `input` is `[tokens, in]`, the result `[tokens, out]`. Without a key nothing is dropped.
-    pub(crate) fn forward(&self, input: Tensor<2>, tape: &mut Tape, documents: &[Document], dropout: Option<DropoutKey>) -> Tensor<2> {
+    pub(crate) fn forward(
+        &self,
+        input: Tensor<2>,
+        tape: &mut Tape,
+        documents: &[Document],
+        dropout: Option<DropoutKey>,
+    ) -> Tensor<2> {
         let weight = tape.read(&self.weight);
         let Some(adapter) = &self.adapter else {
             return input.matmul(weight.transpose());
@@ -174,9 +180,13 @@ fn dropout_mask(documents: &[Document], width: usize, path: &str, probability: f
         let mut random = ChaCha8Rng::from_seed(derived_seed(&parts));
         for _ in 0..document.tokens {
             random.fill_bytes(&mut bytes);
-            mask.extend(bytes.chunks_exact(2).map(|pair| {
-                if u16::from_le_bytes([pair[0], pair[1]]) < threshold { 0.0 } else { kept }
-            }));
+            mask.extend(
+                bytes.chunks_exact(2).map(
+                    |pair| {
+                        if u16::from_le_bytes([pair[0], pair[1]]) < threshold { 0.0 } else { kept }
+                    },
+                ),
+            );
         }
     }
     TensorData::new(mask, [tokens, width])

@@ -18,8 +18,10 @@ impl Rotation {
         let frequency = |i: usize| 1.0 / (theta as f32).powf((2 * i) as f32 / width as f32);
         let frequencies: Vec<f32> = (0..half).map(frequency).collect();
         let table = |turn: fn(f32) -> f32| {
-            let values: Vec<f32> =
-                positions.iter().flat_map(|&position| frequencies.iter().map(move |f| turn(position as f32 * f))).collect();
+            let values: Vec<f32> = positions
+                .iter()
+                .flat_map(|&position| frequencies.iter().map(move |f| turn(position as f32 * f)))
+                .collect();
             Tensor::from_data(TensorData::new(values, [positions.len(), 1, half]), device)
         };
         Self { cos: table(f32::cos), sin: table(f32::sin) }

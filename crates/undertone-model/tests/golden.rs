@@ -52,7 +52,8 @@ fn target(span: std::ops::Range<usize>) -> Target {
 }
 
 fn row(trunk: &[u32], branches: &[(usize, Vec<u32>)], targets: Vec<Target>) -> Row {
-    let mut row = Row { tokens: trunk.to_vec(), positions: (0..trunk.len() as u32).collect(), documents: vec![], targets };
+    let mut row =
+        Row { tokens: trunk.to_vec(), positions: (0..trunk.len() as u32).collect(), documents: vec![], targets };
     let mut laid = Vec::new();
     for (anchor, ids) in branches {
         let start = row.tokens.len();
@@ -105,11 +106,14 @@ fn every_built_device_equals_the_reference() {
         let end = second + paths.branch_ids[1].len();
         let spans = [anchor..trunk.len(), first + 1..second, second + 1..end];
         let nats = decoder.nats(&row(&trunk, &branches, spans.into_iter().map(target).collect()));
-        let expected = [&paths.after_nll_nats[..], &paths.branch_nll_nats[0][1..], &paths.branch_nll_nats[1][1..]].concat();
+        let expected =
+            [&paths.after_nll_nats[..], &paths.branch_nll_nats[0][1..], &paths.branch_nll_nats[1][1..]].concat();
         worst[3] = largest_difference(&nats, &expected);
 
         let [nats, logits, long, branches] = worst;
-        println!("{device}: largest difference from the reference: nats {nats:.1e}, top logits {logits:.1e}, 2,304-token row {long:.1e}, branches {branches:.1e}");
+        println!(
+            "{device}: largest difference from the reference: nats {nats:.1e}, top logits {logits:.1e}, 2,304-token row {long:.1e}, branches {branches:.1e}"
+        );
         assert!(worst.iter().all(|&difference| difference < TOLERANCE), "{device}: {worst:?}");
 
         let new = 24;

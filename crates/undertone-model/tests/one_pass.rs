@@ -123,7 +123,9 @@ fn check_plain_rows(conversations: Vec<Conversation>, access: Access, context_to
         let longest = streams.iter().map(|stream| stream.tokens.len()).max().unwrap();
         println!(
             "{device}, {access:?}: {} streams in {} rows, longest {longest} tokens, {} plain rows: nats differ by {worst:.1e}, gradients by {worst_gradient:.1e}",
-            streams.len(), rows.len(), plain.len()
+            streams.len(),
+            rows.len(),
+            plain.len()
         );
         assert!(worst < 1e-4, "{device}: nats differ by {worst}");
         assert!(worst_gradient < 1e-3, "{device}: gradients differ by {worst_gradient}");
@@ -180,7 +182,11 @@ fn text_a_view_hides_cannot_change_a_bit() {
         assert!(own.len() > 40, "next prompts and candidate labels: {}", own.len());
         assert_eq!(own, nats(replace(conversation(1, 9, 60)), Access::None), "{device}");
         // The same replacement is seen by a view that shows thoughts, so the test can fail.
-        assert_ne!(nats(conversation(1, 9, 60), Access::Past), nats(replace(conversation(1, 9, 60)), Access::Past), "{device}");
+        assert_ne!(
+            nats(conversation(1, 9, 60), Access::Past),
+            nats(replace(conversation(1, 9, 60)), Access::Past),
+            "{device}"
+        );
     }
 }
 
@@ -198,7 +204,8 @@ fn gradients_equal_finite_differences() {
             let rows = pack(&streams(vec![conversation(1, 4, 30)], Access::Past, 4096, Purpose::Train), 10_000);
             let dropout = Some(DropoutKey { seed: 3, step: 4 });
             let loss = |decoder: &Decoder| -> f64 {
-                let nats = decoder.nats_and_gradients(&rows[0], 1.0, Recompute::Blocks, dropout, &mut Gradients::default());
+                let nats =
+                    decoder.nats_and_gradients(&rows[0], 1.0, Recompute::Blocks, dropout, &mut Gradients::default());
                 nats.iter().map(|&nats| f64::from(nats)).sum()
             };
             let mut analytic = Gradients::default();

@@ -71,7 +71,12 @@ impl Description {
 ///
 /// # Errors
 /// The folder cannot be written.
-pub(crate) fn save(path: &Path, model: &Decoder, optimizer: Option<&AdamW>, description: &Description) -> Result<(), InputError> {
+pub(crate) fn save(
+    path: &Path,
+    model: &Decoder,
+    optimizer: Option<&AdamW>,
+    description: &Description,
+) -> Result<(), InputError> {
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     let mut add = |name: String, tensor: &Tensor<2>| {
         let data = tensor.to_data().convert::<f32>();
@@ -123,7 +128,8 @@ impl Checkpoint {
             InputError::new(path, "has no `undertone` metadata, so it is not a checkpoint of this program").hint(hint)
         })?;
         let description: Description = serde_json::from_str(json).map_err(|error| {
-            InputError::new(path, format!("its description cannot be read: {error}")).at(Place::Named(METADATA_KEY.into()))
+            InputError::new(path, format!("its description cannot be read: {error}"))
+                .at(Place::Named(METADATA_KEY.into()))
         })?;
         if description.format != FORMAT {
             let cause = format!("was written in format {}, this program reads format {FORMAT}", description.format);
@@ -141,7 +147,8 @@ impl Checkpoint {
         let tensors = self.tensors();
         let mut expected = 0;
         for parameter in model.parameters_mut().into_iter().filter(|parameter| parameter.trainable) {
-            parameter.value = self.tensor(&tensors, &format!("weights/{}", parameter.name), parameter.value.dims(), &device)?;
+            parameter.value =
+                self.tensor(&tensors, &format!("weights/{}", parameter.name), parameter.value.dims(), &device)?;
             expected += 1;
         }
         let held = tensors.names().iter().filter(|name| name.starts_with("weights/")).count();
@@ -165,7 +172,9 @@ impl Checkpoint {
                 self.tensor(&tensors, &format!("{moment}/{}", parameter.name), parameter.value.dims(), &device)
             };
             if self.description.state.step > 0 {
-                optimizer.moments.insert(parameter.name.clone(), Moments { first: read("first")?, second: read("second")? });
+                optimizer
+                    .moments
+                    .insert(parameter.name.clone(), Moments { first: read("first")?, second: read("second")? });
             }
         }
         Ok(optimizer)
@@ -175,15 +184,24 @@ impl Checkpoint {
         SafeTensors::deserialize(&self.bytes).expect("checked when it was read")
     }
 
-    fn tensor(&self, tensors: &SafeTensors<'_>, name: &str, shape: [usize; 2], device: &burn::tensor::Device) -> Result<Tensor<2>, InputError> {
+    fn tensor(
+        &self,
+        tensors: &SafeTensors<'_>,
+        name: &str,
+        shape: [usize; 2],
+        device: &burn::tensor::Device,
+    ) -> Result<Tensor<2>, InputError> {
         let failed = |cause: String| {
-            InputError::new(&self.path, cause).at(Place::Named(name.into())).hint("the checkpoint belongs to another configuration")
+            InputError::new(&self.path, cause)
+                .at(Place::Named(name.into()))
+                .hint("the checkpoint belongs to another configuration")
         };
         let view = tensors.tensor(name).map_err(|_| failed("this tensor is missing".into()))?;
         if view.shape() != shape || view.dtype() != Dtype::F32 {
             return Err(failed(format!("is {:?} {:?}, the model needs F32 {shape:?}", view.dtype(), view.shape())));
         }
-        let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let values: Vec<f32> =
+            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         Ok(Tensor::from_data(TensorData::new(values, shape), device))
     }
 }

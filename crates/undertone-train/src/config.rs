@@ -100,7 +100,12 @@ mod tests {
 
     #[test]
     fn warms_up_linearly_then_falls_to_the_floor() {
-        let config = TrainingConfig { learning_rate: 1.0, warmup_steps: 2, final_learning_rate_share: 0.1, ..Default::default() };
+        let config = TrainingConfig {
+            learning_rate: 1.0,
+            warmup_steps: 2,
+            final_learning_rate_share: 0.1,
+            ..Default::default()
+        };
         let rates: Vec<f64> = (0..7).map(|step| (config.learning_rate_at(step, 7) * 1000.0).round() / 1000.0).collect();
         assert_eq!(rates, [0.5, 1.0, 1.0, 0.868, 0.55, 0.232, 0.1]);
         let constant = TrainingConfig { schedule: Schedule::Constant, ..config };

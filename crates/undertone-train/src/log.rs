@@ -150,6 +150,7 @@ fn guarded<T>(path: &Path, write: impl FnOnce() -> T) -> Result<T, InputError> {
     let result = catch_unwind(AssertUnwindSafe(write));
     std::panic::set_hook(hook);
     result.map_err(|_| {
-        InputError::new(path, "cannot write TensorBoard events").hint("check free space and the permissions of the folder")
+        InputError::new(path, "cannot write TensorBoard events")
+            .hint("check free space and the permissions of the folder")
     })
 }

@@ -27,15 +27,22 @@ impl AdamW {
     /// One step with the learning rate of this step; `step` counts from 0.
     ///
     /// w ← w − η (m̂ / (√v̂ + ε) + λ w), λ = 0 on norms and biases: everything that is one row.
-    pub fn step(&mut self, model: &mut Decoder, mut gradients: Gradients, learning_rate: f64, step: usize, config: &TrainingConfig) {
+    pub fn step(
+        &mut self,
+        model: &mut Decoder,
+        mut gradients: Gradients,
+        learning_rate: f64,
+        step: usize,
+        config: &TrainingConfig,
+    ) {
         let correct = |beta: f64| 1.0 - beta.powi(i32::try_from(step + 1).unwrap_or(i32::MAX));
         let (correct_first, correct_second) = (correct(config.beta1), correct(config.beta2));
         for parameter in model.parameters_mut().into_iter().filter(|parameter| parameter.trainable) {
             let Some(gradient) = gradients.0.remove(&parameter.name) else { continue };
-            let moments = self.moments.entry(parameter.name.clone()).or_insert_with(|| Moments {
-                first: gradient.zeros_like(),
-                second: gradient.zeros_like(),
-            });
+            let moments = self
+                .moments
+                .entry(parameter.name.clone())
+                .or_insert_with(|| Moments { first: gradient.zeros_like(), second: gradient.zeros_like() });
             moments.first = moments.first.clone() * config.beta1 + gradient.clone() * (1.0 - config.beta1);
             moments.second = moments.second.clone() * config.beta2 + gradient.square() * (1.0 - config.beta2);
             let root = (moments.second.clone() / correct_second).sqrt() + config.epsilon;

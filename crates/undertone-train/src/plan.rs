@@ -51,7 +51,8 @@ mod tests {
 
         let reversed: Vec<String> = ids.iter().rev().cloned().collect();
         let mirrored = Plan::new(&reversed, 2, 4, 7);
-        let named = |plan: &Plan, ids: &[String]| plan.steps.concat().into_iter().map(|i| ids[i].clone()).collect::<Vec<_>>();
+        let named =
+            |plan: &Plan, ids: &[String]| plan.steps.concat().into_iter().map(|i| ids[i].clone()).collect::<Vec<_>>();
         assert_eq!(named(&plan, &ids), named(&mirrored, &reversed));
     }
 }

@@ -120,7 +120,8 @@ impl Run<'_> {
             }
             let gradient_norm = global_norm(&gradients);
             if !(nats.is_finite() && gradient_norm.is_finite()) {
-                let items = streams().flat_map(|stream| &stream.targets).map(|target| target.item.to_string()).collect();
+                let items =
+                    streams().flat_map(|stream| &stream.targets).map(|target| target.item.to_string()).collect();
                 let what = format!("the loss is {nats} nats and the gradient norm {gradient_norm}");
                 return Err(TrainError::NotFinite { step: state.step, what, items });
             }
@@ -131,7 +132,8 @@ impl Run<'_> {
             state.supervised_tokens += supervised_tokens as u64;
             let seconds = begun.elapsed().as_secs_f64();
 
-            let validates = !self.validation.is_empty() && (state.step.is_multiple_of(validate_every) || state.step == steps);
+            let validates =
+                !self.validation.is_empty() && (state.step.is_multiple_of(validate_every) || state.step == steps);
             let validation = validates.then(|| self.validate(model));
             if let Some(nats_per_token) = validation {
                 if state.best.is_none_or(|best| nats_per_token < best.nats_per_token) {

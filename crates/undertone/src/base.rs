@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
 use undertone_data::{InputError, Place, StreamBuilder, Template};
 use undertone_model::{Decoder, LlamaConfig, load_tokenizer};
 use undertone_train::Checkpoint;
 
-use crate::experiment::{Experiment, Method, hex};
+use crate::digest::sha256_of_files;
+use crate::experiment::{Experiment, Method};
 
 /// An untrained model and what identifies it.
 pub(crate) struct Base {
@@ -42,7 +42,12 @@ impl Base {
     }
 
     /// A copy with the weights of a checkpoint, which must have been trained from this base.
-    pub(crate) fn restored(&self, experiment: &Experiment, checkpoint: &Checkpoint, path: &Path) -> Result<Decoder, InputError> {
+    pub(crate) fn restored(
+        &self,
+        experiment: &Experiment,
+        checkpoint: &Checkpoint,
+        path: &Path,
+    ) -> Result<Decoder, InputError> {
         if checkpoint.description.base_model != self.sha256 {
             let base = experiment.model.path.display();
             return Err(InputError::new(path, format!("was trained from other weights than those in `{base}`"))
@@ -90,24 +95,5 @@ fn fingerprint(folder: &Path) -> Result<String, InputError> {
         .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
         .collect();
     files.sort();
-    let mut hash = Sha256::new();
-    for path in files {
-        let mut file = std::fs::File::open(&path).map_err(failed)?;
-        std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(failed)?;
-    }
-    Ok(hex(&hash.finalize()))
-}
-
-/// Lets `std::io::copy` feed a hash.
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl std::io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    sha256_of_files(&files)
 }

@@ -9,7 +9,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use toml_edit::{Document, Item, Table};
 use undertone_data::{
     Access, CleanOptions, FoldOptions, InputError, OnInvalid, Place, ReadOptions, Source, SplitOptions, TargetKind,
@@ -17,6 +16,8 @@ use undertone_data::{
 };
 use undertone_model::{DeviceName, LoraConfig};
 use undertone_train::TrainingConfig;
+
+use crate::digest::sha256_hex;
 
 /// A whole experiment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -254,7 +255,8 @@ impl From<InputError> for Problems {
 impl Experiment {
     /// Reads a file and applies `--set` overrides.
     pub(crate) fn read(path: &Path, overrides: &[String]) -> Result<Self, Problems> {
-        let text = std::fs::read_to_string(path).map_err(|error| InputError::io(path, "read the experiment", &error))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| InputError::io(path, "read the experiment", &error))?;
         if text.trim().is_empty() {
             return Err(InputError::new(path, "is empty").hint("start from a copy of `experiments/demo.toml`").into());
         }
@@ -284,7 +286,13 @@ impl Experiment {
     }
 
     /// The experiment, if its keys can go together and nothing else was wrong.
-    fn checked(self, path: &Path, text: &str, overrides: &[String], mut problems: Vec<InputError>) -> Result<Self, Problems> {
+    fn checked(
+        self,
+        path: &Path,
+        text: &str,
+        overrides: &[String],
+        mut problems: Vec<InputError>,
+    ) -> Result<Self, Problems> {
         let document = Document::parse(text).ok();
         for Problem { key, cause, hint } in self.impossible() {
             let line = document.as_ref().and_then(|document| line_of(document, text, &key));
@@ -293,7 +301,8 @@ impl Experiment {
                 continue;
             }
             // A key that came from the command line is not in the file.
-            let set_by = overrides.iter().find(|setting| setting.split_once('=').is_some_and(|(name, _)| name.trim() == key));
+            let set_by =
+                overrides.iter().find(|setting| setting.split_once('=').is_some_and(|(name, _)| name.trim() == key));
             let problem = match (set_by, line) {
                 (Some(setting), _) => InputError::new("--set", cause).at(Place::Named(setting.clone())),
                 (None, Some(line)) => InputError::new(path, cause).at(Place::Line(line)),
@@ -319,7 +328,7 @@ impl Experiment {
 
     /// SHA-256 of the resolved experiment, in hex.
     pub(crate) fn hash(&self) -> String {
-        hex(&Sha256::digest(self.resolved()))
+        sha256_hex(self.resolved().as_bytes())
     }
 
     /// The folder of results.
@@ -341,10 +350,16 @@ impl Experiment {
         })
     }
 
-    /// The arm whose training makes the model of `arm`.
+    /// The arm whose training makes the model of `arm`: the one it names, or the first that trains alike.
     pub(crate) fn trained(&self, arm: &Arm) -> Arm {
-        let other = arm.trained_as.as_ref().and_then(|name| self.arms.iter().find(|arm| arm.name == *name));
-        other.unwrap_or(arm).clone()
+        let named = |other: &&Arm| arm.trained_as.as_ref().is_some_and(|name| *name == other.name);
+        let arm = self.arms.iter().find(named).unwrap_or(arm);
+        let alike = |other: &&Arm| {
+            other.trained_as.is_none()
+                && other.shown() == arm.shown()
+                && self.training_targets(other) == self.training_targets(arm)
+        };
+        self.arms.iter().find(alike).unwrap_or(arm).clone()
     }
 
     /// What the training of an arm predicts.
@@ -361,49 +376,209 @@ impl Experiment {
             }
         };
         let plain = |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
-        check(plain(&self.name), "name", format!("`name` ({:?}) must be the name of a folder", self.name), "use letters, digits and `-`");
-        check(!self.model.path.as_os_str().is_empty(), "model.path", "`model.path` is missing".into(), "name a Hugging Face folder; `make model` makes one");
-        check(!self.data.path.as_slice().is_empty(), "data.path", "`data.path` is missing".into(), "name a JSONL file here or with `--set data.path=FILE`");
-        check(!self.data.targets.is_empty(), "data.targets", "`data.targets` is empty".into(), "for example `targets = [\"next_prompt\"]`");
-        check(self.data.context_tokens >= 64, "data.context_tokens", format!("`context_tokens` ({}) is below 64", self.data.context_tokens), "the model's own context is a good value, or less to save time");
-        check(self.data.assistant_tokens >= 16, "data.assistant_tokens", format!("`assistant_tokens` ({}) is below 16", self.data.assistant_tokens), "the marker of a shortened message alone takes several tokens");
+        check(
+            plain(&self.name),
+            "name",
+            format!("`name` ({:?}) must be the name of a folder", self.name),
+            "use letters, digits and `-`",
+        );
+        check(
+            !self.model.path.as_os_str().is_empty(),
+            "model.path",
+            "`model.path` is missing".into(),
+            "name a Hugging Face folder; `make model` makes one",
+        );
+        check(
+            !self.data.path.as_slice().is_empty(),
+            "data.path",
+            "`data.path` is missing".into(),
+            "name a JSONL file here or with `--set data.path=FILE`",
+        );
+        check(
+            !self.data.targets.is_empty(),
+            "data.targets",
+            "`data.targets` is empty".into(),
+            "for example `targets = [\"next_prompt\"]`",
+        );
+        check(
+            self.data.context_tokens >= 64,
+            "data.context_tokens",
+            format!("`context_tokens` ({}) is below 64", self.data.context_tokens),
+            "the model's own context is a good value, or less to save time",
+        );
+        check(
+            self.data.assistant_tokens >= 16,
+            "data.assistant_tokens",
+            format!("`assistant_tokens` ({}) is below 16", self.data.assistant_tokens),
+            "the marker of a shortened message alone takes several tokens",
+        );
         let training = &self.training;
-        check(training.epochs > 0, "training.epochs", "`epochs` is 0".into(), "use `undertone evaluate` to score without training");
-        check(training.conversations_per_step > 0, "training.conversations_per_step", "`conversations_per_step` is 0".into(), "1 takes one conversation a step");
-        check(training.learning_rate > 0.0 && training.learning_rate.is_finite(), "training.learning_rate", format!("`learning_rate` ({}) must be above 0", training.learning_rate), "LoRA likes 1e-4 to 5e-4, full fine-tuning 1e-5 to 5e-5");
-        check((0.0..1.0).contains(&training.beta1), "training.beta1", format!("`beta1` ({}) must be from 0 to below 1", training.beta1), "0.9 is usual");
-        check((0.0..1.0).contains(&training.beta2), "training.beta2", format!("`beta2` ({}) must be from 0 to below 1", training.beta2), "0.999 is usual");
-        check(training.epsilon > 0.0, "training.epsilon", format!("`epsilon` ({}) must be above 0", training.epsilon), "1e-8 is usual");
-        check(training.clip_norm >= 0.0, "training.clip_norm", format!("`clip_norm` ({}) is negative", training.clip_norm), "0 turns clipping off");
-        check((0.0..=1.0).contains(&training.final_learning_rate_share), "training.final_learning_rate_share", format!("`final_learning_rate_share` ({}) must be from 0 to 1", training.final_learning_rate_share), "0.1 ends at a tenth of the peak");
-        check(training.weight_decay >= 0.0, "training.weight_decay", format!("`weight_decay` ({}) is negative", training.weight_decay), "0.01 is usual");
+        check(
+            training.epochs > 0,
+            "training.epochs",
+            "`epochs` is 0".into(),
+            "use `undertone evaluate` to score without training",
+        );
+        check(
+            training.conversations_per_step > 0,
+            "training.conversations_per_step",
+            "`conversations_per_step` is 0".into(),
+            "1 takes one conversation a step",
+        );
+        check(
+            training.learning_rate > 0.0 && training.learning_rate.is_finite(),
+            "training.learning_rate",
+            format!("`learning_rate` ({}) must be above 0", training.learning_rate),
+            "LoRA likes 1e-4 to 5e-4, full fine-tuning 1e-5 to 5e-5",
+        );
+        check(
+            (0.0..1.0).contains(&training.beta1),
+            "training.beta1",
+            format!("`beta1` ({}) must be from 0 to below 1", training.beta1),
+            "0.9 is usual",
+        );
+        check(
+            (0.0..1.0).contains(&training.beta2),
+            "training.beta2",
+            format!("`beta2` ({}) must be from 0 to below 1", training.beta2),
+            "0.999 is usual",
+        );
+        check(
+            training.epsilon > 0.0,
+            "training.epsilon",
+            format!("`epsilon` ({}) must be above 0", training.epsilon),
+            "1e-8 is usual",
+        );
+        check(
+            training.clip_norm >= 0.0,
+            "training.clip_norm",
+            format!("`clip_norm` ({}) is negative", training.clip_norm),
+            "0 turns clipping off",
+        );
+        check(
+            (0.0..=1.0).contains(&training.final_learning_rate_share),
+            "training.final_learning_rate_share",
+            format!("`final_learning_rate_share` ({}) must be from 0 to 1", training.final_learning_rate_share),
+            "0.1 ends at a tenth of the peak",
+        );
+        check(
+            training.weight_decay >= 0.0,
+            "training.weight_decay",
+            format!("`weight_decay` ({}) is negative", training.weight_decay),
+            "0.01 is usual",
+        );
         let can_validate = self.split.validation > 0.0 || !self.split.validation_users.is_empty();
-        check(training.patience_validations == 0 || can_validate, "training.patience_validations", "`patience_validations` needs validation users, and `split.validation` is 0".into(), "set `split.validation`, or `patience_validations = 0`");
+        check(
+            training.patience_validations == 0 || can_validate,
+            "training.patience_validations",
+            "`patience_validations` needs validation users, and `split.validation` is 0".into(),
+            "set `split.validation`, or `patience_validations = 0`",
+        );
         if self.model.method == Method::Lora {
-            check(self.lora.rank > 0, "lora.rank", "`rank` is 0".into(), "8 to 64 is usual; `model.method = \"full\"` trains without adapters");
-            check(!self.lora.targets.is_empty(), "lora.targets", "`lora.targets` is empty: nothing would be trained".into(), "q, k, v, o, gate, up, down");
-            check((0.0..1.0).contains(&self.lora.dropout), "lora.dropout", format!("`dropout` ({}) must be from 0 to below 1", self.lora.dropout), "0.05 is usual");
-            check(self.lora.alpha > 0.0, "lora.alpha", format!("`alpha` ({}) must be above 0", self.lora.alpha), "twice the rank is usual");
+            check(
+                self.lora.rank > 0,
+                "lora.rank",
+                "`rank` is 0".into(),
+                "8 to 64 is usual; `model.method = \"full\"` trains without adapters",
+            );
+            check(
+                !self.lora.targets.is_empty(),
+                "lora.targets",
+                "`lora.targets` is empty: nothing would be trained".into(),
+                "q, k, v, o, gate, up, down",
+            );
+            check(
+                (0.0..1.0).contains(&self.lora.dropout),
+                "lora.dropout",
+                format!("`dropout` ({}) must be from 0 to below 1", self.lora.dropout),
+                "0.05 is usual",
+            );
+            check(
+                self.lora.alpha > 0.0,
+                "lora.alpha",
+                format!("`alpha` ({}) must be above 0", self.lora.alpha),
+                "twice the rank is usual",
+            );
         }
-        check(self.evaluation.draws >= undertone_eval::MIN_DRAWS, "evaluation.draws", format!("`draws` ({}) is too few for an interval", self.evaluation.draws), "10000 takes well under a second");
-        let folds = self.split.folds() .is_some();
-        check(!(folds && (!self.split.test_users.is_empty() || !self.split.validation_users.is_empty())), "split.folds", "`folds` tests every user once, so `test_users` and `validation_users` cannot be given".into(), "remove the lists, or set `folds = 0`");
-        check(self.split.folds != Folds::Count(1), "split.folds", "one fold would leave nobody to train on".into(), "use 2 or more, \"users\", or 0 for a single split");
-        check(!self.arms.is_empty(), "arm", "there is no `[[arm]]`".into(), "an arm says what a model sees, for example `name = \"none\"`");
+        check(
+            self.evaluation.draws >= undertone_eval::MIN_DRAWS,
+            "evaluation.draws",
+            format!("`draws` ({}) is too few for an interval", self.evaluation.draws),
+            "10000 takes well under a second",
+        );
+        let folds = self.split.folds().is_some();
+        check(
+            !(folds && (!self.split.test_users.is_empty() || !self.split.validation_users.is_empty())),
+            "split.folds",
+            "`folds` tests every user once, so `test_users` and `validation_users` cannot be given".into(),
+            "remove the lists, or set `folds = 0`",
+        );
+        check(
+            self.split.folds != Folds::Count(1),
+            "split.folds",
+            "one fold would leave nobody to train on".into(),
+            "use 2 or more, \"users\", or 0 for a single split",
+        );
+        check(
+            !self.arms.is_empty(),
+            "arm",
+            "there is no `[[arm]]`".into(),
+            "an arm says what a model sees, for example `name = \"none\"`",
+        );
         for (index, arm) in self.arms.iter().enumerate() {
             let key = |part: &str| format!("arm[{index}].{part}");
             let name = &arm.name;
-            check(plain(name), &key("name"), format!("the arm's `name` ({name:?}) must be the name of a folder"), "use letters, digits and `-`");
-            check(!self.arms[..index].iter().any(|other| other.name == *name), &key("name"), format!("two arms are called `{name}`"), "give each its own name");
-            check(name != "base" && !name.starts_with("base-"), &key("name"), format!("the name `{name}` is taken by the untrained model"), "call it something else");
+            check(
+                plain(name),
+                &key("name"),
+                format!("the arm's `name` ({name:?}) must be the name of a folder"),
+                "use letters, digits and `-`",
+            );
+            check(
+                !self.arms[..index].iter().any(|other| other.name == *name),
+                &key("name"),
+                format!("two arms are called `{name}`"),
+                "give each its own name",
+            );
+            check(
+                name != "base" && !name.starts_with("base-"),
+                &key("name"),
+                format!("the name `{name}` is taken by the untrained model"),
+                "call it something else",
+            );
             if let Some(other) = &arm.trained_as {
                 let known = self.arms.iter().find(|arm| arm.name == *other);
-                check(known.is_some(), &key("trained_as"), format!("`trained_as` names the arm `{other}`, which is not there"), "name another `[[arm]]`");
-                check(known.is_none_or(|known| known.trained_as.is_none()), &key("trained_as"), format!("the arm `{other}` is not trained itself"), "name the arm whose training is meant");
-                check(arm.targets.is_none(), &key("targets"), "an arm with `trained_as` has no training of its own, so no `targets`".into(), "remove one of the two");
+                check(
+                    known.is_some(),
+                    &key("trained_as"),
+                    format!("`trained_as` names the arm `{other}`, which is not there"),
+                    "name another `[[arm]]`",
+                );
+                check(
+                    known.is_none_or(|known| known.trained_as.is_none()),
+                    &key("trained_as"),
+                    format!("the arm `{other}` is not trained itself"),
+                    "name the arm whose training is meant",
+                );
+                check(
+                    arm.targets.is_none(),
+                    &key("targets"),
+                    "an arm with `trained_as` has no training of its own, so no `targets`".into(),
+                    "remove one of the two",
+                );
             }
-            check(arm.targets.as_ref().is_none_or(|targets| !targets.is_empty()), &key("targets"), "the arm's `targets` is empty".into(), "remove the key to train on `data.targets`");
-            check(arm.source == Source::Own || arm.view != Access::None, &key("source"), "shuffled thoughts are not seen by the view `none`".into(), "choose a view such as `past`");
+            check(
+                arm.targets.as_ref().is_none_or(|targets| !targets.is_empty()),
+                &key("targets"),
+                "the arm's `targets` is empty".into(),
+                "remove the key to train on `data.targets`",
+            );
+            check(
+                arm.source == Source::Own || arm.view != Access::None,
+                &key("source"),
+                "shuffled thoughts are not seen by the view `none`".into(),
+                "choose a view such as `past`",
+            );
         }
         found
     }
@@ -428,13 +603,21 @@ fn strict(path: &Path, text: &str, problems: &mut Vec<InputError>) -> toml::Tabl
         let span = error.span().unwrap_or(0..0);
         let Ok(document) = Document::parse(rest.as_str()) else {
             let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
-            problems.push(InputError::new(path, message).at(Place::Line(line_at(span.start))).hint("experiment files are TOML: https://toml.io"));
+            problems.push(
+                InputError::new(path, message)
+                    .at(Place::Line(line_at(span.start)))
+                    .hint("experiment files are TOML: https://toml.io"),
+            );
             return toml::Table::new();
         };
         let whole = entry_at(document.as_table(), &span);
-        problems.push(explained(path, &rest, error.message(), &span, whole.as_ref()).at(Place::Line(line_at(span.start))));
+        problems
+            .push(explained(path, &rest, error.message(), &span, whole.as_ref()).at(Place::Line(line_at(span.start))));
         let Some(whole) = whole else { return toml::Table::new() };
-        let blank: String = rest[whole.clone()].chars().map(|c| if c == '\n' { "\n".into() } else { " ".repeat(c.len_utf8()) }).collect();
+        let blank: String = rest[whole.clone()]
+            .chars()
+            .map(|c| if c == '\n' { "\n".into() } else { " ".repeat(c.len_utf8()) })
+            .collect();
         rest.replace_range(whole, &blank);
     }
     toml::from_str(&rest).unwrap_or_default()
@@ -447,8 +630,13 @@ fn explained(path: &Path, text: &str, message: &str, span: &Range<usize>, whole:
     let key = whole.and_then(|whole| text[whole.clone()].split('=').next()).map_or("", str::trim);
     if let Some((&unknown, known)) = quoted.split_first().filter(|_| message.starts_with("unknown ")) {
         let what = if message.starts_with("unknown field") { "key" } else { "value" };
-        let cause = if what == "key" { format!("unknown key `{unknown}`") } else { format!("`{key}` has the unknown value `{unknown}`") };
-        let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)));
+        let cause = if what == "key" {
+            format!("unknown key `{unknown}`")
+        } else {
+            format!("`{key}` has the unknown value `{unknown}`")
+        };
+        let nearest =
+            known.iter().max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)));
         let hint = match nearest.filter(|name| strsim::jaro_winkler(unknown, name) > 0.75) {
             Some(nearest) => format!("did you mean `{nearest}`? The {what}s here are: {}", known.join(", ")),
             None => format!("the {what}s here are: {}", known.join(", ")),
@@ -569,11 +757,6 @@ fn set(table: &mut toml::Table, keys: &[String], mut value: toml::Table) {
     }
 }
 
-/// Bytes in hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -605,9 +788,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.toml");
         std::fs::write(&path, FINE).unwrap();
-        let experiment = Experiment::read(&path, &["training.epochs=7".into(), "data.path=[\"a\", \"b\"]".into()]).unwrap();
+        let experiment =
+            Experiment::read(&path, &["training.epochs=7".into(), "data.path=[\"a\", \"b\"]".into()]).unwrap();
         assert_eq!((experiment.training.epochs, experiment.data.path.as_slice().len()), (7, 2));
         assert_eq!(Experiment::from_resolved(&path, &experiment.resolved()).unwrap(), experiment);
+    }
+
+    #[test]
+    fn the_experiments_that_are_shipped_can_be_read_and_are_complete() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+        for name in ["demo", "thoughttrace", "full-finetune"] {
+            let path = folder.join(format!("{name}.toml"));
+            let experiment = Experiment::read(&path, &["data.path=\"x.jsonl\"".into()]).unwrap();
+            assert_eq!(experiment.name, name);
+            let text = std::fs::read_to_string(&path).unwrap();
+            let written: toml::Table = text.parse().unwrap();
+            let resolved: toml::Table = experiment.resolved().parse().unwrap();
+            for section in ["data", "split", "training", "evaluation"] {
+                let keys = |table: &toml::Table| table[section].as_table().unwrap().keys().cloned().collect::<Vec<_>>();
+                let missing: Vec<_> = keys(&resolved).into_iter().filter(|key| !keys(&written).contains(key)).collect();
+                assert!(missing.is_empty(), "{name}.toml lacks {missing:?} of [{section}]");
+            }
+        }
     }
 
     #[test]
@@ -640,7 +842,11 @@ mod tests {
                 "`--set`, `training.clip_norm=-1`: `clip_norm` (-1) is negative // 0 turns clipping off",
             ],
         );
-        check("name = [\n", &[], &["`x.toml` line 2: unclosed array, expected `]` // experiment files are TOML: https://toml.io"]);
+        check(
+            "name = [\n",
+            &[],
+            &["`x.toml` line 2: unclosed array, expected `]` // experiment files are TOML: https://toml.io"],
+        );
         check(" \n", &[], &["`x.toml`: is empty // start from a copy of `experiments/demo.toml`"]);
     }
 }

@@ -6,6 +6,7 @@
 mod base;
 mod cli;
 mod commands;
+mod digest;
 mod experiment;
 mod report;
 mod study;
@@ -85,7 +86,9 @@ fn explain(error: &anyhow::Error) -> ExitCode {
             ExitCode::from(130)
         }
         Some(diverged @ TrainError::NotFinite { .. }) => {
-            eprintln!("error: training diverged: {diverged}\n\nhint: lower `training.learning_rate`, or look at these items with `undertone inspect`");
+            eprintln!(
+                "error: training diverged: {diverged}\n\nhint: lower `training.learning_rate`, or look at these items with `undertone inspect`"
+            );
             ExitCode::FAILURE
         }
         None => {

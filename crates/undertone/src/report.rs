@@ -3,8 +3,8 @@
 use serde::Serialize;
 use undertone_data::{Access, Source, Split, TargetKind, Timing};
 use undertone_eval::{
-    BootstrapOptions, Comparison, ItemRecord, KindMetrics, Subset, Table, compare, comparison_table, labels_table, metrics,
-    metrics_table, summary_table,
+    BootstrapOptions, Comparison, ItemRecord, KindMetrics, Subset, Table, compare, comparison_table, labels_table,
+    metrics, metrics_table, summary_table,
 };
 
 use crate::experiment::{Arm, Experiment};
@@ -35,7 +35,12 @@ pub(crate) struct Results<'a> {
 
 impl<'a> Results<'a> {
     /// Compares the arms' records, given in the order of [`Study::evaluated`].
-    pub(crate) fn new(study: &'a Study, base_sha256: &'a str, arms: &[Evaluated], records: &[Vec<ItemRecord>]) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        study: &'a Study,
+        base_sha256: &'a str,
+        arms: &[Evaluated],
+        records: &[Vec<ItemRecord>],
+    ) -> anyhow::Result<Self> {
         let experiment = &study.experiment;
         let options = BootstrapOptions { draws: experiment.evaluation.draws, seed: experiment.seed };
         let contrast = |(a, b): (usize, usize)| compare(&records[a], &records[b], options);
@@ -47,7 +52,11 @@ impl<'a> Results<'a> {
         for kind in TargetKind::ALL {
             let of_kind = || first.iter().filter(move |record| record.kind == kind);
             if of_kind().count() > 0 {
-                coverage.push(Coverage { kind, items: of_kind().count(), primary: of_kind().filter(|record| record.primary).count() });
+                coverage.push(Coverage {
+                    kind,
+                    items: of_kind().count(),
+                    primary: of_kind().filter(|record| record.primary).count(),
+                });
             }
         }
         Ok(Self {
@@ -226,7 +235,9 @@ fn setting(study: &Study) -> Vec<String> {
     let users = |split| folds.iter().map(|fold| count(fold, split).to_string()).collect::<Vec<_>>().join(", ");
     lines.push(format!(
         "{} users train, {} validate, {} test{}; no user, task or conversation is in two of them (checked).",
-        users(Split::Train), users(Split::Validation), users(Split::Test),
+        users(Split::Train),
+        users(Split::Validation),
+        users(Split::Test),
         if folds.len() > 1 { " (by fold; every user is tested exactly once)" } else { "" }
     ));
     let (windows, short) = folds[0].corpus.window_counts();
@@ -234,6 +245,12 @@ fn setting(study: &Study) -> Vec<String> {
         "{windows} windows of at most {} tokens, shared by all arms; in {short} of them a long message leaves some target less than half a context of history. Assistant messages are context of at most {} tokens, shortened in the middle.",
         experiment.data.context_tokens, experiment.data.assistant_tokens
     ));
+    let lossy = folds[0].corpus.lossy_texts();
+    if lossy > 0 {
+        lines.push(format!(
+            "{lossy} messages or thoughts hold bytes that the model's vocabulary lacks; those bytes are lost."
+        ));
+    }
     let training = &experiment.training;
     lines.push(format!(
         "{} epochs of {} windows a step, peak learning rate {:.1e}, seed {}; every trained arm takes the same steps over the same windows in the same order, from the same weights.",
@@ -242,7 +259,8 @@ fn setting(study: &Study) -> Vec<String> {
     for arm in &experiment.arms {
         let (view, source) = arm.shown();
         let source = if source == Source::Shuffled { "; the thoughts are other users' (shuffled)" } else { "" };
-        let trained = arm.trained_as.as_ref().map(|other| format!("; the model trained as `{other}`")).unwrap_or_default();
+        let trained =
+            arm.trained_as.as_ref().map(|other| format!("; the model trained as `{other}`")).unwrap_or_default();
         lines.push(format!("Arm `{}`: sees {view}{source}{trained}.", arm.name));
     }
     lines

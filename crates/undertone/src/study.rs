@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use undertone_data::{
-    Access, Conversation, Corpus, DataStats, InputError, OverlapReport, Place, Purpose, ReadReport, Reader, Source, Split,
-    StatsBuilder, Stream, Study as Asked, TargetKind, View, check_disjoint, write_whole,
+    Access, Conversation, Corpus, DataStats, InputError, OverlapReport, Place, Purpose, ReadReport, Reader, Source,
+    Split, StatsBuilder, Stream, Study as Asked, TargetKind, View, check_disjoint, write_whole,
 };
 use undertone_eval::{ItemRecord, read_records, score, write_records};
 use undertone_model::Decoder;
@@ -16,7 +15,8 @@ use undertone_train::{Checkpoint, Description, Run, TrainError};
 
 use crate::STOP;
 use crate::base::{Base, stream_builder};
-use crate::experiment::{Arm, Experiment, hex};
+use crate::digest::{sha256_hex, sha256_of_files};
+use crate::experiment::{Arm, Experiment};
 
 /// Everything an experiment reads, before any model.
 pub(crate) struct Study {
@@ -55,7 +55,9 @@ pub(crate) struct Coverage {
 }
 
 /// Reads all conversations of an experiment.
-pub(crate) fn read_conversations(experiment: &Experiment) -> Result<(Vec<Conversation>, ReadReport, DataStats), InputError> {
+pub(crate) fn read_conversations(
+    experiment: &Experiment,
+) -> Result<(Vec<Conversation>, ReadReport, DataStats), InputError> {
     let reader = Reader::open(experiment.data.path.as_slice(), experiment.read_options())?;
     let (records, report) = reader.read_all()?;
     let mut stats = StatsBuilder::new();
@@ -78,7 +80,8 @@ impl Study {
             None => vec![experiment.split.once().assign(users, path)?],
             Some(folds) => folds.assign(users, path)?.iter().map(|fold| fold.assignment()).collect(),
         };
-        let mut shown: Vec<(View, Source)> = experiment.arms.iter().map(Arm::shown).chain(extra.iter().copied()).collect();
+        let mut shown: Vec<(View, Source)> =
+            experiment.arms.iter().map(Arm::shown).chain(extra.iter().copied()).collect();
         shown.sort();
         shown.dedup();
         let kinds = experiment.all_targets();
@@ -92,7 +95,8 @@ impl Study {
         let data_path = &experiment.data.path.as_slice()[0];
         let mut folds = Vec::with_capacity(divisions.len());
         for division in divisions {
-            let overlap = check_disjoint(conversations.iter().map(|conversation| (division[&conversation.user], conversation)));
+            let overlap =
+                check_disjoint(conversations.iter().map(|conversation| (division[&conversation.user], conversation)));
             assert!(overlap.is_disjoint(), "splits overlap: {overlap:?}");
             let mut of_split = BTreeMap::new();
             for split in division.values() {
@@ -101,11 +105,8 @@ impl Study {
             let corpus = Corpus::new(data_path, conversations.clone(), &division, builder.clone(), &asked)?;
             folds.push(FoldData { corpus, overlap, users: of_split });
         }
-        let mut hash = Sha256::new();
-        for path in experiment.data.path.as_slice() {
-            hash.update(std::fs::read(path).map_err(|error| InputError::io(path, "read", &error))?);
-        }
-        Ok(Self { folds, read, stats, data_sha256: hex(&hash.finalize()), experiment })
+        let data_sha256 = sha256_of_files(experiment.data.path.as_slice())?;
+        Ok(Self { folds, read, stats, data_sha256, experiment })
     }
 
     /// The arms, and before them the untrained base model under each view that an arm is trained with.
@@ -149,7 +150,8 @@ impl Study {
         }
         let mut primary: Option<BTreeSet<String>> = None;
         for shown in shown {
-            let streams: Vec<Stream> = (0..self.folds.len()).flat_map(|fold| self.test_streams(shown, fold, split)).collect();
+            let streams: Vec<Stream> =
+                (0..self.folds.len()).flat_map(|fold| self.test_streams(shown, fold, split)).collect();
             let targets = streams.iter().flat_map(|stream| &stream.targets);
             let seen: BTreeSet<String> = targets
                 .filter(|target| target.earlier_user_messages > 0 || target.item.kind != TargetKind::NextPrompt)
@@ -168,7 +170,12 @@ impl Study {
     fn training_key(&self, arm: &Arm, fold: usize, base: &Base) -> String {
         let experiment = &self.experiment;
         let shared = Experiment {
-            arms: vec![Arm { name: String::new(), trained_as: None, targets: Some(experiment.training_targets(arm)), ..arm.clone() }],
+            arms: vec![Arm {
+                name: String::new(),
+                trained_as: None,
+                targets: Some(experiment.training_targets(arm)),
+                ..arm.clone()
+            }],
             name: String::new(),
             output: PathBuf::new(),
             evaluation: Default::default(),
@@ -176,14 +183,22 @@ impl Study {
         };
         // The windows depend on what every arm asks for, so that belongs to the key too.
         let arms: Vec<String> = experiment.arms.iter().map(|arm| format!("{:?}", arm.shown())).collect();
-        let parts = [shared.resolved(), arms.join(" "), fold.to_string(), base.sha256.clone(), self.data_sha256.clone()];
-        hex(&Sha256::digest(parts.join("\0")))
+        let parts =
+            [shared.resolved(), arms.join(" "), fold.to_string(), base.sha256.clone(), self.data_sha256.clone()];
+        sha256_hex(parts.join("\0").as_bytes())
     }
 
     /// Trains an arm in `folder`, from the start or from where it stands, and returns its best checkpoint.
     ///
     /// A finished training of the same key is used as it is.
-    pub(crate) fn train(&self, arm: &Arm, fold: usize, base: &Base, folder: &Path, resume: bool) -> Result<PathBuf, TrainError> {
+    pub(crate) fn train(
+        &self,
+        arm: &Arm,
+        fold: usize,
+        base: &Base,
+        folder: &Path,
+        resume: bool,
+    ) -> Result<PathBuf, TrainError> {
         let experiment = &self.experiment;
         let training = self.training_streams(arm, fold, Split::Train);
         if training.is_empty() {
@@ -214,10 +229,13 @@ impl Study {
                     .into());
             }
             if checkpoint.description.training_key != key {
-                return Err(InputError::new(&last, "belongs to another experiment: the configuration, data or base model differ")
-                    .at(Place::Named("training_key".into()))
-                    .hint("choose another `name`, or remove the folder")
-                    .into());
+                return Err(InputError::new(
+                    &last,
+                    "belongs to another experiment: the configuration, data or base model differ",
+                )
+                .at(Place::Named("training_key".into()))
+                .hint("choose another `name`, or remove the folder")
+                .into());
             }
             if checkpoint.description.state.finished && run.best().exists() {
                 return Ok(run.best());
@@ -229,7 +247,13 @@ impl Study {
     }
 
     /// Scores a model on held-out users, or reads the scores that are already there.
-    pub(crate) fn evaluate(&self, arm: &Evaluated, fold: usize, decoder: impl FnOnce() -> Result<Decoder, InputError>, saved: &Path) -> anyhow::Result<Vec<ItemRecord>> {
+    pub(crate) fn evaluate(
+        &self,
+        arm: &Evaluated,
+        fold: usize,
+        decoder: impl FnOnce() -> Result<Decoder, InputError>,
+        saved: &Path,
+    ) -> anyhow::Result<Vec<ItemRecord>> {
         if saved.exists() {
             return Ok(read_records(saved)?);
         }

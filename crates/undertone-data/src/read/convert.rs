@@ -25,11 +25,7 @@ pub(super) struct Problem {
 
 impl Problem {
     fn new(json_path: impl Into<String>, cause: impl Into<String>) -> Self {
-        Self {
-            json_path: json_path.into(),
-            cause: cause.into(),
-            hint: None,
-        }
+        Self { json_path: json_path.into(), cause: cause.into(), hint: None }
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -49,9 +45,7 @@ pub(super) fn convert(
     report.note_unknown_fields("", &published.unknown_fields);
     let Identity { id, user, task } = identity(&published, path, line, report);
 
-    let published_messages = published
-        .messages
-        .ok_or_else(|| Problem::new("", "`messages` is missing or null"))?;
+    let published_messages = published.messages.ok_or_else(|| Problem::new("", "`messages` is missing or null"))?;
     if published_messages.is_empty() {
         return Err(Problem::new("messages", "the conversation has no messages"));
     }
@@ -61,21 +55,14 @@ pub(super) fn convert(
         messages.push(Numbered { index, message });
     }
     if !has_user_message(messages.iter().map(|numbered| &numbered.message)) {
-        return Err(Problem::new(
-            "messages",
-            "the conversation has no user message",
-        ));
+        return Err(Problem::new("messages", "the conversation has no user message"));
     }
     count_time_order(&messages, report);
 
-    let messages = clean::clean(messages, options, report).map_err(|refusal| {
-        Problem::new(format!("messages[{}]", refusal.index), refusal.cause).hint(refusal.hint)
-    })?;
+    let messages = clean::clean(messages, options, report)
+        .map_err(|refusal| Problem::new(format!("messages[{}]", refusal.index), refusal.cause).hint(refusal.hint))?;
     if !has_user_message(&messages) {
-        return Err(Problem::new(
-            "messages",
-            "every user message of the conversation is empty",
-        ));
+        return Err(Problem::new("messages", "every user message of the conversation is empty"));
     }
 
     let task_text = published
@@ -92,24 +79,13 @@ pub(super) fn convert(
 
     report.conversations += 1;
     report.messages += messages.len();
-    report.thoughts += messages
-        .iter()
-        .map(|message| message.thoughts.len())
-        .sum::<usize>();
-    let conversation = Conversation {
-        id,
-        user,
-        task,
-        assistant_model: published.model_name,
-        messages,
-    };
+    report.thoughts += messages.iter().map(|message| message.thoughts.len()).sum::<usize>();
+    let conversation = Conversation { id, user, task, assistant_model: published.model_name, messages };
     Ok((conversation, task_text))
 }
 
 fn has_user_message<'a>(messages: impl IntoIterator<Item = &'a Message>) -> bool {
-    messages
-        .into_iter()
-        .any(|message| message.role == Role::User)
+    messages.into_iter().any(|message| message.role == Role::User)
 }
 
 /// Who talked about what.
@@ -125,12 +101,7 @@ struct Identity {
 /// conversations of one session share. So `id` goes first, and the other only stands in for it.
 /// An id of another shape says nothing about its user: the conversation is then its own user and
 /// task, which keeps a split honest only if no user has two such conversations.
-fn identity(
-    published: &PublishedConversation,
-    path: &Path,
-    line: usize,
-    report: &mut ReadReport,
-) -> Identity {
+fn identity(published: &PublishedConversation, path: &Path, line: usize, report: &mut ReadReport) -> Identity {
     let ids: Vec<String> = [&published.id, &published.conversation_id]
         .into_iter()
         .flatten()
@@ -144,11 +115,7 @@ fn identity(
         let (user, task) = user_and_task(id)?;
         Some((id, user, task))
     }) {
-        return Identity {
-            id: id.clone(),
-            user: user.into(),
-            task: task.into(),
-        };
+        return Identity { id: id.clone(), user: user.into(), task: task.into() };
     }
     let id = match ids.into_iter().next() {
         Some(id) => {
@@ -161,11 +128,7 @@ fn identity(
             format!("{}:{line}", file.to_string_lossy())
         }
     };
-    Identity {
-        user: id.clone(),
-        task: id.clone(),
-        id,
-    }
+    Identity { user: id.clone(), task: id.clone(), id }
 }
 
 /// `user6` and `user6_task2` of `user6_task2_conversation1`.
@@ -173,27 +136,20 @@ fn user_and_task(id: &str) -> Option<(&str, &str)> {
     let (task, conversation) = id.rsplit_once('_')?;
     let (user, task_part) = task.rsplit_once('_')?;
     let numbered = |part: &str, name: &str| part.strip_prefix(name).is_some_and(|n| !n.is_empty());
-    let published_shape = numbered(user, "user")
-        && numbered(task_part, "task")
-        && numbered(conversation, "conversation");
+    let published_shape =
+        numbered(user, "user") && numbered(task_part, "task") && numbered(conversation, "conversation");
     published_shape.then_some((user, task))
 }
 
-fn convert_message(
-    published: PublishedMessage,
-    json_path: &str,
-    report: &mut ReadReport,
-) -> Result<Message, Problem> {
+fn convert_message(published: PublishedMessage, json_path: &str, report: &mut ReadReport) -> Result<Message, Problem> {
     report.note_unknown_fields("messages.", &published.unknown_fields);
     let role = match published.role.as_deref() {
         Some("user") => Role::User,
         Some("assistant") => Role::Assistant,
         Some(other) => return Err(unknown_type(other, json_path)),
         None => {
-            return Err(
-                Problem::new(json_path, "the message's `type` is missing or null")
-                    .hint("`type` is `user` or `assistant`"),
-            );
+            return Err(Problem::new(json_path, "the message's `type` is missing or null")
+                .hint("`type` is `user` or `assistant`"));
         }
     };
     let content = content_or_text(published.content, published.text, json_path)?;
@@ -232,12 +188,7 @@ fn convert_message(
         let json_path = format!("{json_path}.{key}[{index}]");
         thoughts.extend(convert_thought(thought, kind, key, &json_path, report)?);
     }
-    Ok(Message {
-        role,
-        content,
-        sent_at,
-        thoughts,
-    })
+    Ok(Message { role, content, sent_at, thoughts })
 }
 
 fn unknown_type(value: &str, json_path: &str) -> Problem {
@@ -247,11 +198,7 @@ fn unknown_type(value: &str, json_path: &str) -> Problem {
         hint = format!("did you mean `{nearest}`? ");
     }
     hint.push_str("a message is of type `user` or `assistant`");
-    Problem::new(
-        format!("{json_path}.type"),
-        format!("unknown message type {}", quoted(value)),
-    )
-    .hint(hint)
+    Problem::new(format!("{json_path}.type"), format!("unknown message type {}", quoted(value))).hint(hint)
 }
 
 /// `None` for a thought without text, which is dropped.
@@ -267,10 +214,8 @@ fn convert_thought(
         None | Some("") => None,
         Some(label) => Some(parse_label(label, kind, &format!("{json_path}.label"))?),
     };
-    let written_at = published
-        .timestamp
-        .map(|time| parse_time(&time, &format!("{json_path}.timestamp")))
-        .transpose()?;
+    let written_at =
+        published.timestamp.map(|time| parse_time(&time, &format!("{json_path}.timestamp"))).transpose()?;
     let content = content_or_text(published.content, published.text, json_path)?;
     if content.trim().is_empty() {
         report.empty_thoughts_dropped += 1;
@@ -278,25 +223,16 @@ fn convert_thought(
     }
     report.thoughts_without_label += usize::from(label.is_none());
     report.thoughts_without_time += usize::from(written_at.is_none());
-    Ok(Some(Thought {
-        content: trimmed(content, &mut report.thoughts_trimmed),
-        label,
-        written_at,
-    }))
+    Ok(Some(Thought { content: trimmed(content, &mut report.thoughts_trimmed), label, written_at }))
 }
 
 /// The text under either name; empty if under neither.
-fn content_or_text(
-    content: Option<String>,
-    text: Option<String>,
-    json_path: &str,
-) -> Result<String, Problem> {
+fn content_or_text(content: Option<String>, text: Option<String>, json_path: &str) -> Result<String, Problem> {
     match (content, text) {
-        (Some(content), Some(text)) if content != text => Err(Problem::new(
-            json_path,
-            "`content` and `text` are both there and differ",
-        )
-        .hint("the two published forms use one each; remove one of them")),
+        (Some(content), Some(text)) if content != text => {
+            Err(Problem::new(json_path, "`content` and `text` are both there and differ")
+                .hint("the two published forms use one each; remove one of them"))
+        }
         (content, text) => Ok(content.or(text).unwrap_or_default()),
     }
 }
@@ -319,10 +255,7 @@ fn parse_time(time: &TextOrInteger, json_path: &str) -> Result<i64, Problem> {
         },
         TextOrInteger::Integer(integer) => {
             let seconds_as_milliseconds = integer.checked_mul(1000);
-            for milliseconds in [Some(*integer), seconds_as_milliseconds]
-                .into_iter()
-                .flatten()
-            {
+            for milliseconds in [Some(*integer), seconds_as_milliseconds].into_iter().flatten() {
                 if PLAUSIBLE_MILLISECONDS.contains(&milliseconds) {
                     return Ok(milliseconds);
                 }
@@ -330,12 +263,10 @@ fn parse_time(time: &TextOrInteger, json_path: &str) -> Result<i64, Problem> {
             format!("`{integer}`")
         }
     };
-    Err(
-        Problem::new(json_path, format!("unparsable time {value}")).hint(
-            "a time is RFC 3339 with `Z` or an offset, such as `2026-04-08T22:11:32.163Z`, \
+    Err(Problem::new(json_path, format!("unparsable time {value}")).hint(
+        "a time is RFC 3339 with `Z` or an offset, such as `2026-04-08T22:11:32.163Z`, \
              or whole milliseconds or seconds since 1970 (years 2000 to 2099)",
-        ),
-    )
+    ))
 }
 
 /// Index of a label among those of its kind.
@@ -348,10 +279,7 @@ fn parse_label(value: &str, kind: ThoughtKind, json_path: &str) -> Result<usize,
         ThoughtKind::Reason => ("reason", "reaction", ThoughtKind::Reaction),
         ThoughtKind::Reaction => ("reaction", "reason", ThoughtKind::Reason),
     };
-    let keys: Vec<String> = labels
-        .iter()
-        .map(|label| format!("`{}`", label.key))
-        .collect();
+    let keys: Vec<String> = labels.iter().map(|label| format!("`{}`", label.key)).collect();
     let known = format!("labels of a {name} are {}", keys.join(", "));
     if other_kind.labels().iter().any(|label| label.key == value) {
         return Err(Problem::new(
@@ -364,26 +292,13 @@ fn parse_label(value: &str, kind: ThoughtKind, json_path: &str) -> Result<usize,
         Some(nearest) => format!("did you mean `{nearest}`? {known}"),
         None => known,
     };
-    Err(Problem::new(
-        json_path,
-        format!("unknown label of a {name}: {}", quoted(value)),
-    )
-    .hint(hint))
+    Err(Problem::new(json_path, format!("unknown label of a {name}: {}", quoted(value))).hint(hint))
 }
 
 /// The known word most like `value`, however it is capitalised and spaced, if any is like it.
 fn nearest<'a>(value: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let value: String = value
-        .chars()
-        .take(100)
-        .map(|c| {
-            if c.is_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '_'
-            }
-        })
-        .collect();
+    let value: String =
+        value.chars().take(100).map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
     known
         .into_iter()
         .map(|word| (strsim::jaro_winkler(&value, word), word))
@@ -394,10 +309,7 @@ fn nearest<'a>(value: &str, known: impl IntoIterator<Item = &'a str>) -> Option<
 
 fn count_time_order(messages: &[Numbered], report: &mut ReadReport) {
     let mut latest = i64::MIN;
-    for sent_at in messages
-        .iter()
-        .filter_map(|numbered| numbered.message.sent_at)
-    {
+    for sent_at in messages.iter().filter_map(|numbered| numbered.message.sent_at) {
         report.messages_out_of_time_order += usize::from(sent_at < latest);
         latest = latest.max(sent_at);
     }

@@ -91,10 +91,6 @@ impl Lines {
             text = rest;
         }
         let text = text.strip_suffix(b"\r").unwrap_or(text);
-        Ok(Some(if text.iter().all(u8::is_ascii_whitespace) {
-            Line::Blank
-        } else {
-            Line::Text(text)
-        }))
+        Ok(Some(if text.iter().all(u8::is_ascii_whitespace) { Line::Blank } else { Line::Text(text) }))
     }
 }

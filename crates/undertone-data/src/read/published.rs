@@ -154,10 +154,8 @@ impl<'de> Deserialize<'de> for TextOrInteger {
 
             fn visit_u64<E: Error>(self, integer: u64) -> Result<TextOrInteger, E> {
                 // Past i64 it can be no time, but still an id.
-                Ok(i64::try_from(integer).map_or_else(
-                    |_| TextOrInteger::Text(integer.to_string()),
-                    TextOrInteger::Integer,
-                ))
+                Ok(i64::try_from(integer)
+                    .map_or_else(|_| TextOrInteger::Text(integer.to_string()), TextOrInteger::Integer))
             }
         }
 

@@ -119,8 +119,7 @@ impl ReadReport {
         self.byte_order_marks += byte_order_marks;
         self.skipped_lines += skipped_lines;
         let room = SKIPPED_REASONS.saturating_sub(self.skipped_reasons.len());
-        self.skipped_reasons
-            .extend(skipped_reasons.iter().take(room).cloned());
+        self.skipped_reasons.extend(skipped_reasons.iter().take(room).cloned());
         self.conversations += conversations;
         self.messages += messages;
         self.thoughts += thoughts;

@@ -15,10 +15,7 @@ fn file(bytes: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-fn read_with(
-    bytes: impl AsRef<[u8]>,
-    options: ReadOptions,
-) -> Result<(Vec<Record>, ReadReport), InputError> {
+fn read_with(bytes: impl AsRef<[u8]>, options: ReadOptions) -> Result<(Vec<Record>, ReadReport), InputError> {
     let (_folder, path) = file(bytes);
     Reader::open(&[path], options)?.read_all()
 }
@@ -29,8 +26,7 @@ fn one_line(json: &str) -> String {
 }
 
 fn read_one(json: &str) -> (Record, ReadReport) {
-    let (mut records, report) =
-        read_with(one_line(json), ReadOptions::default()).expect("the line is valid");
+    let (mut records, report) = read_with(one_line(json), ReadOptions::default()).expect("the line is valid");
     assert_eq!(records.len(), 1);
     (records.remove(0), report)
 }
@@ -40,8 +36,7 @@ fn message(json: &str) -> String {
     format!(r#"{{"id":"user1_task1_conversation1","messages":[{json}]}}"#)
 }
 
-const VALID: &str =
-    r#"{"id":"user1_task1_conversation1","messages":[{"type":"user","content":"hi"}]}"#;
+const VALID: &str = r#"{"id":"user1_task1_conversation1","messages":[{"type":"user","content":"hi"}]}"#;
 
 #[test]
 fn the_published_form() {
@@ -60,11 +55,8 @@ fn the_published_form() {
              "reactions":[{"content":"Nice","timestamp":null,"label":"scope_fit"},
                           {"content":" ","timestamp":null,"label":null}]}]}"#,
     );
-    let thought = |content: &str, label, written_at| crate::conversation::Thought {
-        content: content.into(),
-        label,
-        written_at,
-    };
+    let thought =
+        |content: &str, label, written_at| crate::conversation::Thought { content: content.into(), label, written_at };
     let message = |role, content: &str, sent_at, thoughts| crate::conversation::Message {
         role,
         content: content.into(),
@@ -85,12 +77,7 @@ fn the_published_form() {
                     1_775_686_292_163,
                     vec![thought("To begin.", Some(0), Some(1_775_686_925_092))],
                 ),
-                message(
-                    Role::Assistant,
-                    "Gladly.",
-                    1_775_686_310_329,
-                    vec![thought("Nice", Some(3), None)],
-                ),
+                message(Role::Assistant, "Gladly.", 1_775_686_310_329, vec![thought("Nice", Some(3), None)],),
             ],
         }
     );
@@ -132,15 +119,9 @@ fn the_earlier_form_has_text_and_a_session_id_that_conversations_share() {
 #[test]
 fn ids() {
     let users = |ids: &str| {
-        let (record, report) = read_one(&format!(
-            r#"{{{ids}"messages":[{{"type":"user","content":"hi"}}]}}"#
-        ));
+        let (record, report) = read_one(&format!(r#"{{{ids}"messages":[{{"type":"user","content":"hi"}}]}}"#));
         let Conversation { id, user, task, .. } = record.conversation;
-        (
-            format!("{id} | {user} | {task}"),
-            report.ids_of_other_shape,
-            report.ids_missing,
-        )
+        (format!("{id} | {user} | {task}"), report.ids_of_other_shape, report.ids_missing)
     };
     let published = "user12_task3_conversation1 | user12 | user12_task3".to_owned();
     for ids in [
@@ -151,26 +132,14 @@ fn ids() {
     ] {
         assert_eq!(users(ids), (published.clone(), 0, 0), "{ids}");
     }
-    for other in [
-        "abc",
-        "user_task1_conversation1",
-        "user1_task1",
-        "u1_t1_c1",
-        "user1_conversation1_task1",
-    ] {
+    for other in ["abc", "user_task1_conversation1", "user1_task1", "u1_t1_c1", "user1_conversation1_task1"] {
         let ids = format!(r#""id":"{other}","#);
         assert_eq!(users(&ids), (format!("{other} | {other} | {other}"), 1, 0));
     }
     assert_eq!(users(r#""id":7,"#), ("7 | 7 | 7".into(), 1, 0));
-    assert_eq!(
-        users(r#""id":"abc","conversation_id":"conv_9","#),
-        ("abc | abc | abc".into(), 1, 0)
-    );
+    assert_eq!(users(r#""id":"abc","conversation_id":"conv_9","#), ("abc | abc | abc".into(), 1, 0));
     assert_eq!(users(""), ("FILE:1 | FILE:1 | FILE:1".into(), 0, 1));
-    assert_eq!(
-        users(r#""id":" ","#),
-        ("FILE:1 | FILE:1 | FILE:1".into(), 0, 1)
-    );
+    assert_eq!(users(r#""id":" ","#), ("FILE:1 | FILE:1 | FILE:1".into(), 0, 1));
 }
 
 #[test]
@@ -178,41 +147,16 @@ fn times_of_messages() {
     let sent_at = |fields: &str| {
         let json = message(&format!(r#"{{"type":"user","content":"hi"{fields}}}"#));
         let (record, report) = read_one(&json);
-        (
-            record.conversation.messages[0].sent_at,
-            report.messages_timed_by_id,
-            report.messages_without_time,
-        )
+        (record.conversation.messages[0].sent_at, report.messages_timed_by_id, report.messages_without_time)
     };
     let expect = Some(1_775_686_292_163);
-    assert_eq!(
-        sent_at(r#","timestamp":"2026-04-08T22:11:32.163Z""#),
-        (expect, 0, 0)
-    );
-    assert_eq!(
-        sent_at(r#","timestamp":"2026-04-09T00:11:32.163+02:00""#),
-        (expect, 0, 0)
-    );
+    assert_eq!(sent_at(r#","timestamp":"2026-04-08T22:11:32.163Z""#), (expect, 0, 0));
+    assert_eq!(sent_at(r#","timestamp":"2026-04-09T00:11:32.163+02:00""#), (expect, 0, 0));
     assert_eq!(sent_at(r#","timestamp":1775686292163"#), (expect, 0, 0));
-    assert_eq!(
-        sent_at(r#","timestamp":1775686292"#),
-        (Some(1_775_686_292_000), 0, 0)
-    );
-    assert_eq!(
-        sent_at(r#","timestamp":null,"id":1775686292163"#),
-        (expect, 1, 0)
-    );
-    assert_eq!(
-        sent_at(r#","timestamp":1775686292163,"id":5"#),
-        (expect, 0, 0)
-    );
-    for no_time in [
-        "",
-        r#","id":17"#,
-        r#","id":"1775686292163""#,
-        r#","id":null"#,
-        r#","id":18446744073709551615"#,
-    ] {
+    assert_eq!(sent_at(r#","timestamp":1775686292"#), (Some(1_775_686_292_000), 0, 0));
+    assert_eq!(sent_at(r#","timestamp":null,"id":1775686292163"#), (expect, 1, 0));
+    assert_eq!(sent_at(r#","timestamp":1775686292163,"id":5"#), (expect, 0, 0));
+    for no_time in ["", r#","id":17"#, r#","id":"1775686292163""#, r#","id":null"#, r#","id":18446744073709551615"#] {
         assert_eq!(sent_at(no_time), (None, 0, 1), "{no_time}");
     }
 }
@@ -224,32 +168,20 @@ fn unknown_fields_are_counted_by_name() {
             {"type":"user","content":"hi","tokens":1,"reasons":[{"content":"x","score":1}]},
             {"type":"assistant","content":"hi","tokens":2,"reactions":[]}]}"#,
     );
-    let expect = [
-        ("deep", 1),
-        ("lang", 1),
-        ("messages.reasons.score", 1),
-        ("messages.tokens", 2),
-    ];
-    assert_eq!(
-        report.unknown_fields,
-        expect.map(|(name, count)| (name.to_owned(), count)).into()
-    );
+    let expect = [("deep", 1), ("lang", 1), ("messages.reasons.score", 1), ("messages.tokens", 2)];
+    assert_eq!(report.unknown_fields, expect.map(|(name, count)| (name.to_owned(), count)).into());
 }
 
 #[test]
 fn a_flood_of_unknown_fields_is_counted_without_keeping_its_names() {
-    let names: String = (0..1_000)
-        .map(|index| format!(r#""\u001b[2J{}{index}":0,"#, "x".repeat(100 * (index % 2))))
-        .collect();
+    let names: String =
+        (0..1_000).map(|index| format!(r#""\u001b[2J{}{index}":0,"#, "x".repeat(100 * (index % 2)))).collect();
     let (_, report) = read_one(&format!("{{{names}{}", &VALID[1..]));
     assert_eq!(report.unknown_fields.len(), MAX_UNKNOWN_FIELDS);
     let named: usize = report.unknown_fields.values().sum();
     assert_eq!(named + report.other_unknown_fields, 1_000);
     for name in report.unknown_fields.keys() {
-        assert!(
-            name.chars().count() <= 80 && !name.contains('\u{1b}'),
-            "{name:?}"
-        );
+        assert!(name.chars().count() <= 80 && !name.contains('\u{1b}'), "{name:?}");
     }
 }
 
@@ -259,23 +191,9 @@ fn several_files_are_read_in_order_with_marks_line_ends_and_blank_lines() {
     let (_second, second) = file(VALID.replace("user1", "user2"));
     let reader = Reader::open(&[&first, &second], ReadOptions::default()).expect("both exist");
     let (records, report) = reader.read_all().expect("both are valid");
-    let read: Vec<_> = records
-        .iter()
-        .map(|record| {
-            (
-                record.conversation.user.as_str(),
-                &*record.path,
-                record.line,
-            )
-        })
-        .collect();
-    assert_eq!(
-        read,
-        [
-            ("user1", first.as_path(), 1),
-            ("user2", second.as_path(), 1)
-        ]
-    );
+    let read: Vec<_> =
+        records.iter().map(|record| (record.conversation.user.as_str(), &*record.path, record.line)).collect();
+    assert_eq!(read, [("user1", first.as_path(), 1), ("user2", second.as_path(), 1)]);
     assert_eq!(
         report,
         ReadReport {
@@ -293,10 +211,7 @@ fn several_files_are_read_in_order_with_marks_line_ends_and_blank_lines() {
 
 #[test]
 fn skipping_counts_lines_and_keeps_the_first_reasons() {
-    let options = ReadOptions {
-        on_invalid: OnInvalid::Skip,
-        ..ReadOptions::default()
-    };
+    let options = ReadOptions { on_invalid: OnInvalid::Skip, ..ReadOptions::default() };
     // The skipped line has an empty thought and an unknown field, too: neither is counted.
     let odd = r#"{"id":"x","extra":1,"messages":[{"type":"user","reasons":[{"content":""}]}]}"#;
     let text = format!("{VALID}\n{odd}\n{VALID}\n{}", "{}\n".repeat(7));
@@ -308,17 +223,11 @@ fn skipping_counts_lines_and_keeps_the_first_reasons() {
         .map(|reason| reason.split_once("FILE` ").map_or("", |(_, reason)| reason))
         .collect();
     assert_eq!(reasons.len(), SKIPPED_REASONS);
-    assert_eq!(
-        reasons[0],
-        "line 2, `messages`: every user message of the conversation is empty"
-    );
+    assert_eq!(reasons[0], "line 2, `messages`: every user message of the conversation is empty");
     assert!(reasons[1].starts_with("line 3, `id`: conversation id"));
     assert_eq!(reasons[2], "line 4: `messages` is missing or null");
     assert_eq!(
-        ReadReport {
-            skipped_reasons: Vec::new(),
-            ..report
-        },
+        ReadReport { skipped_reasons: Vec::new(), ..report },
         ReadReport {
             files: 1,
             lines: 10,

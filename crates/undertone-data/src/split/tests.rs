@@ -7,15 +7,12 @@ fn users(count: usize) -> Vec<String> {
 }
 
 fn assign(options: &SplitOptions, users: &[String]) -> BTreeMap<String, Split> {
-    options
-        .assign(users.iter().map(String::as_str), Path::new("run.toml"))
-        .expect("the options are valid")
+    options.assign(users.iter().map(String::as_str), Path::new("run.toml")).expect("the options are valid")
 }
 
 /// Train, validation, test.
 fn counts(assigned: &BTreeMap<String, Split>) -> [usize; 3] {
-    [Split::Train, Split::Validation, Split::Test]
-        .map(|split| assigned.values().filter(|&&part| part == split).count())
+    [Split::Train, Split::Validation, Split::Test].map(|split| assigned.values().filter(|&&part| part == split).count())
 }
 
 fn members(assigned: &BTreeMap<String, Split>, split: Split) -> Vec<&str> {
@@ -45,10 +42,7 @@ fn the_ranking_is_pinned() {
     let users = users(20);
     let ranked = ranked(users.iter().map(String::as_str), 7);
     assert_eq!(ranked, RANKED);
-    let options = SplitOptions {
-        seed: 7,
-        ..SplitOptions::default()
-    };
+    let options = SplitOptions { seed: 7, ..SplitOptions::default() };
     let assigned = assign(&options, &users);
     let sorted = |part: &[&'static str]| {
         let mut part = part.to_vec();
@@ -60,8 +54,8 @@ fn the_ranking_is_pinned() {
 }
 
 const RANKED: [&str; 20] = [
-    "user12", "user9", "user18", "user6", "user20", "user3", "user1", "user17", "user19", "user14",
-    "user15", "user4", "user10", "user2", "user13", "user5", "user7", "user8", "user16", "user11",
+    "user12", "user9", "user18", "user6", "user20", "user3", "user1", "user17", "user19", "user14", "user15", "user4",
+    "user10", "user2", "user13", "user5", "user7", "user8", "user16", "user11",
 ];
 
 #[test]
@@ -72,10 +66,7 @@ fn the_order_of_the_data_makes_no_difference() {
     reversed.extend(users[..10].iter().cloned());
     let options = SplitOptions::default();
     assert_eq!(assign(&options, &users), assign(&options, &reversed));
-    let other_seed = SplitOptions {
-        seed: 1,
-        ..SplitOptions::default()
-    };
+    let other_seed = SplitOptions { seed: 1, ..SplitOptions::default() };
     assert_ne!(assign(&options, &users), assign(&other_seed, &users));
 }
 
@@ -96,10 +87,7 @@ fn every_part_gets_a_user_if_there_are_enough() {
 fn shares_become_whole_users() {
     assert_eq!(whole_shares(30, [0.9, 0.1, 0.0]), [27, 3, 0]);
     assert_eq!(whole_shares(5, [1.0, 0.0, 0.0]), [5, 0, 0]);
-    assert_eq!(
-        whole_shares(10, [1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]),
-        [4, 3, 3]
-    );
+    assert_eq!(whole_shares(10, [1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]), [4, 3, 3]);
     assert_eq!(whole_shares(3, [0.98, 0.01, 0.01]), [1, 1, 1]);
     for total in 0..200 {
         for shares in [[0.8, 0.1, 0.1], [0.34, 0.33, 0.33], [0.5, 0.5, 0.0]] {
@@ -149,15 +137,11 @@ fn every_problem_is_reported() {
              (a user belongs to one part only; remove it from one of the lists)",
         ]
     );
-    let error = options
-        .assign(users.iter().map(String::as_str), Path::new("run.toml"))
-        .expect_err("the options are wrong");
+    let error =
+        options.assign(users.iter().map(String::as_str), Path::new("run.toml")).expect_err("the options are wrong");
     assert_eq!(error, problems[0]);
     for no_number in [f64::NAN, f64::INFINITY] {
-        let options = SplitOptions {
-            test: no_number,
-            ..SplitOptions::default()
-        };
+        let options = SplitOptions { test: no_number, ..SplitOptions::default() };
         assert!(!options.problems([], Path::new("run.toml")).is_empty());
     }
 }
@@ -172,27 +156,15 @@ fn options_refuse_unknown_keys() {
 
 fn folds(count: usize, options: FoldOptions) -> Vec<Fold> {
     let users = users(count);
-    options
-        .assign(users.iter().map(String::as_str), Path::new("run.toml"))
-        .expect("the options are valid")
+    options.assign(users.iter().map(String::as_str), Path::new("run.toml")).expect("the options are valid")
 }
 
 #[test]
 fn every_user_is_tested_once_in_folds_of_even_size() {
-    for (count, asked, expect) in [
-        (23, 5, vec![5, 5, 5, 4, 4]),
-        (4, 0, vec![1, 1, 1, 1]),
-        (3, 9, vec![1, 1, 1]),
-        (2, 2, vec![1, 1]),
-    ] {
-        let folds = folds(
-            count,
-            FoldOptions {
-                folds: asked,
-                validation: 0.2,
-                ..FoldOptions::default()
-            },
-        );
+    for (count, asked, expect) in
+        [(23, 5, vec![5, 5, 5, 4, 4]), (4, 0, vec![1, 1, 1, 1]), (3, 9, vec![1, 1, 1]), (2, 2, vec![1, 1])]
+    {
+        let folds = folds(count, FoldOptions { folds: asked, validation: 0.2, ..FoldOptions::default() });
         let sizes: Vec<usize> = folds.iter().map(|fold| fold.test_users.len()).collect();
         assert_eq!(sizes, expect);
         let mut tested: Vec<&String> = folds.iter().flat_map(|fold| &fold.test_users).collect();
@@ -213,11 +185,7 @@ fn every_user_is_tested_once_in_folds_of_even_size() {
 #[test]
 fn a_fold_takes_its_validation_users_from_those_it_does_not_test() {
     let sizes = |count, validation| {
-        let options = FoldOptions {
-            folds: 2,
-            validation,
-            ..FoldOptions::default()
-        };
+        let options = FoldOptions { folds: 2, validation, ..FoldOptions::default() };
         let fold = folds(count, options).remove(0);
         [&fold.train_users, &fold.validation_users, &fold.test_users].map(BTreeSet::len)
     };
@@ -230,28 +198,15 @@ fn a_fold_takes_its_validation_users_from_those_it_does_not_test() {
 #[test]
 fn folds_that_leave_nobody_to_train_on() {
     let error = |count, folds, validation| {
-        let options = FoldOptions {
-            folds,
-            validation,
-            seed: 0,
-        };
+        let options = FoldOptions { folds, validation, seed: 0 };
         let users = users(count);
         let users = users.iter().map(String::as_str);
         let error = options.assign(users, Path::new("run.toml"));
         error.expect_err("the options are wrong").to_string()
     };
-    assert_eq!(
-        error(5, 1, 0.0),
-        "`run.toml`, `folds`: 1 fold(s) of 5 user(s) leave nobody to train on"
-    );
-    assert_eq!(
-        error(1, 0, 0.0),
-        "`run.toml`, `folds`: 0 fold(s) of 1 user(s) leave nobody to train on"
-    );
-    assert_eq!(
-        error(5, 2, 1.0),
-        "`run.toml`, `validation`: 1 is no share from 0 up to 1 exclusive"
-    );
+    assert_eq!(error(5, 1, 0.0), "`run.toml`, `folds`: 1 fold(s) of 5 user(s) leave nobody to train on");
+    assert_eq!(error(1, 0, 0.0), "`run.toml`, `folds`: 0 fold(s) of 1 user(s) leave nobody to train on");
+    assert_eq!(error(5, 2, 1.0), "`run.toml`, `validation`: 1 is no share from 0 up to 1 exclusive");
 }
 
 #[test]
@@ -263,31 +218,14 @@ fn overlaps_are_found_whatever_the_assignment_says() {
         assistant_model: None,
         messages: Vec::new(),
     };
-    let [a1, a2, b1] =
-        [("user1", 1), ("user1", 2), ("user2", 1)].map(|(user, number)| conversation(user, number));
+    let [a1, a2, b1] = [("user1", 1), ("user1", 2), ("user2", 1)].map(|(user, number)| conversation(user, number));
     let clean = check_disjoint([(Split::Train, &a1), (Split::Train, &a2), (Split::Test, &b1)]);
     assert!(clean.is_disjoint());
-    let leak = check_disjoint([
-        (Split::Train, &a1),
-        (Split::Test, &a2),
-        (Split::Validation, &b1),
-        (Split::Test, &b1),
-    ]);
-    let shared = Overlap {
-        train_test: 1,
-        validation_test: 1,
-        train_validation: 0,
-    };
+    let leak = check_disjoint([(Split::Train, &a1), (Split::Test, &a2), (Split::Validation, &b1), (Split::Test, &b1)]);
+    let shared = Overlap { train_test: 1, validation_test: 1, train_validation: 0 };
     assert_eq!(
         leak,
-        OverlapReport {
-            users: shared,
-            tasks: shared,
-            conversations: Overlap {
-                train_test: 0,
-                ..shared
-            },
-        }
+        OverlapReport { users: shared, tasks: shared, conversations: Overlap { train_test: 0, ..shared } }
     );
     assert!(!leak.is_disjoint());
 }

@@ -109,13 +109,8 @@ impl Distinct<'_> {
 ///
 /// With users as groups it counts the tasks that users have in common; with splits as groups, the
 /// tasks that leak from one split into another. The order of the texts does not change the counts.
-pub fn near_duplicates<'a>(
-    texts: impl IntoIterator<Item = (&'a str, &'a str, &'a PostHoc)>,
-) -> NearDuplicates {
-    let mut found = NearDuplicates {
-        complete: true,
-        ..NearDuplicates::default()
-    };
+pub fn near_duplicates<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str, &'a PostHoc)>) -> NearDuplicates {
+    let mut found = NearDuplicates { complete: true, ..NearDuplicates::default() };
     let texts = texts.into_iter().filter(|(_, _, text)| {
         let comparable = !text.shingles.is_empty();
         found.too_short += usize::from(!comparable);
@@ -139,9 +134,7 @@ pub fn near_duplicates<'a>(
             for &candidate in index.get(rank).into_iter().flatten() {
                 steps += 1;
                 let smaller = &distinct[candidate];
-                if last_compared_with[candidate] == current
-                    || smaller.ranks.len() * THRESHOLD.1 < size * THRESHOLD.0
-                {
+                if last_compared_with[candidate] == current || smaller.ranks.len() * THRESHOLD.1 < size * THRESHOLD.0 {
                     continue;
                 }
                 last_compared_with[candidate] = current;
@@ -152,9 +145,7 @@ pub fn near_duplicates<'a>(
                         .iter()
                         .filter_map(|(group, (count, _))| Some(count * larger.groups.get(group)?.0))
                         .sum();
-                    found.add(smaller.texts() * larger.texts() - of_one_group, || {
-                        smaller.example(larger)
-                    });
+                    found.add(smaller.texts() * larger.texts() - of_one_group, || smaller.example(larger));
                 }
             }
             if steps > MAX_STEPS {
@@ -179,9 +170,7 @@ impl NearDuplicates {
 }
 
 /// Groups texts of the same shingles; ascending in the number of shingles.
-fn distinct_texts<'a>(
-    texts: impl IntoIterator<Item = (&'a str, &'a str, &'a PostHoc)>,
-) -> Vec<Distinct<'a>> {
+fn distinct_texts<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str, &'a PostHoc)>) -> Vec<Distinct<'a>> {
     let mut by_shingles: BTreeMap<&[u64], BTreeMap<&str, (u64, &str)>> = BTreeMap::new();
     let mut frequencies: HashMap<u64, u32> = HashMap::new();
     for (group, id, text) in texts {
@@ -191,16 +180,9 @@ fn distinct_texts<'a>(
         let groups = by_shingles.entry(&text.shingles).or_default();
         groups.entry(group).or_insert((0, id)).0 += 1;
     }
-    let mut order: Vec<(u32, u64)> = frequencies
-        .iter()
-        .map(|(&shingle, &frequency)| (frequency, shingle))
-        .collect();
+    let mut order: Vec<(u32, u64)> = frequencies.iter().map(|(&shingle, &frequency)| (frequency, shingle)).collect();
     order.sort_unstable();
-    let ranks: HashMap<u64, u32> = order
-        .iter()
-        .zip(0_u32..)
-        .map(|(&(_, shingle), rank)| (shingle, rank))
-        .collect();
+    let ranks: HashMap<u64, u32> = order.iter().zip(0_u32..).map(|(&(_, shingle), rank)| (shingle, rank)).collect();
     let mut distinct: Vec<Distinct<'a>> = by_shingles
         .into_iter()
         .map(|(shingles, groups)| {

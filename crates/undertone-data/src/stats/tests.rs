@@ -9,22 +9,13 @@ fn conversation(id: &str, user: &str, messages: &[&str]) -> Conversation {
     let messages = messages.iter().map(|text| {
         let mut words = text.split(' ');
         let (role, sent_at) = words.next().expect("a header").split_at(1);
-        let (thoughts, content): (Vec<&str>, Vec<&str>) =
-            words.partition(|word| word.starts_with('+'));
+        let (thoughts, content): (Vec<&str>, Vec<&str>) = words.partition(|word| word.starts_with('+'));
         let thoughts = thoughts.into_iter().map(|thought| {
             let (label, written_at) = thought[1..].split_once('@').expect("a time");
-            Thought {
-                content: "so so".into(),
-                label: label.parse().ok(),
-                written_at: written_at.parse().ok(),
-            }
+            Thought { content: "so so".into(), label: label.parse().ok(), written_at: written_at.parse().ok() }
         });
         Message {
-            role: if role == "u" {
-                Role::User
-            } else {
-                Role::Assistant
-            },
+            role: if role == "u" { Role::User } else { Role::Assistant },
             content: content.join(" "),
             sent_at: sent_at.parse().ok(),
             thoughts: thoughts.collect(),
@@ -47,35 +38,15 @@ fn counts_of_a_small_set() {
         &conversation(
             "c1",
             "user1",
-            &[
-                "u10 hé +0@11 +2@25",
-                "a20 hello +0@29 +?@30 +0@31",
-                "u30 more +1@?",
-                "a40 ok +4@50",
-                "a? well",
-            ],
+            &["u10 hé +0@11 +2@25", "a20 hello +0@29 +?@30 +0@31", "u30 more +1@?", "a40 ok +4@50", "a? well"],
         ),
         &task,
     );
-    builder.add(
-        &conversation("c2", "user2", &["a1 hi +0@2", "u? x", "u9 y"]),
-        &task,
-    );
+    builder.add(&conversation("c2", "user2", &["a1 hi +0@2", "u? x", "u9 y"]), &task);
     let stats = builder.finish();
 
-    assert_eq!(
-        (
-            stats.conversations,
-            stats.users,
-            stats.tasks,
-            stats.assistant_models
-        ),
-        (2, 2, 2, 1)
-    );
-    assert_eq!(
-        (stats.user_messages, stats.user_messages_after_first),
-        (4, 2)
-    );
+    assert_eq!((stats.conversations, stats.users, stats.tasks, stats.assistant_models), (2, 2, 2, 1));
+    assert_eq!((stats.user_messages, stats.user_messages_after_first), (4, 2));
     assert_eq!(stats.assistant_messages, 4);
     assert_eq!(stats.user_messages_with_reason, 2);
     assert_eq!(stats.assistant_messages_with_reaction, 3);
@@ -91,42 +62,20 @@ fn counts_of_a_small_set() {
         }
     );
     let labels = |stats: &ThoughtStats| -> Vec<(usize, f64)> {
-        stats
-            .labels
-            .iter()
-            .map(|label| (label.count, label.share))
-            .collect()
+        stats.labels.iter().map(|label| (label.count, label.share)).collect()
     };
     assert_eq!((stats.reasons.count, stats.reasons.without_label), (3, 0));
     let third = 1.0 / 3.0;
     let none = (0, 0.0);
-    assert_eq!(
-        labels(&stats.reasons),
-        [(1, third), (1, third), (1, third), none, none, none, none]
-    );
-    assert_eq!(
-        stats.reasons.labels[2].name,
-        "Context Grounding & Constraints"
-    );
-    assert_eq!(
-        (stats.reactions.count, stats.reactions.without_label),
-        (5, 1)
-    );
-    assert_eq!(
-        labels(&stats.reactions),
-        [(3, 0.75), none, none, none, (1, 0.25)]
-    );
+    assert_eq!(labels(&stats.reasons), [(1, third), (1, third), (1, third), none, none, none, none]);
+    assert_eq!(stats.reasons.labels[2].name, "Context Grounding & Constraints");
+    assert_eq!((stats.reactions.count, stats.reactions.without_label), (5, 1));
+    assert_eq!(labels(&stats.reactions), [(3, 0.75), none, none, none, (1, 0.25)]);
     // Characters, not bytes: `hé` has two.
-    assert_eq!(
-        stats.user_message_characters,
-        Quantiles::of(vec![2, 4, 1, 1])
-    );
+    assert_eq!(stats.user_message_characters, Quantiles::of(vec![2, 4, 1, 1]));
     assert_eq!(stats.thought_characters.count, 8);
     assert_eq!(stats.near_duplicate_tasks.pairs, 1);
-    assert_eq!(
-        stats.near_duplicate_tasks.examples,
-        [("c1".into(), "c2".into())]
-    );
+    assert_eq!(stats.near_duplicate_tasks.examples, [("c1".into(), "c2".into())]);
 }
 
 #[test]
@@ -142,28 +91,14 @@ fn nothing_has_statistics_too() {
 fn quantiles_are_lengths_that_occur() {
     assert_eq!(
         Quantiles::of((1..=10).rev().collect()),
-        Quantiles {
-            count: 10,
-            min: 1,
-            p25: 3,
-            p50: 5,
-            p75: 8,
-            p90: 9,
-            p99: 10,
-            max: 10,
-        }
+        Quantiles { count: 10, min: 1, p25: 3, p50: 5, p75: 8, p90: 9, p99: 10, max: 10 }
     );
 }
 
 /// Pairs among (group, text); ids are the texts.
 fn pairs(texts: &[(&str, &str)]) -> NearDuplicates {
     let hashed: Vec<PostHoc> = texts.iter().map(|(_, text)| PostHoc::of(text)).collect();
-    near_duplicates(
-        texts
-            .iter()
-            .zip(&hashed)
-            .map(|((group, text), hashes)| (*group, *text, hashes)),
-    )
+    near_duplicates(texts.iter().zip(&hashed).map(|((group, text), hashes)| (*group, *text, hashes)))
 }
 
 #[test]
@@ -172,10 +107,7 @@ fn near_duplicates_are_of_different_groups() {
     let found = pairs(&[
         ("a", trip),
         ("a", trip),
-        (
-            "b",
-            "Plan a cheap trip to the sea, with two small children!",
-        ),
+        ("b", "Plan a cheap trip to the sea, with two small children!"),
         ("c", "plan a cheap trip to the sea with two small dogs"),
         ("c", "what is the tallest mountain on earth"),
         ("d", "hi"),
@@ -207,16 +139,11 @@ fn the_index_finds_what_comparing_all_pairs_finds() {
         .map(|_| {
             let start: usize = rng.random_range(0..40);
             let length: usize = rng.random_range(3..25);
-            let text: Vec<String> = (start..start + length)
-                .map(|word| format!("w{word}"))
-                .collect();
+            let text: Vec<String> = (start..start + length).map(|word| format!("w{word}")).collect();
             (format!("user{}", rng.random_range(0..20)), text.join(" "))
         })
         .collect();
-    let borrowed: Vec<(&str, &str)> = texts
-        .iter()
-        .map(|(group, text)| (group.as_str(), text.as_str()))
-        .collect();
+    let borrowed: Vec<(&str, &str)> = texts.iter().map(|(group, text)| (group.as_str(), text.as_str())).collect();
     let mut expect = 0;
     for (index, (group, text)) in borrowed.iter().enumerate() {
         for (other_group, other_text) in &borrowed[..index] {
@@ -239,9 +166,6 @@ fn the_index_finds_what_comparing_all_pairs_finds() {
 #[test]
 fn very_many_equal_texts_are_counted_without_comparing_each_pair() {
     let users: Vec<String> = (0..100_000).map(|index| format!("user{index}")).collect();
-    let texts: Vec<(&str, &str)> = users
-        .iter()
-        .map(|user| (user.as_str(), "good morning to you"))
-        .collect();
+    let texts: Vec<(&str, &str)> = users.iter().map(|user| (user.as_str(), "good morning to you")).collect();
     assert_eq!(pairs(&texts).pairs, 100_000 * 99_999 / 2);
 }

@@ -23,69 +23,42 @@ fn arm(name: &str, rows: &[Row]) -> Vec<ItemRecord> {
     rows.iter().map(record).collect()
 }
 
-const NONE: [Row; 3] = [
-    ("a", "user1", 10, 20.0),
-    ("b", "user1", 30, 30.0),
-    ("c", "user2", 20, 50.0),
-];
-const PAST: [Row; 3] = [
-    ("a", "user1", 10, 18.0),
-    ("b", "user1", 30, 33.0),
-    ("c", "user2", 20, 40.0),
-];
+const NONE: [Row; 3] = [("a", "user1", 10, 20.0), ("b", "user1", 30, 30.0), ("c", "user2", 20, 50.0)];
+const PAST: [Row; 3] = [("a", "user1", 10, 18.0), ("b", "user1", 30, 33.0), ("c", "user2", 20, 40.0)];
 
 fn compared(a: &[ItemRecord], b: &[ItemRecord]) -> Comparison {
     compare(a, b, BootstrapOptions::default()).unwrap()
 }
 
 fn refused(a: &[ItemRecord], b: &[ItemRecord]) -> String {
-    compare(a, b, BootstrapOptions::default())
-        .unwrap_err()
-        .to_string()
+    compare(a, b, BootstrapOptions::default()).unwrap_err().to_string()
 }
 
 fn close(actual: f64, expected: f64) {
-    assert!(
-        (actual - expected).abs() < 1e-12,
-        "{actual} is not {expected}"
-    );
+    assert!((actual - expected).abs() < 1e-12, "{actual} is not {expected}");
 }
 
 #[test]
 fn the_difference_is_a_ratio_of_sums_by_user() {
     // User 1: +1 nat on 40 tokens; user 2: −10 nats on 20.
     let comparison = compared(&arm("none", &NONE), &arm("past", &PAST));
-    let primary = comparison
-        .contrast(TargetKind::NextPrompt, Subset::Primary)
-        .unwrap();
+    let primary = comparison.contrast(TargetKind::NextPrompt, Subset::Primary).unwrap();
     assert_eq!((primary.items, primary.users, primary.tokens), (3, 2, 60));
     let losses = primary.losses.unwrap();
     close(losses.a, 100.0 / 60.0);
     close(losses.b, 91.0 / 60.0);
     close(losses.difference.ratio.value, -0.15);
-    close(
-        losses.a_mean_of_user_means,
-        (50.0 / 40.0 + 50.0 / 20.0) / 2.0,
-    );
-    close(
-        losses.difference.mean_of_user_means.value,
-        (0.025 - 0.5) / 2.0,
-    );
+    close(losses.a_mean_of_user_means, (50.0 / 40.0 + 50.0 / 20.0) / 2.0);
+    close(losses.difference.mean_of_user_means.value, (0.025 - 0.5) / 2.0);
     // A quarter of the resamples holds only user 1, a quarter only user 2.
-    for estimate in [
-        losses.difference.ratio,
-        losses.difference.mean_of_user_means,
-    ] {
+    for estimate in [losses.difference.ratio, losses.difference.mean_of_user_means] {
         let interval = estimate.bootstrap.unwrap();
         close(interval.low, -0.5);
         close(interval.high, 0.025);
     }
     // Residuals 1 + 0.15 · 40 = 7 and −7: half width t(1) · √(2 · 98) / 60.
     let t = losses.difference.ratio.student_t.unwrap();
-    assert!(
-        (t.high - (-0.15 + 12.706_204_7 * 14.0 / 60.0)).abs() < 1e-6,
-        "{t:?}"
-    );
+    assert!((t.high - (-0.15 + 12.706_204_7 * 14.0 / 60.0)).abs() < 1e-6, "{t:?}");
 }
 
 #[test]
@@ -105,13 +78,7 @@ fn items_are_paired_so_what_both_arms_share_cancels() {
     b.iter_mut().for_each(|record| record.arm = "past".into());
     let comparison = compared(&rows(0.0), &b);
     let losses = comparison.contrasts[0].losses.unwrap();
-    assert_eq!(
-        losses.difference.ratio.bootstrap,
-        Some(Interval {
-            low: -0.5,
-            high: -0.5
-        })
-    );
+    assert_eq!(losses.difference.ratio.bootstrap, Some(Interval { low: -0.5, high: -0.5 }));
     assert_eq!(
         comparison.verdict(),
         "next_prompt (primary): `past` is lower than `none` by 0.500 nats per token on 20 items of 20 users. \
@@ -133,10 +100,7 @@ fn the_order_of_records_changes_no_byte() {
 fn a_comparison_survives_json() {
     let comparison = compared(&arm("none", &NONE[..1]), &arm("past", &PAST[..1]));
     let text = serde_json::to_string(&comparison).unwrap();
-    assert_eq!(
-        serde_json::from_str::<Comparison>(&text).unwrap(),
-        comparison
-    );
+    assert_eq!(serde_json::from_str::<Comparison>(&text).unwrap(), comparison);
     assert!(text.contains("not that between training seeds"));
 }
 
@@ -161,10 +125,7 @@ fn the_verdict_says_where_zero_lies_and_warns() {
          by Student's t(1) the interval is −2.815 to +3.115, with zero inside."
     );
     let same = compared(&arm("past", &PAST), &arm("none", &PAST));
-    assert!(
-        same.verdict()
-            .starts_with("next_prompt (primary): `none` equals `past` on 3 items of 2 users.")
-    );
+    assert!(same.verdict().starts_with("next_prompt (primary): `none` equals `past` on 3 items of 2 users."));
 }
 
 #[test]
@@ -189,10 +150,7 @@ fn subsets_are_told_apart_and_empty_ones_said() {
     a[1].primary = false;
     let comparison = compared(&a, &b);
     assert_eq!(comparison.contrasts[0].losses, None);
-    assert_eq!(
-        comparison.verdict(),
-        "next_prompt (primary): no items, so nothing is compared."
-    );
+    assert_eq!(comparison.verdict(), "next_prompt (primary): no items, so nothing is compared.");
     assert!(!serde_json::to_string(&comparison).unwrap().contains("NaN"));
 }
 
@@ -202,11 +160,7 @@ fn kinds_are_never_pooled() {
     a[0].kind = TargetKind::Reaction;
     b[0].kind = TargetKind::Reaction;
     let comparison = compared(&a, &b);
-    let of = |kind| {
-        comparison
-            .contrast(kind, Subset::All)
-            .map(|c| (c.items, c.tokens))
-    };
+    let of = |kind| comparison.contrast(kind, Subset::All).map(|c| (c.items, c.tokens));
     assert_eq!(of(TargetKind::NextPrompt), Some((2, 50)));
     assert_eq!(of(TargetKind::Reaction), Some((1, 10)));
     assert_eq!(of(TargetKind::Reason), None);
@@ -215,40 +169,20 @@ fn kinds_are_never_pooled() {
 #[test]
 fn what_is_no_pair_is_refused_with_the_difference_named() {
     let (a, b) = (arm("none", &NONE), arm("past", &PAST));
-    let more = [
-        ("d", "u", 1, 1.0),
-        ("e", "u", 1, 1.0),
-        ("f", "u", 1, 1.0),
-        ("g", "u", 1, 1.0),
-    ];
+    let more = [("d", "u", 1, 1.0), ("e", "u", 1, 1.0), ("f", "u", 1, 1.0), ("g", "u", 1, 1.0)];
     let longer = [&a[..2], &arm("none", &more)].concat();
     assert_eq!(
         refused(&longer, &b),
         "the arms scored different items: 4 only in `none` (`d`, `e`, `f`), 1 only in `past` (`c`)"
     );
-    assert_eq!(
-        refused(&a[..2], &b),
-        "the arms scored different items: none only in `none`, 1 only in `past` (`c`)"
-    );
-    assert_eq!(
-        refused(&a, &[]),
-        "an arm has no item records, so there is nothing to compare"
-    );
+    assert_eq!(refused(&a[..2], &b), "the arms scored different items: none only in `none`, 1 only in `past` (`c`)");
+    assert_eq!(refused(&a, &[]), "an arm has no item records, so there is nothing to compare");
     assert_eq!(refused(&a, &a), "both sides are arm `none`");
-    assert_eq!(
-        refused(&a, &[a.clone(), b.clone()].concat()),
-        "one side holds several arms: `none`, `past`"
-    );
+    assert_eq!(refused(&a, &[a.clone(), b.clone()].concat()), "one side holds several arms: `none`, `past`");
     let mut spoilt = b.clone();
     spoilt[1].nats = f64::NAN;
     let error = compare(&a, &spoilt, BootstrapOptions::default()).unwrap_err();
-    assert!(matches!(
-        error,
-        NotComparable::Record(RecordFault {
-            problem: RecordProblem::Nats(_),
-            ..
-        })
-    ));
+    assert!(matches!(error, NotComparable::Record(RecordFault { problem: RecordProblem::Nats(_), .. })));
 }
 
 #[test]
@@ -258,30 +192,15 @@ fn items_that_are_not_the_same_target_are_refused_field_by_field() {
         let mut changed = b.clone();
         change(&mut changed[1]);
         let start = "the arms differ in the targets of 1 item: ";
-        assert_eq!(
-            refused(&a, &changed),
-            format!("{start}{expected} in `past`")
-        );
+        assert_eq!(refused(&a, &changed), format!("{start}{expected} in `past`"));
     };
-    refused_if(
-        |r| r.user = "user9".into(),
-        "`user` of `b` is `user1` in `none` and `user9`",
-    );
+    refused_if(|r| r.user = "user9".into(), "`user` of `b` is `user1` in `none` and `user9`");
     refused_if(
         |r| r.conversation = "x".into(),
         "`conversation` of `b` is `user1_task1_conversation1` in `none` and `x`",
     );
-    refused_if(
-        |r| r.kind = TargetKind::Reason,
-        "`kind` of `b` is `next_prompt` in `none` and `reason`",
-    );
-    refused_if(
-        |r| r.tokens = 31,
-        "`tokens` of `b` is `30` in `none` and `31`",
-    );
+    refused_if(|r| r.kind = TargetKind::Reason, "`kind` of `b` is `next_prompt` in `none` and `reason`");
+    refused_if(|r| r.tokens = 31, "`tokens` of `b` is `30` in `none` and `31`");
     refused_if(|r| r.bytes = 1, "`bytes` of `b` is `120` in `none` and `1`");
-    refused_if(
-        |r| r.fold = Some(2),
-        "`fold` of `b` is `none` in `none` and `2`",
-    );
+    refused_if(|r| r.fold = Some(2), "`fold` of `b` is `none` in `none` and `2`");
 }

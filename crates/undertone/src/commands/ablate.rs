@@ -28,9 +28,12 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     if folder.exists() {
         let earlier = std::fs::read_to_string(&kept).unwrap_or_default();
         if earlier != identity {
-            return Err(InputError::new(&folder, "already holds another study: its experiment, data or base model differ")
-                .hint("choose another name with `--set name=…`, or remove the folder")
-                .into());
+            return Err(InputError::new(
+                &folder,
+                "already holds another study: its experiment, data or base model differ",
+            )
+            .hint("choose another name with `--set name=…`, or remove the folder")
+            .into());
         }
         eprintln!("going on with the study in `{}`", folder.display());
     } else {

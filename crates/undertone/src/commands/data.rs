@@ -30,7 +30,9 @@ pub(crate) fn check(args: &DataFiles, json: bool) -> anyhow::Result<()> {
     for (name, value) in value.as_object().into_iter().flatten() {
         let name = name.replace('_', " ");
         match value {
-            serde_json::Value::Number(number) if number.as_u64() != Some(0) => text += &format!("{number:>8}  {name}\n"),
+            serde_json::Value::Number(number) if number.as_u64() != Some(0) => {
+                text += &format!("{number:>8}  {name}\n")
+            }
             serde_json::Value::Object(fields) => {
                 for (field, count) in fields {
                     text += &format!("{:>8}  {name}: `{field}`\n", count.to_string());
@@ -52,7 +54,10 @@ pub(crate) fn check(args: &DataFiles, json: bool) -> anyhow::Result<()> {
 fn near_duplicates(stats: &DataStats) -> String {
     let found = &stats.near_duplicate_tasks;
     let partial = if found.complete { "" } else { " (stopped early: at least so many)" };
-    format!("{:>8}  pairs of near-duplicate tasks of different users{partial}\n{:>8}  tasks too short to compare\n", found.pairs, found.too_short)
+    format!(
+        "{:>8}  pairs of near-duplicate tasks of different users{partial}\n{:>8}  tasks too short to compare\n",
+        found.pairs, found.too_short
+    )
 }
 
 /// What a data set is made of.

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::json;
 use undertone_data::{InputError, Split};
-use undertone_eval::{BootstrapOptions, ItemRecord, compare, comparison_table, labels_table, metrics, metrics_table, score};
+use undertone_eval::{
+    BootstrapOptions, ItemRecord, compare, comparison_table, labels_table, metrics, metrics_table, score,
+};
 
 use super::{open_checkpoint, print_json, print_text, require_absent};
 use crate::base::Base;
@@ -32,9 +34,12 @@ pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
     let base = Base::load(experiment)?;
     let streams = study.test_streams((view, source), fold, split);
     if streams.is_empty() {
-        return Err(InputError::new(&args.checkpoint, format!("its experiment has no {split:?} users with a target").to_lowercase())
-            .hint("`--split` chooses between test and validation users; `--set split.test=0.2` holds out more")
-            .into());
+        return Err(InputError::new(
+            &args.checkpoint,
+            format!("its experiment has no {split:?} users with a target").to_lowercase(),
+        )
+        .hint("`--split` chooses between test and validation users; `--set split.test=0.2` holds out more")
+        .into());
     }
     let primary = study.primary_items(split);
     let row_tokens = experiment.evaluation.row_tokens;
@@ -53,7 +58,11 @@ pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
         Some(path) => {
             let (other, of_other) = open_checkpoint(path, &[])?;
             if of_other.split != experiment.split || of_other.data.path != experiment.data.path {
-                return Err(InputError::new(path, "was trained with another split or on other data, so held-out users are not the same").into());
+                return Err(InputError::new(
+                    path,
+                    "was trained with another split or on other data, so held-out users are not the same",
+                )
+                .into());
             }
             let restored = base.restored(&of_other, &other, path)?;
             Some(scored(&path.display().to_string(), restored))

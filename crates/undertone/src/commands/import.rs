@@ -9,7 +9,12 @@ use crate::cli::Import;
 pub(crate) fn run(args: &Import, json: bool) -> anyhow::Result<()> {
     let report = import::gguf(&args.source, &args.destination)?;
     let types: Vec<String> = report.tensors_by_type.iter().map(|(name, count)| format!("{count} {name}")).collect();
-    eprintln!("imported {} parameters ({} tensors) to `{}`", report.parameters, types.join(", "), report.destination.display());
+    eprintln!(
+        "imported {} parameters ({} tensors) to `{}`",
+        report.parameters,
+        types.join(", "),
+        report.destination.display()
+    );
     if !report.unencodable_bytes.is_empty() {
         let bytes: Vec<String> = report.unencodable_bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         eprintln!("note: the vocabulary has no token for the bytes {}; text loses them", bytes.join(" "));

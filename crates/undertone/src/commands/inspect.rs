@@ -26,8 +26,10 @@ pub(crate) fn run(args: &Inspect, json: bool) -> anyhow::Result<()> {
         true => (study.experiment.data.targets.clone(), Purpose::Score),
         false => (study.experiment.training_targets(&arm), Purpose::Train),
     };
-    let of_split = |split| corpus.streams(split, view, source, &kinds, purpose).into_iter().map(move |stream| (split, stream));
-    let all: Vec<(Split, Stream)> = [Split::Train, Split::Validation, Split::Test].into_iter().flat_map(of_split).collect();
+    let of_split =
+        |split| corpus.streams(split, view, source, &kinds, purpose).into_iter().map(move |stream| (split, stream));
+    let all: Vec<(Split, Stream)> =
+        [Split::Train, Split::Validation, Split::Test].into_iter().flat_map(of_split).collect();
     let wanted = |stream: &Stream| match &args.conversation {
         None => true,
         Some(id) => stream.id.rsplit_once('/').is_some_and(|(conversation, _)| conversation == id),
@@ -35,12 +37,17 @@ pub(crate) fn run(args: &Inspect, json: bool) -> anyhow::Result<()> {
     let first = all.iter().find(|(_, stream)| wanted(stream)).map(|(_, stream)| stream.id.rsplit_once('/').unzip().0);
     let Some(first) = first else {
         let id = args.conversation.as_deref().unwrap_or("");
-        let nearest = all.iter().max_by(|(_, a), (_, b)| strsim::jaro_winkler(id, &a.id).total_cmp(&strsim::jaro_winkler(id, &b.id)));
-        let hint = nearest.map_or(String::new(), |(_, stream)| format!("did you mean `{}`?", stream.id.split('/').next().unwrap_or("")));
+        let nearest = all
+            .iter()
+            .max_by(|(_, a), (_, b)| strsim::jaro_winkler(id, &a.id).total_cmp(&strsim::jaro_winkler(id, &b.id)));
+        let hint = nearest.map_or(String::new(), |(_, stream)| {
+            format!("did you mean `{}`?", stream.id.split('/').next().unwrap_or(""))
+        });
         let data = &study.experiment.data.path.as_slice()[0];
         return Err(InputError::new(data, format!("has no conversation `{id}` with a target")).hint(hint).into());
     };
-    let chosen: Vec<&(Split, Stream)> = all.iter().filter(|(_, stream)| stream.id.rsplit_once('/').unzip().0 == first).collect();
+    let chosen: Vec<&(Split, Stream)> =
+        all.iter().filter(|(_, stream)| stream.id.rsplit_once('/').unzip().0 == first).collect();
     let template = &corpus.builder().template;
     if json {
         let streams: Vec<_> = chosen.iter().map(|(split, stream)| as_json(*split, stream, template)).collect();
@@ -58,10 +65,18 @@ fn show(split: Split, stream: &Stream, template: &Template, arm: &str, view: &st
     let paint = |code: &'static str| if colour { code } else { "" };
     let mut text = format!(
         "{} of {} ({split:?} user), arm `{arm}` (sees {view})\n{} tokens: trunk {}, {} branches, {} targets with {} supervised tokens, longest path {}\n",
-        stream.id, stream.user, stream.tokens.len(), stream.trunk, stream.branches.len(), stream.targets.len(),
-        stream.supervised_tokens(), stream.longest_path()
+        stream.id,
+        stream.user,
+        stream.tokens.len(),
+        stream.trunk,
+        stream.branches.len(),
+        stream.targets.len(),
+        stream.supervised_tokens(),
+        stream.longest_path()
     );
-    for (name, value) in serde_json::to_value(stream.hidden).ok().iter().flat_map(|value| value.as_object().cloned()).flatten() {
+    for (name, value) in
+        serde_json::to_value(stream.hidden).ok().iter().flat_map(|value| value.as_object().cloned()).flatten()
+    {
         if value != 0 {
             text += &format!("hidden: {} {value}\n", name.replace('_', " "));
         }
@@ -85,7 +100,12 @@ fn show(split: Split, stream: &Stream, template: &Template, arm: &str, view: &st
             let truth = target.candidate.is_some_and(|candidate| candidate.label == candidate.truth);
             body += &template.decode(&stream.tokens[at..target.span.start]);
             body += &format!("{open}{}{close}{code}", template.decode(&stream.tokens[target.span.clone()]));
-            body += &format!(" ← {}, {} tokens{}", target.item.kind, target.span.len(), if truth { ", true label" } else { "" });
+            body += &format!(
+                " ← {}, {} tokens{}",
+                target.item.kind,
+                target.span.len(),
+                if truth { ", true label" } else { "" }
+            );
             at = target.span.end;
         }
         body += &template.decode(&stream.tokens[at..span.end]);

@@ -32,7 +32,11 @@ pub(crate) fn run(args: &Predict, json: bool) -> anyhow::Result<()> {
         SpeakerArg::Reason => (Speaker::Thought(ThoughtKind::Reason), Some(Role::User)),
     };
     if let Some(role) = follows.filter(|role| last != Some(*role)) {
-        let cause = format!("ends with the other role, but a {} follows a message of the {}", speaker.name(), if role == Role::User { "user" } else { "assistant" });
+        let cause = format!(
+            "ends with the other role, but a {} follows a message of the {}",
+            speaker.name(),
+            if role == Role::User { "user" } else { "assistant" }
+        );
         return Err(InputError::new(&args.conversation, cause)
             .at(Place::Named(conversation.id))
             .hint("cut the conversation after the message that is thought about")
@@ -46,20 +50,32 @@ pub(crate) fn run(args: &Predict, json: bool) -> anyhow::Result<()> {
     let (view, _) = arm.shown();
     let (prompt, left_out) = builder.prompt(&encoded, view, speaker, room);
     if left_out == encoded.messages.len() {
-        return Err(InputError::new(&args.conversation, format!("its last message does not fit the {room} tokens beside `--max-new-tokens`"))
-            .hint("lower `--max-new-tokens`, or raise `data.context_tokens`")
-            .into());
+        return Err(InputError::new(
+            &args.conversation,
+            format!("its last message does not fit the {room} tokens beside `--max-new-tokens`"),
+        )
+        .hint("lower `--max-new-tokens`, or raise `data.context_tokens`")
+        .into());
     }
     if left_out > 0 {
         eprintln!("note: the first {left_out} messages do not fit the context and are left out");
     }
     let base = Base::load(&experiment)?;
     let decoder = base.restored(&experiment, &checkpoint, &args.checkpoint)?;
-    let sampling = Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed, max_new_tokens: args.max_new_tokens };
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_p: args.top_p,
+        seed: args.seed,
+        max_new_tokens: args.max_new_tokens,
+    };
     let begun = std::time::Instant::now();
     let (ids, stopped) = decoder.generate(&prompt, builder.template.end(), sampling);
     let seconds = begun.elapsed().as_secs_f64();
-    eprintln!("{} prompt tokens (sees {view}), {} new tokens in {seconds:.1} s, stopped by {stopped:?}", prompt.len(), ids.len());
+    eprintln!(
+        "{} prompt tokens (sees {view}), {} new tokens in {seconds:.1} s, stopped by {stopped:?}",
+        prompt.len(),
+        ids.len()
+    );
     let text = builder.template.decode(&ids);
     match json {
         true => print_json(&json!({

@@ -17,7 +17,10 @@ pub(crate) fn run(args: &Train, json: bool) -> anyhow::Result<()> {
     let study = Study::prepare(experiment, path, &[])?;
     if args.fold >= study.folds.len() {
         let cause = format!("has {} folds, so no fold {}", study.folds.len(), args.fold);
-        return Err(InputError::new(path, cause).at(Place::Named("split.folds".into())).hint("folds are counted from 0").into());
+        return Err(InputError::new(path, cause)
+            .at(Place::Named("split.folds".into()))
+            .hint("folds are counted from 0")
+            .into());
     }
     let folder = study.experiment.folder().join(&arm.name).join(format!("fold{}", args.fold));
     let base = Base::load(&study.experiment)?;

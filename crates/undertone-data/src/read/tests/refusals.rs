@@ -4,10 +4,7 @@ use super::*;
 
 /// Place, cause and hint of the error.
 fn show(error: &InputError) -> String {
-    let folder = error
-        .path
-        .parent()
-        .map(|folder| format!("{}/", folder.display()));
+    let folder = error.path.parent().map(|folder| format!("{}/", folder.display()));
     let text = error.to_string().replace(&folder.unwrap_or_default(), "");
     match &error.hint {
         Some(hint) => format!("{text}\nhint: {hint}"),
@@ -39,24 +36,15 @@ fn files_that_cannot_be_read() {
         "`data`: is a folder, not a file\nhint: name the conversation files inside it"
     );
     let none = Reader::open::<&Path>(&[], ReadOptions::default()).expect_err("nothing to read");
-    assert_eq!(
-        none.to_string(),
-        "`(no file)`: no conversation file was named"
-    );
+    assert_eq!(none.to_string(), "`(no file)`: no conversation file was named");
 }
 
 #[test]
 fn files_without_conversations() {
     let hint = "hint: a conversation file holds one JSON object a line, each one conversation";
     check_error("", &format!("`FILE`: the file is empty\n{hint}"));
-    check_error(
-        "\n \r\n\t",
-        &format!("`FILE`: the file has only blank lines (3)\n{hint}"),
-    );
-    let skip = ReadOptions {
-        on_invalid: OnInvalid::Skip,
-        ..ReadOptions::default()
-    };
+    check_error("\n \r\n\t", &format!("`FILE`: the file has only blank lines (3)\n{hint}"));
+    let skip = ReadOptions { on_invalid: OnInvalid::Skip, ..ReadOptions::default() };
     let error = read_with("x\n\n{}\n", skip).expect_err("no line is valid");
     assert_eq!(
         show(&error),
@@ -84,10 +72,7 @@ fn invalid_json() {
              EOF while parsing an object (column 1)\n{cut_off}"
         ),
     );
-    check_error(
-        format!("{VALID}\n{VALID}x"),
-        "`FILE` line 2: no valid JSON: trailing characters (column 79)",
-    );
+    check_error(format!("{VALID}\n{VALID}x"), "`FILE` line 2: no valid JSON: trailing characters (column 79)");
     check_error(
         format!("[{VALID}]"),
         "`FILE` line 1: the line is a JSON list, not a conversation\n\
@@ -107,10 +92,7 @@ fn wrong_types() {
         "`FILE` line 1: invalid type: integer `42`, expected a conversation (a JSON object) \
          (column 2)",
     );
-    check_error(
-        r#"{"messages":{}}"#,
-        "`FILE` line 1, `messages`: invalid type: map, expected a sequence (column 12)",
-    );
+    check_error(r#"{"messages":{}}"#, "`FILE` line 1, `messages`: invalid type: map, expected a sequence (column 12)");
     check_error(
         r#"{"messages":[null]}"#,
         "`FILE` line 1, `messages[0]`: invalid type: null, expected a message (a JSON object) \
@@ -126,10 +108,7 @@ fn wrong_types() {
         "`FILE` line 1, `messages[0].timestamp`: invalid type: floating point `1.5`, \
          expected a string or an integer (column 76)",
     );
-    check_error(
-        r#"{"messages":[],"messages":[]}"#,
-        "`FILE` line 1: duplicate field `messages` (column 25)",
-    );
+    check_error(r#"{"messages":[],"messages":[]}"#, "`FILE` line 1: duplicate field `messages` (column 25)");
 }
 
 #[test]
@@ -152,11 +131,7 @@ fn bytes_that_are_no_text() {
 
 #[test]
 fn a_line_past_the_limit_is_passed_over() {
-    let options = |on_invalid| ReadOptions {
-        on_invalid,
-        max_line_bytes: VALID.len(),
-        ..ReadOptions::default()
-    };
+    let options = |on_invalid| ReadOptions { on_invalid, max_line_bytes: VALID.len(), ..ReadOptions::default() };
     let long = "x".repeat(1 << 18);
     let text = format!("{long}\n{VALID}\n{long}");
     let error = read_with(&text, options(OnInvalid::Error)).expect_err("the line is too long");
@@ -166,10 +141,7 @@ fn a_line_past_the_limit_is_passed_over() {
          hint: a line holds one conversation; if this one is meant, raise `max_line_bytes`"
     );
     let (records, report) = read_with(&text, options(OnInvalid::Skip)).expect("one is valid");
-    assert_eq!(
-        (records.len(), records[0].line, report.skipped_lines),
-        (1, 2, 2)
-    );
+    assert_eq!((records.len(), records[0].line, report.skipped_lines), (1, 2, 2));
 }
 
 #[test]
@@ -189,13 +161,9 @@ fn nesting_does_not_overflow_the_stack() {
 fn duplicate_ids() {
     let hint = "hint: was a file named twice, or do two files overlap?";
     let (_folder, path) = file(format!("{VALID}\n\n{VALID}"));
-    let error = Reader::open(&[&path], ReadOptions::default())
-        .and_then(Reader::read_all)
-        .expect_err("the id is there twice");
-    let cause = format!(
-        "conversation id `user1_task1_conversation1` is already at `{}` line 1",
-        path.display()
-    );
+    let error =
+        Reader::open(&[&path], ReadOptions::default()).and_then(Reader::read_all).expect_err("the id is there twice");
+    let cause = format!("conversation id `user1_task1_conversation1` is already at `{}` line 1", path.display());
     assert_eq!(error.cause, cause);
     assert_eq!(error.place, Place::JsonPath(3, "id".into()));
 
@@ -205,25 +173,15 @@ fn duplicate_ids() {
         .and_then(Reader::read_all)
         .expect_err("the id is in both");
     assert_eq!(error.path, second);
-    assert!(
-        error
-            .cause
-            .ends_with(&format!("`{}` line 1", first.display()))
-    );
+    assert!(error.cause.ends_with(&format!("`{}` line 1", first.display())));
     assert_eq!(format!("hint: {}", error.hint.unwrap_or_default()), hint);
 }
 
 #[test]
 fn conversations_without_messages() {
     check_error("{}", "`FILE` line 1: `messages` is missing or null");
-    check_error(
-        r#"{"messages":null}"#,
-        "`FILE` line 1: `messages` is missing or null",
-    );
-    check_error(
-        message(""),
-        "`FILE` line 1, `messages`: the conversation has no messages",
-    );
+    check_error(r#"{"messages":null}"#, "`FILE` line 1: `messages` is missing or null");
+    check_error(message(""), "`FILE` line 1, `messages`: the conversation has no messages");
     check_error(
         message(r#"{"type":"assistant","content":"hi"}"#),
         "`FILE` line 1, `messages`: the conversation has no user message",
@@ -255,9 +213,7 @@ fn unknown_message_types() {
 
 /// A user message with one reason that has these fields.
 fn reason(fields: &str) -> String {
-    message(&format!(
-        r#"{{"type":"user","content":"hi","reasons":[{{"content":"x",{fields}}}]}}"#
-    ))
+    message(&format!(r#"{{"type":"user","content":"hi","reasons":[{{"content":"x",{fields}}}]}}"#))
 }
 
 #[test]
@@ -289,17 +245,11 @@ fn unknown_labels() {
     );
     let flood = "\u{7}".repeat(1_000);
     let error = read_with(
-        reason(&format!(
-            r#""label":"{}""#,
-            flood.escape_unicode().to_string().replace("{7}", "0007")
-        )),
+        reason(&format!(r#""label":"{}""#, flood.escape_unicode().to_string().replace("{7}", "0007"))),
         ReadOptions::default(),
     )
     .expect_err("the label is unknown");
-    assert!(
-        error.cause.len() < 500 && !error.cause.contains('\u{7}'),
-        "{error}"
-    );
+    assert!(error.cause.len() < 500 && !error.cause.contains('\u{7}'), "{error}");
 }
 
 #[test]
@@ -318,9 +268,7 @@ fn unparsable_times() {
     ] {
         check_error(
             reason(&format!(r#""timestamp":{time}"#)),
-            &format!(
-                "`FILE` line 1, `messages[0].reasons[0].timestamp`: unparsable time {shown}\n{hint}"
-            ),
+            &format!("`FILE` line 1, `messages[0].reasons[0].timestamp`: unparsable time {shown}\n{hint}"),
         );
     }
 }
@@ -334,14 +282,10 @@ fn thoughts_on_the_wrong_message() {
     );
     check_error(
         message(r#"{"type":"user","content":"hi"},{"type":"assistant","reasons":[{}]}"#),
-        &format!(
-            "`FILE` line 1, `messages[1].reasons`: an assistant message has `reasons`\n{hint}"
-        ),
+        &format!("`FILE` line 1, `messages[1].reasons`: an assistant message has `reasons`\n{hint}"),
     );
     // An empty list says nothing.
-    read_one(&message(
-        r#"{"type":"user","content":"hi","reactions":[],"reasons":null}"#,
-    ));
+    read_one(&message(r#"{"type":"user","content":"hi","reactions":[],"reasons":null}"#));
 }
 
 #[test]

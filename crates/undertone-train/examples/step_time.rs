@@ -1,0 +1,82 @@
+//! Time and peak memory of one LoRA step (rank 16 on all seven linear layers, AdamW) on one row.
+//!
+//! `cargo run --release --workspace --example step_time -- MODEL_FOLDER DEVICE TOKENS blocks|off [STEPS]`
+//! prints one JSON line. A quarter of the row's tokens are supervised, in spans of 16. The peak is that of
+//! the whole process, so run one configuration a process.
+
+use std::path::Path;
+use std::time::Instant;
+
+use undertone_data::{Item, Row, Stream, Target, TargetKind};
+use undertone_model::{Decoder, DeviceName, Gradients, LoraConfig, Recompute};
+use undertone_train::{AdamW, TrainingConfig, clip, global_norm};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, device, tokens, recompute, rest @ ..] = arguments.as_slice() else {
+        return Err("usage: step_time MODEL_FOLDER DEVICE TOKENS blocks|off [STEPS]".into());
+    };
+    let device: DeviceName = serde_json::from_value(device.as_str().into())?;
+    let recompute: Recompute = serde_json::from_value(recompute.as_str().into())?;
+    let tokens: usize = tokens.parse()?;
+    let steps: usize = rest.first().map_or(Ok(5), |steps| steps.parse())?;
+    let mut decoder = Decoder::load(Path::new(folder), &device.open()?)?;
+    decoder.add_adapters(&LoraConfig::default(), 0);
+    let row = row(tokens, decoder.config.vocab_size);
+    let config = TrainingConfig::default();
+    let mut optimizer = AdamW::default();
+    let mut seconds = Vec::new();
+    for step in 0..=steps {
+        let begun = Instant::now();
+        let mut gradients = Gradients::default();
+        let scale = 1.0 / row.supervised().len() as f64;
+        decoder.nats_and_gradients(&row, scale, recompute, None, &mut gradients);
+        let norm = global_norm(&gradients);
+        clip(&mut gradients, norm, config.clip_norm);
+        optimizer.step(&mut decoder, gradients, 1e-4, step, &config);
+        decoder.device().sync()?;
+        seconds.push(begun.elapsed().as_secs_f64());
+    }
+    // The first step warms up.
+    seconds.remove(0);
+    seconds.sort_by(f64::total_cmp);
+    let median = seconds[seconds.len() / 2];
+    println!(
+        "{}",
+        serde_json::json!({
+            "device": device.to_string(), "tokens": tokens, "recompute": recompute, "steps": steps,
+            "median_seconds": median, "tokens_per_second": tokens as f64 / median, "peak_mib": peak_mib(),
+        })
+    );
+    Ok(())
+}
+
+fn row(tokens: usize, vocabulary: usize) -> Row {
+    let target = |start: usize| Target {
+        item: Item { conversation: "made".into(), message: start, kind: TargetKind::NextPrompt, thought: 0 },
+        candidate: None,
+        span: start..start + 16,
+        bytes: 64,
+        visible_thoughts: 0,
+        quoted: false,
+        earlier_user_messages: 1,
+    };
+    Row::of([&Stream {
+        id: "made".into(),
+        user: "made".into(),
+        tokens: (0..tokens).map(|index| (index * 7919 % vocabulary) as u32).collect(),
+        trunk: tokens,
+        branches: Vec::new(),
+        targets: (48..tokens.saturating_sub(15)).step_by(64).map(target).collect(),
+        pieces: Vec::new(),
+        hidden: Default::default(),
+    }])
+}
+
+/// The highest resident memory so far, where Linux tells.
+fn peak_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024.0)
+}

@@ -1,0 +1,41 @@
+//! SHA-256 in hex, of bytes and of files.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+use undertone_data::InputError;
+
+/// Of bytes.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Of several files, one after another, in the order given.
+pub(crate) fn sha256_of_files(paths: &[PathBuf]) -> Result<String, InputError> {
+    let mut hash = HashWriter(Sha256::new());
+    for path in paths {
+        let failed = |error: io::Error| InputError::io(path, "read", &error);
+        let mut file = std::fs::File::open(path).map_err(failed)?;
+        io::copy(&mut file, &mut hash).map_err(failed)?;
+    }
+    Ok(hex(&hash.0.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Lets [`io::copy`] feed a hash.
+struct HashWriter(Sha256);
+
+impl Write for HashWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
