@@ -26,7 +26,7 @@ use serde_json::Value;
 const FOLDER: &str = "out/tiny/past/fold0";
 
 /// 12 training conversations of 600 to 1,000 tokens, 3 a step in rows of 1,200: 4 steps of 2 or 3 rows
-/// an epoch, 16 steps in all. Checkpoints at 3, 6, 9 … and validations at 5, 10, 15 do not meet before the end.
+/// an epoch, 16 steps in all. Checkpoints at 3, 6, 9 … and validations at 5, 10, 15 seldom meet.
 const TRAIN: &str = "train x.toml --arm past --set lora.dropout=0.2 --set split.train=0.6 --set split.validation=0.1 \
     --set training.epochs=4 --set training.conversations_per_step=3 --set training.row_tokens=1200 \
     --set training.weight_decay=0.1 --set training.save_every_steps=3 --set training.validate_every_steps=5";

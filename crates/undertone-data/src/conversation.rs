@@ -80,7 +80,7 @@ pub struct Thought {
 pub struct Message {
     /// Who wrote it.
     pub role: Role,
-    /// The text, trimmed; empty only where the configuration keeps empty messages.
+    /// The text, trimmed. Empty where the configuration keeps empty messages, and for an empty reply.
     pub content: String,
     /// When it was sent, milliseconds since 1970 UTC.
     pub sent_at: Option<i64>,

@@ -173,10 +173,13 @@ impl Prepared {
 /// The view that hides everything, for commands that look at data without an experiment.
 pub const NO_THOUGHTS: View = View { access: Access::None, timing: Timing::Strict };
 
+/// A user, and the words of one thought of theirs.
+type Donor = (String, Vec<u32>);
+
 /// Gives every thought the words of another user's thought of the same kind, from the same split.
 /// The draw depends on the seed and the thought alone.
 fn shuffle(path: &Path, prepared: &mut [Prepared], seed: u64) -> Result<(), InputError> {
-    let mut donors: BTreeMap<(Split, ThoughtKind), Vec<(String, Vec<u32>)>> = BTreeMap::new();
+    let mut donors: BTreeMap<(Split, ThoughtKind), Vec<Donor>> = BTreeMap::new();
     let mut by_id: Vec<&Prepared> = prepared.iter().collect();
     by_id.sort_by(|a, b| a.encoded.conversation.id.cmp(&b.encoded.conversation.id));
     for conversation in by_id {

@@ -5,6 +5,8 @@
 //! and laid out by a [`View`] as a [`Stream`] of tokens with branches and targets; streams are
 //! packed into [`Row`]s for one forward pass.
 
+#![warn(clippy::unwrap_used)]
+
 mod clean;
 mod conversation;
 mod corpus;

@@ -242,23 +242,19 @@ impl StreamBuilder {
         let end = items.iter().map(|item| item.message + 1).max().unwrap_or(window.context.start);
         let mut visible_thoughts = 0;
         let mut pending = Vec::new();
-        for index in window.context.start..end {
+        for (index, slot) in slots.iter().enumerate().take(end).skip(window.context.start) {
             let message = &conversation.messages[index];
-            let before = (laid.tokens.len(), visible_thoughts);
+            let before = Anchor { token: laid.tokens.len(), visible_thoughts };
             let own = items.iter().find(|item| item.message == index && item.kind == TargetKind::NextPrompt);
             let header = self.template.header(Speaker::Message(message.role));
             if let Some(item) = own.filter(|_| !layout.view.is_oracle()) {
                 let start = laid.tokens.len() + header.len();
                 laid.targets.push(self.target(encoded, item, None, start, visible_thoughts));
             }
-            let whole = if own.is_some() { &encoded.messages[index].content } else { &encoded.messages[index].context };
             hidden.assistant_tokens_left_out += encoded.messages[index].left_out_tokens;
-            laid.push(
-                &turn(&self.template, Speaker::Message(message.role), whole),
-                Speaker::Message(message.role),
-                Some(index),
-            );
-            let after = (laid.tokens.len(), visible_thoughts);
+            let speaker = Speaker::Message(message.role);
+            laid.push(&turn(&self.template, speaker, &encoded.messages[index].context), speaker, Some(index));
+            let after = Anchor { token: laid.tokens.len(), visible_thoughts };
             for item in items.iter().filter(|item| item.message == index) {
                 match item.kind {
                     TargetKind::NextPrompt if layout.view.is_oracle() => pending.push((before, item)),
@@ -267,7 +263,7 @@ impl StreamBuilder {
                 }
             }
             if index + 1 < end {
-                for &(on, thought) in &slots[index] {
+                for &(on, thought) in slot {
                     let speaker = Speaker::Thought(conversation.messages[on].thought_kind());
                     laid.push(&turn(&self.template, speaker, &shown[on][thought]), speaker, Some(on));
                     visible_thoughts += 1;
@@ -276,8 +272,8 @@ impl StreamBuilder {
             }
         }
         let trunk = laid.tokens.len();
-        for ((anchor, seen), item) in pending {
-            self.hang(encoded, item, layout.purpose, anchor, seen, shown, &mut laid);
+        for (anchor, item) in pending {
+            self.hang(encoded, item, layout.purpose, anchor, shown, &mut laid);
         }
         Stream {
             id: format!("{}/window{number}", conversation.id),
@@ -361,14 +357,12 @@ impl StreamBuilder {
     }
 
     /// Lays out one item as a branch, or as one branch for each candidate label.
-    #[allow(clippy::too_many_arguments)]
     fn hang(
         &self,
         encoded: &Encoded,
         item: &Item,
         purpose: Purpose,
-        anchor: usize,
-        seen: usize,
+        anchor: Anchor,
         shown: &Thoughts,
         laid: &mut Laid,
     ) {
@@ -382,7 +376,7 @@ impl StreamBuilder {
         };
         for candidate in candidates {
             let start = laid.tokens.len();
-            let mut visible_thoughts = seen;
+            let mut visible_thoughts = anchor.visible_thoughts;
             if item.kind == TargetKind::NextPrompt {
                 let kind = encoded.conversation.messages[item.message].thought_kind();
                 for reason in &shown[item.message] {
@@ -401,9 +395,18 @@ impl StreamBuilder {
             let ids = [header, content, vec![self.template.end()]].concat();
             laid.push(&ids, speaker, Some(item.message));
             laid.targets.push(target);
-            laid.branches.push(Branch { anchor, span: start..laid.tokens.len() });
+            laid.branches.push(Branch { anchor: anchor.token, span: start..laid.tokens.len() });
         }
     }
+}
+
+/// Where a branch hangs.
+#[derive(Clone, Copy)]
+struct Anchor {
+    /// Trunk tokens before it.
+    token: usize,
+    /// Thoughts among them.
+    visible_thoughts: usize,
 }
 
 /// A stream while it is laid out.

@@ -3,6 +3,8 @@
 //! [`score`] turns streams into [`ItemRecord`]s, [`metrics`] sums them up for one arm, and
 //! [`compare`] contrasts two arms on the same items with intervals resampled by user.
 
+#![warn(clippy::unwrap_used)]
+
 mod bootstrap;
 mod compare;
 mod metrics;

@@ -10,6 +10,8 @@
 //! All arithmetic here is f32 on the CPU, whatever device the model was trained on. Nothing is
 //! quantised, and the chat template stays the base model's.
 
+#![warn(clippy::unwrap_used)]
+
 mod base;
 mod card;
 mod peft;

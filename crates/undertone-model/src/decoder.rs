@@ -136,23 +136,21 @@ impl Decoder {
         if targets.is_empty() {
             return Vec::new();
         }
-        enum Kept {
-            Input(Tensor<2>),
-            Forward(Box<Recorded>),
-        }
         let pass = self.pass(&row.positions, &row.documents, dropout);
         let mut x = self.embed(&row.tokens, &mut Tape::off());
-        let mut kept = Vec::with_capacity(self.blocks.len());
+        // For each block, how to come by its recorded forward when its turn comes.
+        let mut kept: Vec<Box<dyn FnOnce() -> Recorded + '_>> = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             match recompute {
                 Recompute::Blocks => {
-                    kept.push(Kept::Input(x.clone()));
-                    x = block.forward(x, &pass, None);
+                    let (input, pass) = (x.clone(), &pass);
+                    x = block.forward(x, pass, None);
+                    kept.push(Box::new(move || block.record(input, pass)));
                 }
                 Recompute::Off => {
-                    let recorded = Box::new(block.record(x, &pass));
+                    let recorded = block.record(x, &pass);
                     x = recorded.output();
-                    kept.push(Kept::Forward(recorded));
+                    kept.push(Box::new(move || recorded));
                 }
             }
         }
@@ -162,12 +160,8 @@ impl Decoder {
         let zeros = x.zeros_like();
         drop(x);
         let mut d_x = zeros.select_assign(0, predictors, d_selected, burn::tensor::IndexingUpdateOp::Add);
-        for (block, kept) in self.blocks.iter().zip(kept).rev() {
-            let recorded = match kept {
-                Kept::Input(x) => Box::new(block.record(x, &pass)),
-                Kept::Forward(recorded) => recorded,
-            };
-            d_x = recorded.backward(d_x, &row.documents, gradients);
+        for recorded in kept.into_iter().rev() {
+            d_x = recorded().backward(d_x, &row.documents, gradients);
         }
         if self.embedding.trainable {
             let mut tape = Tape::on();

@@ -4,6 +4,8 @@
 //! [`Decoder::nats_and_gradients`] trains on one, [`Decoder::generate`] writes. All run the same
 //! blocks. Model families other than Llama get a decoder of their own beside this one.
 
+#![warn(clippy::unwrap_used)]
+
 mod attention;
 mod block;
 mod cache;

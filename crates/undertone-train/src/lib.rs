@@ -2,6 +2,8 @@
 //!
 //! [`Run::train`] is the loop; everything else in this crate is a part it names.
 
+#![warn(clippy::unwrap_used)]
+
 mod checkpoint;
 mod config;
 mod log;

@@ -3,6 +3,8 @@
 //! Results go to stdout, everything for people to stderr. Exit codes: 0 done, 2 something from outside
 //! is wrong, 130 interrupted, 1 a defect of ours or a run that diverged.
 
+#![warn(clippy::unwrap_used)]
+
 mod base;
 mod cli;
 mod commands;
