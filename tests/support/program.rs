@@ -136,8 +136,20 @@ impl Workplace {
     /// ends with a signal instead of taking the machine down.
     #[cfg(unix)]
     pub(crate) fn run_in_4_gib(&self, words: &str) -> Ran {
+        self.run_under("ulimit -v 4194304 2>/dev/null", words)
+    }
+
+    /// Runs the program where no file can grow past 8 KiB.
+    #[cfg(unix)]
+    pub(crate) fn run_with_files_of_8_kib(&self, words: &str) -> Ran {
+        // Without the signal, a write fails as it does on a full disk. Blocks have 512 bytes (POSIX).
+        self.run_under("trap '' XFSZ; ulimit -f 16", words)
+    }
+
+    #[cfg(unix)]
+    fn run_under(&self, limit: &str, words: &str) -> Ran {
         let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -v 4194304 2>/dev/null; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_undertone")]);
+        command.args(["-c", &format!("{limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_undertone")]);
         command.args(words.split(' '));
         self.launch(command).wait()
     }

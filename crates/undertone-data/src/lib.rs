@@ -42,4 +42,4 @@ pub use target::{Item, TargetKind};
 pub use template::{END, MissingToken, SHORTENED, START, Speaker, Template};
 pub use view::{Access, Placement, Timing, View};
 pub use window::{Costs, TooLong, Window, windows};
-pub use write::write_whole;
+pub use write::{remove_leftovers, write_whole};

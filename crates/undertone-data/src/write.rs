@@ -5,6 +5,19 @@ use std::path::Path;
 
 use crate::InputError;
 
+/// How files begin that are not whole yet.
+const PREFIX: &str = ".undertone-";
+
+/// Removes what a killed program left half-written in `folder`; nobody else may be writing there.
+pub fn remove_leftovers(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            // What cannot be removed does no harm.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Writes `bytes` beside `path`, forces them to disk and moves them there; folders are made as needed.
 /// Whoever reads `path` finds the old file or the new one, never a part.
 ///
@@ -12,14 +25,18 @@ use crate::InputError;
 /// The folder cannot be made or written.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), InputError> {
     let failed = |error: &std::io::Error| InputError::io(path, "write", error);
+    if let Some(file) = path.ancestors().skip(1).find(|ancestor| ancestor.is_file()) {
+        return Err(InputError::new(path, format!("cannot write: `{}` is not a folder", file.display())));
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
     let mut builder = tempfile::Builder::new();
     // Temporary files are private by default; results are for everyone whom the umask allows.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.prefix(".undertone-").tempfile_in(folder).map_err(|error| failed(&error))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|error| failed(&error))?;
+    let mut file = builder.prefix(PREFIX).tempfile_in(folder).map_err(|error| failed(&error))?;
+    // Through the plain file: `NamedTempFile` would add its own path to the error.
+    file.as_file_mut().write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|error| failed(&error))?;
     file.persist(path).map_err(|error| failed(&error.error))?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Scores, metrics, paired statistics and reports. Never changes a weight.
 //!
-//! [`score`] turns streams into [`ItemRecord`]s, [`metrics`] sums them up for one arm, and
-//! [`compare`] contrasts two arms on the same items with intervals resampled by user.
+//! [`score()`] turns streams into [`ItemRecord`]s, [`metrics()`] sums them up for one arm, and
+//! [`compare()`] contrasts two arms on the same items with intervals resampled by user.
 
 #![warn(clippy::unwrap_used)]
 

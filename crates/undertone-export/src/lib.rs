@@ -1,6 +1,6 @@
 //! A fine-tuned model in, a folder that other tools read out; verified by reading it back.
 //!
-//! [`hugging_face`] writes a whole model, with any adapters merged into its weights; [`peft`] writes
+//! [`hugging_face`] writes a whole model, with any adapters merged into its weights; [`peft()`] writes
 //! only the adapters. A file goes this way: `base.rs` checks the folder that the model was
 //! fine-tuned from and lends its tokenizer and configuration, `staging.rs` writes into a hidden
 //! sibling of the destination, `verify.rs` loads the result from disk and compares its logits with

@@ -2,7 +2,7 @@
 //!
 //! Only positions that predict a target get here, and logits exist for a few of them at a time. The
 //! gradient is written by hand: with p the softmax, d logits = p − onehot, so
-//! dh = pW − W[target] and no one-hot matrix is formed.
+//! dh = pW − W(target) and no one-hot matrix is formed; W(target) is a row of the projection.
 
 use burn::tensor::{Int, Tensor, TensorData};
 
@@ -26,7 +26,7 @@ impl Head<'_> {
         normed.matmul(self.vocabulary.value.clone().transpose())
     }
 
-    /// Nats of each position's target: −ln softmax(logits)[target].
+    /// Nats of each position's target: −ln of its softmax.
     pub(crate) fn nats(&self, hidden: Tensor<2>, targets: &[u32]) -> Vec<f32> {
         let normed = rms_norm(hidden, self.norm.value.clone(), self.norm_epsilon);
         let chunks = targets.chunks(CHUNK_POSITIONS).enumerate();

@@ -45,7 +45,8 @@ impl Decoder {
         let (width, wide) = (config.hidden_size, config.intermediate_size);
         let (query_width, key_width) = (config.query_width(), config.key_value_width());
         let embedding = parameter("model.embed_tokens.weight".into(), &[config.vocab_size, width])?;
-        let mut blocks = Vec::with_capacity(config.num_hidden_layers);
+        // Without capacity: the number of blocks is a claim of the file until their weights are there.
+        let mut blocks = Vec::new();
         for index in 0..config.num_hidden_layers {
             let path = |part: &str| format!("model.layers.{index}.{part}.weight");
             let input_norm = parameter(path("input_layernorm"), &[width])?;

@@ -46,7 +46,7 @@ pub struct State {
 /// What a checkpoint says about itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Description {
-    /// [`FORMAT`].
+    /// The version of the layout.
     pub format: u32,
     /// The resolved experiment, as TOML.
     pub experiment: String,
@@ -56,6 +56,8 @@ pub struct Description {
     pub base_model: String,
     /// Which of the experiment's arms.
     pub arm: String,
+    /// The users it was trained or validated on, whom no test may use.
+    pub seen_users: Vec<String>,
     /// Where the run stands.
     pub state: State,
 }
@@ -63,7 +65,15 @@ pub struct Description {
 impl Description {
     /// For a run that is about to start.
     pub fn new(experiment: String, training_key: String, base_model: String, arm: String) -> Self {
-        Self { format: FORMAT, experiment, training_key, base_model, arm, state: State::default() }
+        Self {
+            format: FORMAT,
+            experiment,
+            training_key,
+            base_model,
+            arm,
+            seen_users: Vec::new(),
+            state: State::default(),
+        }
     }
 }
 
@@ -119,6 +129,9 @@ impl Checkpoint {
         let hint = "a checkpoint is a file such as `checkpoints/NAME/ARM/best.safetensors`, written by `undertone train` or `ablate`";
         if path.is_dir() {
             return Err(InputError::new(path, "is a folder, not a checkpoint file").hint(hint));
+        }
+        if path.exists() && !path.is_file() {
+            return Err(InputError::new(path, "is not a regular file").hint(hint));
         }
         let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read the checkpoint", &error))?;
         let (_, header) = SafeTensors::read_metadata(&bytes)
@@ -202,6 +215,10 @@ impl Checkpoint {
         }
         let values: Vec<f32> =
             view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        if let Some((index, value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            return Err(failed(format!("value {index} is `{value}`, not a finite number"))
+                .hint("the training has diverged; use an earlier checkpoint, or train with a lower learning rate"));
+        }
         Ok(Tensor::from_data(TensorData::new(values, shape), device))
     }
 }

@@ -1,11 +1,12 @@
 //! The training loop: one visible function from the plan to the last checkpoint.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use undertone_data::{InputError, Stream, pack};
+use undertone_data::{InputError, Stream, pack, remove_leftovers};
 use undertone_eval::total_nats;
 use undertone_model::{Decoder, DropoutKey, Gradients};
 
@@ -102,6 +103,7 @@ impl Run<'_> {
             optimizer = checkpoint.restore_optimizer(model)?;
             state = checkpoint.description.state.clone();
         }
+        remove_leftovers(self.folder);
         let mut log = EventLog::open(self.folder, self.label, steps, state.step)?;
 
         while state.step < steps && !state.finished {
@@ -119,14 +121,14 @@ impl Run<'_> {
                 tokens += row.tokens.len();
             }
             let gradient_norm = global_norm(&gradients);
+            let items = || streams().flat_map(|stream| &stream.targets).map(|target| target.item.to_string()).collect();
             if !(nats.is_finite() && gradient_norm.is_finite()) {
-                let items =
-                    streams().flat_map(|stream| &stream.targets).map(|target| target.item.to_string()).collect();
                 let what = format!("the loss is {nats} nats and the gradient norm {gradient_norm}");
-                return Err(TrainError::NotFinite { step: state.step, what, items });
+                return Err(TrainError::NotFinite { step: state.step, what, items: items() });
             }
             clip(&mut gradients, gradient_norm, config.clip_norm);
             let learning_rate = config.learning_rate_at(state.step, steps);
+            let items = items();
             optimizer.step(model, gradients, learning_rate, state.step, config);
             state.step += 1;
             state.supervised_tokens += supervised_tokens as u64;
@@ -136,6 +138,10 @@ impl Run<'_> {
                 !self.validation.is_empty() && (state.step.is_multiple_of(validate_every) || state.step == steps);
             let validation = validates.then(|| self.validate(model));
             if let Some(nats_per_token) = validation {
+                if !nats_per_token.is_finite() {
+                    let what = format!("the validation loss is {nats_per_token} nats per token");
+                    return Err(TrainError::NotFinite { step: state.step, what, items });
+                }
                 if state.best.is_none_or(|best| nats_per_token < best.nats_per_token) {
                     state.best = Some(Best { step: state.step, nats_per_token });
                     state.validations_without_gain = 0;
@@ -177,7 +183,9 @@ impl Run<'_> {
     }
 
     fn describe(&self, state: &State) -> Description {
-        Description { state: state.clone(), ..self.description.clone() }
+        let users: BTreeSet<&String> = self.training.iter().chain(self.validation).map(|stream| &stream.user).collect();
+        let seen_users = users.into_iter().cloned().collect();
+        Description { state: state.clone(), seen_users, ..self.description.clone() }
     }
 }
 

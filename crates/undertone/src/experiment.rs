@@ -5,6 +5,7 @@
 //! way. What is left after that is a resolved [`Experiment`], whose TOML and hash go into every
 //! checkpoint, result and export.
 
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -255,13 +256,12 @@ impl From<InputError> for Problems {
 impl Experiment {
     /// Reads a file and applies `--set` overrides.
     pub(crate) fn read(path: &Path, overrides: &[String]) -> Result<Self, Problems> {
-        let text =
-            std::fs::read_to_string(path).map_err(|error| InputError::io(path, "read the experiment", &error))?;
+        let text = read_text(path)?;
         if text.trim().is_empty() {
             return Err(InputError::new(path, "is empty").hint("start from a copy of `experiments/demo.toml`").into());
         }
         let mut problems = Vec::new();
-        let mut table: toml::Table = strict(path, &text, &mut problems);
+        let Some(mut table) = strict(path, &text, &mut problems) else { return Err(Problems(problems)) };
         apply(&mut table, overrides, &mut problems);
         let experiment: Self = match table.try_into() {
             Ok(experiment) => experiment,
@@ -310,6 +310,11 @@ impl Experiment {
             };
             problems.push(problem.hint(hint));
         }
+        // In the order of the file; what stands in no line comes last.
+        problems.sort_by_key(|problem| match problem.place {
+            Place::Line(line) => line,
+            _ => usize::MAX,
+        });
         if problems.is_empty() { Ok(self) } else { Err(Problems(problems)) }
     }
 
@@ -320,6 +325,14 @@ impl Experiment {
 
     /// Reads back what [`Self::resolved`] wrote, from a checkpoint.
     pub(crate) fn from_resolved(path: &Path, text: &str) -> Result<Self, InputError> {
+        let experiment = Self::parsed(path, text)?;
+        match experiment.impossible().into_iter().next() {
+            None => Ok(experiment),
+            Some(Problem { key, cause, hint }) => Err(InputError::new(path, cause).at(Place::Named(key)).hint(hint)),
+        }
+    }
+
+    fn parsed(path: &Path, text: &str) -> Result<Self, InputError> {
         toml::from_str(text).map_err(|error| {
             InputError::new(path, format!("its experiment cannot be read: {}", error.message()))
                 .hint("it was written by another version of `undertone`")
@@ -476,6 +489,12 @@ impl Experiment {
         );
         if self.model.method == Method::Lora {
             check(
+                self.lora.rank <= MAX_RANK,
+                "lora.rank",
+                format!("`rank` ({}) is above {MAX_RANK}", self.lora.rank),
+                "8 to 64 is usual; `model.method = \"full\"` trains without adapters",
+            );
+            check(
                 self.lora.rank > 0,
                 "lora.rank",
                 "`rank` is 0".into(),
@@ -507,6 +526,16 @@ impl Experiment {
             "10000 takes well under a second",
         );
         let folds = self.split.folds().is_some();
+        if !folds {
+            // Users are known once the data is read; here the lists are taken at their word.
+            let once = self.split.once();
+            let listed: Vec<&str> = once.validation_users.iter().chain(&once.test_users).map(String::as_str).collect();
+            for problem in once.problems(listed, Path::new("")) {
+                let Place::Named(key) = &problem.place else { continue };
+                let hint = problem.hint.as_deref().unwrap_or("lower one of them");
+                check(false, &format!("split.{key}"), problem.cause, hint);
+            }
+        }
         check(
             !(folds && (!self.split.test_users.is_empty() || !self.split.validation_users.is_empty())),
             "split.folds",
@@ -584,6 +613,24 @@ impl Experiment {
     }
 }
 
+/// The most bytes of an experiment file that are read.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The highest rank of an adapter; no linear layer is narrow enough to need more.
+const MAX_RANK: usize = 4096;
+
+/// The text of an experiment file, which may be anything at all.
+fn read_text(path: &Path) -> Result<String, InputError> {
+    let failed = |error: std::io::Error| InputError::io(path, "read the experiment", &error);
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(InputError::new(path, format!("is longer than {MAX_BYTES} bytes, the most that is read")));
+    }
+    Ok(text)
+}
+
 /// A combination that cannot be.
 struct Problem {
     key: String,
@@ -592,7 +639,9 @@ struct Problem {
 }
 
 /// Reads TOML as an [`Experiment`] as far as it can be; what cannot is noted and left out.
-fn strict(path: &Path, text: &str, problems: &mut Vec<InputError>) -> toml::Table {
+///
+/// Nothing at all if the text is not TOML.
+fn strict(path: &Path, text: &str, problems: &mut Vec<InputError>) -> Option<toml::Table> {
     let line_at = |offset: usize| 1 + text[..offset.min(text.len())].matches('\n').count();
     let mut rest = text.to_owned();
     loop {
@@ -608,19 +657,27 @@ fn strict(path: &Path, text: &str, problems: &mut Vec<InputError>) -> toml::Tabl
                     .at(Place::Line(line_at(span.start)))
                     .hint("experiment files are TOML: https://toml.io"),
             );
-            return toml::Table::new();
+            return None;
         };
-        let whole = entry_at(document.as_table(), &span);
+        let whole = entry_at(document.as_table(), &span).map(|entry| with_section(&rest, entry));
         problems
             .push(explained(path, &rest, error.message(), &span, whole.as_ref()).at(Place::Line(line_at(span.start))));
-        let Some(whole) = whole else { return toml::Table::new() };
+        let Some(whole) = whole else { return None };
         let blank: String = rest[whole.clone()]
             .chars()
             .map(|c| if c == '\n' { "\n".into() } else { " ".repeat(c.len_utf8()) })
             .collect();
         rest.replace_range(whole, &blank);
     }
-    toml::from_str(&rest).unwrap_or_default()
+    toml::from_str(&rest).ok()
+}
+
+/// The bytes of an entry and, where it is written as `section.key = value`, of the section before it.
+fn with_section(text: &str, entry: Range<usize>) -> Range<usize> {
+    let line = text[..entry.start].rfind('\n').map_or(0, |newline| newline + 1);
+    let is_section = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ' ' | '\t');
+    let start = if text[line..entry.start].chars().all(is_section) { line } else { entry.start };
+    start..entry.end
 }
 
 /// The problem in our words: which key, and the nearest one that exists.
@@ -714,7 +771,7 @@ fn apply(table: &mut toml::Table, overrides: &[String], problems: &mut Vec<Input
                 let mut of_setting = Vec::new();
                 let value = strict(Path::new("--set"), &text, &mut of_setting);
                 problems.extend(of_setting.into_iter().map(|problem| problem.at(Place::Named(setting.clone()))));
-                set(table, &keys, value);
+                set(table, &keys, value.unwrap_or_default());
             }
             Err(problem) => problems.push(problem),
         }
@@ -820,10 +877,10 @@ mod tests {
             &[
                 "`x.toml` line 2: unknown key `sede` // did you mean `seed`? The keys here are: name, seed, device, output, model, data, split, lora, training, evaluation, arm",
                 "`x.toml` line 6: `epochs`: invalid type: string \"many\", expected usize",
+                "`x.toml` line 7: `learning_rate` (-1) must be above 0 // LoRA likes 1e-4 to 5e-4, full fine-tuning 1e-5 to 5e-5",
                 "`x.toml` line 9: `path` is `7`, it must be a path or a list of paths",
                 "`x.toml` line 11: `folds` is `true`, it must be a number of folds or \"users\"",
                 "`x.toml` line 14: `view` has the unknown value `passt` // did you mean `past`? The values here are: none, reasons, reactions, past, oracle",
-                "`x.toml` line 7: `learning_rate` (-1) must be above 0 // LoRA likes 1e-4 to 5e-4, full fine-tuning 1e-5 to 5e-5",
                 "`x.toml` line 16: two arms are called `a` // give each its own name",
                 "`x.toml` line 17: shuffled thoughts are not seen by the view `none` // choose a view such as `past`",
             ],
@@ -845,7 +902,7 @@ mod tests {
         check(
             "name = [\n",
             &[],
-            &["`x.toml` line 2: unclosed array, expected `]` // experiment files are TOML: https://toml.io"],
+            &["`x.toml` line 1: unclosed array, expected `]` // experiment files are TOML: https://toml.io"],
         );
         check(" \n", &[], &["`x.toml`: is empty // start from a copy of `experiments/demo.toml`"]);
     }

@@ -1,7 +1,7 @@
 //! What a study found, for a terminal, as Markdown and as JSON, from one list of tables.
 
 use serde::Serialize;
-use undertone_data::{Access, Source, Split, TargetKind, Timing};
+use undertone_data::{Source, Split, TargetKind, Timing, View};
 use undertone_eval::{
     BootstrapOptions, Comparison, ItemRecord, KindMetrics, Subset, Table, compare, comparison_table, labels_table,
     metrics, metrics_table, summary_table,
@@ -47,6 +47,7 @@ impl<'a> Results<'a> {
         let comparisons = pairs_of_arms(experiment, arms).into_iter().map(contrast).collect::<Result<_, _>>()?;
         let training_gains = pairs_with_base(experiment, arms).into_iter().map(contrast).collect::<Result<_, _>>()?;
         let all: Vec<ItemRecord> = records.concat();
+        let shown: Vec<(&str, View)> = experiment.arms.iter().map(|arm| (arm.name.as_str(), arm.shown().0)).collect();
         let first = &records[0];
         let mut coverage: Vec<Coverage> = Vec::new();
         for kind in TargetKind::ALL {
@@ -71,7 +72,7 @@ impl<'a> Results<'a> {
             metrics: metrics(&all)?,
             comparisons,
             training_gains,
-            warnings: warnings(study),
+            warnings: warnings(experiment.data.synthetic, &shown),
             question: question(experiment),
             setting: setting(study),
         })
@@ -196,27 +197,25 @@ fn question(experiment: &Experiment) -> String {
     )
 }
 
-/// What a reader must not overlook.
-fn warnings(study: &Study) -> Vec<String> {
-    let experiment = &study.experiment;
+/// What a reader must not overlook about these arms and their views.
+pub(crate) fn warnings(synthetic: bool, arms: &[(&str, View)]) -> Vec<String> {
+    let named = |which: &dyn Fn(&View) -> bool| {
+        let names: Vec<&str> = arms.iter().filter(|(_, view)| which(view)).map(|(name, _)| *name).collect();
+        names.join(", ")
+    };
     let mut warnings = Vec::new();
-    if experiment.data.synthetic {
+    if synthetic {
         warnings.push("SYNTHETIC data: this proves the wiring, and nothing about people.".to_owned());
     }
-    if experiment.has_oracle() {
-        let arms = names(experiment, |arm| arm.view == Access::Oracle);
-        warnings.push(format!("ORACLE arms see the target's own reason, which nobody has before the message is written: {arms}. A ceiling, never a prediction."));
+    let oracle = named(&View::is_oracle);
+    if !oracle.is_empty() {
+        warnings.push(format!("ORACLE arms see the target's own reason, which nobody has before the message is written: {oracle}. A ceiling, never a prediction."));
     }
-    let anchored = names(experiment, |arm| arm.view != Access::None && arm.timing == Timing::Anchored);
+    let anchored = named(&|view| view.sees_thoughts() && view.timing == Timing::Anchored);
     if !anchored.is_empty() {
         warnings.push(format!("ANCHORED arms see thoughts whenever they were written, also after the target: {anchored}. A claim about prediction rests on strict arms."));
     }
     warnings
-}
-
-fn names(experiment: &Experiment, which: impl Fn(&Arm) -> bool) -> String {
-    let names: Vec<&str> = experiment.arms.iter().filter(|arm| which(arm)).map(|arm| arm.name.as_str()).collect();
-    names.join(", ")
 }
 
 /// What was compared: data, split, cuts, training.

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use undertone_data::{
-    Access, Conversation, Corpus, DataStats, InputError, OverlapReport, Place, Purpose, ReadReport, Reader, Source,
-    Split, StatsBuilder, Stream, Study as Asked, TargetKind, View, check_disjoint, write_whole,
+    Conversation, Corpus, DataStats, InputError, OverlapReport, Place, Purpose, ReadReport, Reader, Source, Split,
+    StatsBuilder, Stream, Study as Asked, TargetKind, View, check_disjoint, write_whole,
 };
 use undertone_eval::{ItemRecord, read_records, score, write_records};
 use undertone_model::Decoder;
@@ -188,6 +188,28 @@ impl Study {
         sha256_hex(parts.join("\0").as_bytes())
     }
 
+    /// Whether every fold has something to train each arm on, and something to test it on.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub(crate) fn require_targets(&self) -> Result<(), InputError> {
+        let missing = |cause: String| {
+            let path = &self.experiment.data.path.as_slice()[0];
+            InputError::new(path, cause).hint("use more conversations, other `targets`, or another split")
+        };
+        for arm in &self.experiment.arms {
+            for fold in 0..self.folds.len() {
+                if self.training_streams(&self.experiment.trained(arm), fold, Split::Train).is_empty() {
+                    return Err(missing(format!("no training user has a target for the arm `{}`", arm.name)));
+                }
+                if self.test_streams(arm.shown(), fold, Split::Test).is_empty() {
+                    return Err(missing("no test user has a target".into()));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Trains an arm in `folder`, from the start or from where it stands, and returns its best checkpoint.
     ///
     /// A finished training of the same key is used as it is.
@@ -292,10 +314,5 @@ impl Experiment {
         kinds.sort();
         kinds.dedup();
         kinds
-    }
-
-    /// Whether some arm shows a target's own reason.
-    pub(crate) fn has_oracle(&self) -> bool {
-        self.arms.iter().any(|arm| arm.view == Access::Oracle)
     }
 }

@@ -1,6 +1,6 @@
 //! `undertone ablate`: train every arm, score all on the same held-out users, compare.
 
-use undertone_data::{InputError, Split, write_whole};
+use undertone_data::{InputError, Split, remove_leftovers, write_whole};
 use undertone_train::Checkpoint;
 
 use super::{print_json, print_text};
@@ -14,6 +14,7 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
     let experiment = Experiment::read(path, &args.experiment.set)?;
     let study = Study::prepare(experiment, path, &[])?;
+    study.require_targets()?;
     let experiment = &study.experiment;
     let folder = experiment.folder();
     // The folder belongs to one study, by experiment, data and base model; with the same it goes on.
@@ -25,8 +26,8 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
         experiment.resolved()
     );
     let kept = folder.join("experiment.toml");
-    if folder.exists() {
-        let earlier = std::fs::read_to_string(&kept).unwrap_or_default();
+    if kept.exists() {
+        let earlier = std::fs::read_to_string(&kept).map_err(|error| InputError::io(&kept, "read", &error))?;
         if earlier != identity {
             return Err(InputError::new(
                 &folder,
@@ -39,6 +40,9 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     } else {
         write_whole(&kept, identity.as_bytes())?;
     }
+
+    remove_leftovers(&folder);
+    remove_leftovers(&folder.join("records"));
 
     let arms = study.evaluated();
     let primary = study.primary_items(Split::Test);

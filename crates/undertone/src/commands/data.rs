@@ -31,7 +31,7 @@ pub(crate) fn check(args: &DataFiles, json: bool) -> anyhow::Result<()> {
         let name = name.replace('_', " ");
         match value {
             serde_json::Value::Number(number) if number.as_u64() != Some(0) => {
-                text += &format!("{number:>8}  {name}\n")
+                text += &format!("{:>8}  {name}\n", number.to_string())
             }
             serde_json::Value::Object(fields) => {
                 for (field, count) in fields {

@@ -11,6 +11,7 @@ use undertone_eval::{
 use super::{open_checkpoint, print_json, print_text, require_absent};
 use crate::base::Base;
 use crate::cli::{Evaluate, SplitArg};
+use crate::report::warnings;
 use crate::study::{Study, save_records};
 
 pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
@@ -38,7 +39,17 @@ pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
             &args.checkpoint,
             format!("its experiment has no {split:?} users with a target").to_lowercase(),
         )
-        .hint("`--split` chooses between test and validation users; `--set split.test=0.2` holds out more")
+        .hint("`--split` chooses between test and validation users; only another training can hold out more")
+        .into());
+    }
+    // Whatever the settings: nobody is tested on whom a model was trained.
+    let seen = &checkpoint.description.seen_users;
+    if let Some(stream) = streams.iter().find(|stream| split == Split::Test && seen.contains(&stream.user)) {
+        return Err(InputError::new(
+            &args.checkpoint,
+            format!("was trained on the user `{}`, who would be tested", stream.user),
+        )
+        .hint("leave `split` and `data` as they were in training, or test on data of other users")
         .into());
     }
     let primary = study.primary_items(split);
@@ -83,6 +94,9 @@ pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
     text.extend(comparison.map(|comparison| format!("\n{}", comparison_table(&comparison).terminal())));
     print_text(&text);
     eprintln!("scored under the view: {view}");
+    for warning in warnings(experiment.data.synthetic, &[(&name, view)]) {
+        eprintln!("! {warning}");
+    }
     Ok(())
 }
 

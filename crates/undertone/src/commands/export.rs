@@ -9,6 +9,7 @@ use crate::cli::{Export, ExportFormat};
 pub(crate) fn run(args: &Export, json: bool) -> anyhow::Result<()> {
     require_absent(&args.destination)?;
     let (checkpoint, experiment) = open_checkpoint(&args.checkpoint, &[])?;
+    experiment.arm(Some(&checkpoint.description.arm), &args.checkpoint)?;
     let base = Base::load(&experiment)?;
     let decoder = base.restored(&experiment, &checkpoint, &args.checkpoint)?;
     let description = &checkpoint.description;
