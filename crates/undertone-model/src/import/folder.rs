@@ -29,7 +29,7 @@ impl Staging {
             .map_err(|error| InputError::io(parent, "create this folder", &error))?;
         let hidden = format!(".{}.importing-{}", name.display(), std::process::id());
         let folder = parent.join(hidden);
-        fs::create_dir(&folder).map_err(|error| InputError::io(&folder, "create this folder", &error))?;
+        fs::create_dir(&folder).map_err(|error| InputError::io(destination, "create this folder", &error))?;
         Ok(Self { folder, destination: destination.to_owned() })
     }
 
