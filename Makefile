@@ -40,7 +40,7 @@ test: model ## Every test there is
 ifndef FEATURES
 	@echo "skipped: the device libtorch is not tested; 'make libtorch' prepares it"
 endif
-	$(CARGO) test $(FLAGS) $(FEATURES)
+	UNDERTONE_GGUF=$$(python3 scripts/fetch_model.py) $(CARGO) test $(FLAGS) $(FEATURES)
 
 lint: ## Formatting and clippy
 	$(CARGO) fmt --all --check

@@ -1020,8 +1020,8 @@ fn nonsense_to_evaluate() {
     check(
         &place,
         &format!("evaluate {CHECKPOINT} --against out/other/past/fold0/best.safetensors"),
-        "error: `out/other/past/fold0/best.safetensors`: was trained with another split or on other data, \
-        so held-out users are not the same",
+        "error: `out/other/past/fold0/best.safetensors`: was trained in another way: not the same `split`\n\n\
+        hint: only arms that differ in nothing but what they see can be compared",
     );
     // Nobody was held out.
     place

@@ -1,6 +1,5 @@
 //! A conversation as token ids, once, for every view and window of a study.
 
-use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::template::{Speaker, Template};
@@ -20,8 +19,6 @@ pub struct EncodedMessage {
     pub context: Vec<u32>,
     /// Tokens of the content that the context leaves out.
     pub left_out_tokens: usize,
-    /// Whether a thought on an earlier message shares five consecutive words with this one.
-    pub quoted: bool,
 }
 
 /// A conversation with its token ids.
@@ -41,7 +38,6 @@ impl Encoded {
     /// Encodes every message and thought; assistant messages longer than `assistant_tokens` are
     /// shortened in the middle where they are context.
     pub fn new(conversation: Conversation, template: &Template, assistant_tokens: usize) -> Self {
-        let mut earlier = HashSet::new();
         let mut lossy_texts = 0;
         let mut encode = |text: &str| {
             let ids = template.encode(text);
@@ -56,10 +52,8 @@ impl Encoded {
                 Role::Assistant => template.shorten(&content, assistant_tokens),
                 Role::User => (content.clone(), 0),
             };
-            let quoted = five_grams(&message.content).any(|gram| earlier.contains(&gram));
-            messages.push(EncodedMessage { content, context, left_out_tokens, quoted });
+            messages.push(EncodedMessage { content, context, left_out_tokens });
             thoughts.push(message.thoughts.iter().map(|thought| encode(&thought.content)).collect());
-            earlier.extend(message.thoughts.iter().flat_map(|thought| five_grams(&thought.content)));
         }
         Self { conversation, messages, thoughts, lossy_texts }
     }
@@ -125,7 +119,7 @@ pub(crate) fn speaker_of(kind: TargetKind) -> Speaker {
 }
 
 /// Five consecutive words, lower-cased, without punctuation.
-fn five_grams(text: &str) -> impl Iterator<Item = String> {
+pub(crate) fn five_grams(text: &str) -> impl Iterator<Item = String> + use<> {
     let words: Vec<String> = text
         .split(|c: char| !c.is_alphanumeric() && c != '\'')
         .filter(|word| !word.is_empty())

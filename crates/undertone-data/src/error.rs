@@ -67,7 +67,10 @@ impl InputError {
 
     /// An operating system error, in words that name what was tried, such as `cannot read`.
     pub fn io(path: impl AsRef<Path>, tried: &str, error: &std::io::Error) -> Self {
-        let failed = Self::new(path.as_ref(), format!("cannot {tried}: {error}"));
+        // `tempfile` adds the path of its temporary file, which is not the user's business.
+        let cause = error.to_string();
+        let cause = cause.split(" at path \"").next().unwrap_or_default();
+        let failed = Self::new(path.as_ref(), format!("cannot {tried}: {cause}"));
         match error.kind() {
             std::io::ErrorKind::NotFound => failed.hint("check the path; it is taken relative to the current folder"),
             std::io::ErrorKind::PermissionDenied => failed.hint("check the permissions of the file and its folder"),

@@ -8,9 +8,10 @@
 //! A token sees the trunk before its branch point and its own branch, nothing else. In storage the
 //! trunk comes first, then the branches one after another. Nothing downstream knows of thoughts.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
-use crate::encode::{Encoded, Thoughts, speaker_of};
+use crate::encode::{Encoded, Thoughts, five_grams, speaker_of};
 use crate::template::{Speaker, Template};
 use crate::view::{Placement, View};
 use crate::window::{Costs, Window};
@@ -47,7 +48,7 @@ pub struct Target {
     pub bytes: usize,
     /// How many thoughts its path sees.
     pub visible_thoughts: usize,
-    /// Whether an earlier thought shares five consecutive words with it.
+    /// Whether a thought that its path sees shares five consecutive words with it.
     pub quoted: bool,
     /// How many messages of the user come before it in the conversation.
     pub earlier_user_messages: usize,
@@ -241,25 +242,31 @@ impl StreamBuilder {
         // Nothing after the last message with a target can matter to any target.
         let end = items.iter().map(|item| item.message + 1).max().unwrap_or(window.context.start);
         let mut visible_thoughts = 0;
+        let mut seen: HashSet<String> = HashSet::new();
         let mut pending = Vec::new();
         for (index, slot) in slots.iter().enumerate().take(end).skip(window.context.start) {
             let message = &conversation.messages[index];
-            let before = Anchor { token: laid.tokens.len(), visible_thoughts };
+            let before = Anchor { token: laid.tokens.len(), visible_thoughts, quoted: false };
             let own = items.iter().find(|item| item.message == index && item.kind == TargetKind::NextPrompt);
             let header = self.template.header(Speaker::Message(message.role));
             if let Some(item) = own.filter(|_| !layout.view.is_oracle()) {
                 let start = laid.tokens.len() + header.len();
-                laid.targets.push(self.target(encoded, item, None, start, visible_thoughts));
+                let quoted = quotes(encoded, item, &seen);
+                laid.targets.push(self.target(encoded, item, None, start, Seen { visible_thoughts, quoted }));
             }
             hidden.assistant_tokens_left_out += encoded.messages[index].left_out_tokens;
             let speaker = Speaker::Message(message.role);
             laid.push(&turn(&self.template, speaker, &encoded.messages[index].context), speaker, Some(index));
-            let after = Anchor { token: laid.tokens.len(), visible_thoughts };
+            let after = Anchor { token: laid.tokens.len(), visible_thoughts, quoted: false };
             for item in items.iter().filter(|item| item.message == index) {
                 match item.kind {
-                    TargetKind::NextPrompt if layout.view.is_oracle() => pending.push((before, item)),
+                    TargetKind::NextPrompt if layout.view.is_oracle() => {
+                        let own = shown[index].iter().flat_map(|reason| five_grams(&self.template.decode(reason)));
+                        let quoted = quotes(encoded, item, &seen) || quotes(encoded, item, &own.collect());
+                        pending.push((before, item, quoted));
+                    }
                     TargetKind::NextPrompt => {}
-                    _ => pending.push((after, item)),
+                    _ => pending.push((after, item, quotes(encoded, item, &seen))),
                 }
             }
             if index + 1 < end {
@@ -267,12 +274,14 @@ impl StreamBuilder {
                     let speaker = Speaker::Thought(conversation.messages[on].thought_kind());
                     laid.push(&turn(&self.template, speaker, &shown[on][thought]), speaker, Some(on));
                     visible_thoughts += 1;
+                    seen.extend(five_grams(&self.template.decode(&shown[on][thought])));
                     hidden.thoughts_moved_later += usize::from(on != index);
                 }
             }
         }
         let trunk = laid.tokens.len();
-        for (anchor, item) in pending {
+        for (anchor, item, quoted) in pending {
+            let anchor = Anchor { quoted, ..anchor };
             self.hang(encoded, item, layout.purpose, anchor, shown, &mut laid);
         }
         Stream {
@@ -290,12 +299,23 @@ impl StreamBuilder {
     /// A whole conversation as a prompt that ends where `speaker` is about to write: the latest
     /// messages that fit `limit` tokens, whole, and how many messages were left out.
     pub fn prompt(&self, encoded: &Encoded, view: View, speaker: Speaker, limit: usize) -> (Vec<u32>, usize) {
-        let slots = self.slots(encoded, view, &mut Hidden::default());
+        let mut slots = self.slots(encoded, view, &mut Hidden::default());
+        // Whatever has been written by now was written before the next message.
+        let known_by_now = encoded.conversation.messages.iter().enumerate().flat_map(|(index, message)| {
+            (0..message.thoughts.len())
+                .filter(move |&thought| view.place(&encoded.conversation, index, thought) == Placement::TooLate)
+                .map(move |thought| (index, thought))
+        });
+        if let Some(last) = slots.last_mut() {
+            last.extend(known_by_now);
+        }
         let turns: Vec<Vec<u32>> = (0..encoded.messages.len())
             .map(|index| {
                 let role = encoded.conversation.messages[index].role;
                 let mut ids = turn(&self.template, Speaker::Message(role), &encoded.messages[index].context);
-                for &(on, thought) in &slots[index] {
+                // A thought that is about to be written, or stands beside it, is not shown.
+                let is_asked = index + 1 == encoded.messages.len() && matches!(speaker, Speaker::Thought(_));
+                for &(on, thought) in slots[index].iter().filter(|_| !is_asked) {
                     let kind = encoded.conversation.messages[on].thought_kind();
                     ids.extend(turn(&self.template, Speaker::Thought(kind), &encoded.thoughts[on][thought]));
                 }
@@ -335,14 +355,7 @@ impl StreamBuilder {
         slots
     }
 
-    fn target(
-        &self,
-        encoded: &Encoded,
-        item: &Item,
-        candidate: Option<Candidate>,
-        start: usize,
-        visible_thoughts: usize,
-    ) -> Target {
+    fn target(&self, encoded: &Encoded, item: &Item, candidate: Option<Candidate>, start: usize, seen: Seen) -> Target {
         let (content, bytes) = encoded.item_content(item, candidate.map(|c| c.label), &self.template);
         let earlier = &encoded.conversation.messages[..item.message];
         Target {
@@ -350,8 +363,8 @@ impl StreamBuilder {
             candidate,
             span: start..start + content.len() + 1,
             bytes,
-            visible_thoughts,
-            quoted: item.kind == TargetKind::NextPrompt && encoded.messages[item.message].quoted,
+            visible_thoughts: seen.visible_thoughts,
+            quoted: seen.quoted,
             earlier_user_messages: earlier.iter().filter(|message| message.role == Role::User).count(),
         }
     }
@@ -390,7 +403,8 @@ impl StreamBuilder {
             }
             let speaker = speaker_of(item.kind);
             let header = self.template.header(speaker);
-            let target = self.target(encoded, item, candidate, laid.tokens.len() + header.len(), visible_thoughts);
+            let seen = Seen { visible_thoughts, quoted: anchor.quoted };
+            let target = self.target(encoded, item, candidate, laid.tokens.len() + header.len(), seen);
             let (content, _) = encoded.item_content(item, candidate.map(|c| c.label), &self.template);
             let ids = [header, content, vec![self.template.end()]].concat();
             laid.push(&ids, speaker, Some(item.message));
@@ -407,6 +421,25 @@ struct Anchor {
     token: usize,
     /// Thoughts among them.
     visible_thoughts: usize,
+    /// Whether one that the branch sees shares five consecutive words with its target.
+    quoted: bool,
+}
+
+/// What a target sees of thoughts.
+struct Seen {
+    visible_thoughts: usize,
+    quoted: bool,
+}
+
+/// Whether an item shares five consecutive words with some of `seen`. Labels are nobody's words.
+fn quotes(encoded: &Encoded, item: &Item, seen: &HashSet<String>) -> bool {
+    let message = &encoded.conversation.messages[item.message];
+    let text = match item.kind {
+        TargetKind::NextPrompt => &message.content,
+        TargetKind::Reaction | TargetKind::Reason => &message.thoughts[item.thought].content,
+        TargetKind::ReactionLabel | TargetKind::ReasonLabel => return false,
+    };
+    five_grams(text).any(|gram| seen.contains(&gram))
 }
 
 /// A stream while it is laid out.

@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(table.notes.last(), Some(&comparison.seeds_note));
         let summary = summary_table(&[comparison], TargetKind::NextPrompt, Subset::Primary);
         assert_eq!(summary.rows[0][0], "past − none");
-        assert_eq!(summary.rows[0][1..], table.rows[0][2..]);
+        assert_eq!(summary.rows[0][1..], table.rows[0][2..2 + SUMMARY_CELLS]);
     }
 
     #[test]

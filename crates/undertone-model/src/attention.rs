@@ -61,14 +61,19 @@ fn tiles(document: &Document, past: usize) -> Vec<Tile> {
         let anchor = group.iter().map(|branch| branch.anchor).max().unwrap_or(0);
         let own = start + begin..start + group[group.len() - 1].span.end;
         let branch_of = |token: usize| group.iter().find(|branch| branch.span.contains(&(token - start)));
-        tiles.push(Tile::new(own.clone(), vec![start..start + anchor, own.clone()], |query, key| {
-            let branch = branch_of(query).expect("queries of a tile are tokens of its branches");
-            if own.contains(&key) {
-                branch.span.start + start <= key && key <= query
-            } else {
-                key - start < branch.anchor
-            }
-        }));
+        // One long branch takes several tiles.
+        for from in own.clone().step_by(TILE_TOKENS) {
+            let queries = from..own.end.min(from + TILE_TOKENS);
+            let keys = vec![start..start + anchor, own.start..queries.end];
+            tiles.push(Tile::new(queries, keys, |query, key| {
+                let branch = branch_of(query).expect("queries of a tile are tokens of its branches");
+                if key >= own.start {
+                    branch.span.start + start <= key && key <= query
+                } else {
+                    key - start < branch.anchor
+                }
+            }));
+        }
         first = last;
     }
     tiles
@@ -189,11 +194,11 @@ mod tests {
     fn tiles_apply_the_attention_rule_of_the_stream() {
         let branches = vec![
             Branch { anchor: 3, span: 600..700 },
-            Branch { anchor: 600, span: 700..900 },
-            Branch { anchor: 0, span: 900..905 },
+            Branch { anchor: 600, span: 700..1300 },
+            Branch { anchor: 0, span: 1300..1305 },
         ];
-        let document = Document { id: String::new(), start: 7, trunk: 600, branches: branches.clone(), tokens: 905 };
-        for query in 0..905 {
+        let document = Document { id: String::new(), start: 7, trunk: 600, branches: branches.clone(), tokens: 1305 };
+        for query in 0..1305 {
             let own = branches.iter().find(|branch| branch.span.contains(&query));
             let expected: Vec<usize> = match own {
                 None => (0..=query).collect(),

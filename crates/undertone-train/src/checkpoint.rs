@@ -56,8 +56,10 @@ pub struct Description {
     pub base_model: String,
     /// Which of the experiment's arms.
     pub arm: String,
-    /// The users it was trained or validated on, whom no test may use.
-    pub seen_users: Vec<String>,
+    /// The users whose conversations it was trained on.
+    pub trained_users: Vec<String>,
+    /// The users on whom its best checkpoint was chosen.
+    pub validated_users: Vec<String>,
     /// Where the run stands.
     pub state: State,
 }
@@ -71,7 +73,8 @@ impl Description {
             training_key,
             base_model,
             arm,
-            seen_users: Vec::new(),
+            trained_users: Vec::new(),
+            validated_users: Vec::new(),
             state: State::default(),
         }
     }

@@ -32,7 +32,7 @@ pub struct TrainingConfig {
     pub schedule: Schedule,
     /// Where the cosine ends, as a share of the peak.
     pub final_learning_rate_share: f64,
-    /// Decoupled weight decay per step and unit of learning rate; never on norms, biases and embeddings' norms.
+    /// Decoupled weight decay per step and unit of learning rate; never on norms.
     pub weight_decay: f64,
     /// Decay of the first moment.
     pub beta1: f64,
@@ -48,7 +48,7 @@ pub struct TrainingConfig {
     pub validate_every_steps: usize,
     /// Validations without a lower loss before training stops; 0 never stops early.
     pub patience_validations: usize,
-    /// Steps between checkpoints for resuming; 0 saves when it validates.
+    /// Steps between checkpoints for resuming; 0 saves after each epoch.
     pub save_every_steps: usize,
 }
 

@@ -26,7 +26,7 @@ pub struct AdamW {
 impl AdamW {
     /// One step with the learning rate of this step; `step` counts from 0.
     ///
-    /// w ← w − η (m̂ / (√v̂ + ε) + λ w), λ = 0 on norms and biases: everything that is one row.
+    /// w ← w − η (m̂ / (√v̂ + ε) + λ w), λ = 0 on norms; a Llama has no biases.
     pub fn step(
         &mut self,
         model: &mut Decoder,
@@ -47,7 +47,7 @@ impl AdamW {
             moments.second = moments.second.clone() * config.beta2 + gradient.square() * (1.0 - config.beta2);
             let root = (moments.second.clone() / correct_second).sqrt() + config.epsilon;
             let update = moments.first.clone() / root * (learning_rate / correct_first);
-            let decay = if parameter.value.dims()[0] == 1 { 0.0 } else { learning_rate * config.weight_decay };
+            let decay = if parameter.name.ends_with("norm.weight") { 0.0 } else { learning_rate * config.weight_decay };
             parameter.value = parameter.value.clone() * (1.0 - decay) - update;
         }
     }

@@ -183,9 +183,16 @@ impl Run<'_> {
     }
 
     fn describe(&self, state: &State) -> Description {
-        let users: BTreeSet<&String> = self.training.iter().chain(self.validation).map(|stream| &stream.user).collect();
-        let seen_users = users.into_iter().cloned().collect();
-        Description { state: state.clone(), seen_users, ..self.description.clone() }
+        let users = |streams: &[Stream]| {
+            let users: BTreeSet<&String> = streams.iter().map(|stream| &stream.user).collect();
+            users.into_iter().cloned().collect()
+        };
+        Description {
+            state: state.clone(),
+            trained_users: users(self.training),
+            validated_users: users(self.validation),
+            ..self.description.clone()
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::experiment::{Experiment, Method};
 /// An untrained model and what identifies it.
 pub(crate) struct Base {
     pub(crate) decoder: Decoder,
-    /// SHA-256 over the weight files, in name order.
+    /// SHA-256 over weights, `config.json` and `tokenizer.json`, in name order.
     pub(crate) sha256: String,
 }
 
@@ -92,7 +92,12 @@ fn fingerprint(folder: &Path) -> Result<String, InputError> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .map_err(failed)?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .filter(|path| {
+            let named = |name: &str| path.file_name().is_some_and(|file| file == name);
+            path.extension().is_some_and(|extension| extension == "safetensors")
+                || named("config.json")
+                || named("tokenizer.json")
+        })
         .collect();
     files.sort();
     sha256_of_files(&files)

@@ -525,6 +525,36 @@ impl Experiment {
             format!("`draws` ({}) is too few for an interval", self.evaluation.draws),
             "10000 takes well under a second",
         );
+        for (section, rows) in [("training", training.row_tokens), ("evaluation", self.evaluation.row_tokens)] {
+            check(rows > 0, &format!("{section}.row_tokens"), "`row_tokens` is 0".into(), "2048 takes about 2 GB");
+        }
+        let finite = [
+            ("training.weight_decay", training.weight_decay),
+            ("training.clip_norm", training.clip_norm),
+            ("training.epsilon", training.epsilon),
+            ("lora.alpha", self.lora.alpha),
+        ];
+        for (key, value) in finite {
+            let name = key.rsplit('.').next().unwrap_or(key);
+            check(
+                value.is_finite(),
+                key,
+                format!("`{name}` ({value}) must be a finite number"),
+                "see experiments/demo.toml",
+            );
+        }
+        check(
+            training.epochs <= MAX_EPOCHS,
+            "training.epochs",
+            format!("`epochs` ({}) is above {MAX_EPOCHS}", training.epochs),
+            "1 to 10 is usual",
+        );
+        check(
+            self.evaluation.draws <= MAX_DRAWS,
+            "evaluation.draws",
+            format!("`draws` ({}) is above {MAX_DRAWS}", self.evaluation.draws),
+            "10000 is usual",
+        );
         let folds = self.split.folds().is_some();
         if !folds {
             // Users are known once the data is read; here the lists are taken at their word.
@@ -615,6 +645,12 @@ impl Experiment {
 
 /// The most bytes of an experiment file that are read.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// The most passes over the data; the whole order of training is laid out beforehand.
+const MAX_EPOCHS: usize = 10_000;
+
+/// The most resamples; more change nothing but the time.
+const MAX_DRAWS: usize = 1_000_000;
 
 /// The highest rank of an adapter; no linear layer is narrow enough to need more.
 const MAX_RANK: usize = 4096;
@@ -802,10 +838,14 @@ fn set(table: &mut toml::Table, keys: &[String], mut value: toml::Table) {
     let Some((key, rest)) = keys.split_first() else { return };
     let Some(inner) = value.remove(key) else { return };
     match inner {
-        toml::Value::Table(inner) if !rest.is_empty() => {
+        toml::Value::Table(inner) => {
             let entry = table.entry(key.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
             if let toml::Value::Table(existing) = entry {
-                set(existing, rest, inner);
+                match rest.is_empty() {
+                    // A whole section at once changes the keys it names and leaves the others.
+                    true => existing.extend(inner),
+                    false => set(existing, rest, inner),
+                }
             }
         }
         inner => {

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use undertone_data::InputError;
+use undertone_eval::NotComparable;
 use undertone_train::TrainError;
 
 use crate::cli::{Cli, Command, Data};
@@ -28,8 +29,9 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let handler = ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
+    let trains = matches!(cli.command, Command::Train(_) | Command::Ablate(_));
+    let handler = ctrlc::set_handler(move || {
+        if !trains || STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
         eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
@@ -76,6 +78,10 @@ fn explain(error: &anyhow::Error) -> ExitCode {
             }
             show(problem);
         }
+        return ExitCode::from(2);
+    }
+    if let Some(different) = error.downcast_ref::<NotComparable>() {
+        eprintln!("error: these results cannot be compared: {different}");
         return ExitCode::from(2);
     }
     match error.downcast_ref::<TrainError>() {

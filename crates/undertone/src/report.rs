@@ -1,5 +1,7 @@
 //! What a study found, for a terminal, as Markdown and as JSON, from one list of tables.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use undertone_data::{Source, Split, TargetKind, Timing, View};
 use undertone_eval::{
@@ -40,6 +42,7 @@ impl<'a> Results<'a> {
         base_sha256: &'a str,
         arms: &[Evaluated],
         records: &[Vec<ItemRecord>],
+        scored: &[String],
     ) -> anyhow::Result<Self> {
         let experiment = &study.experiment;
         let options = BootstrapOptions { draws: experiment.evaluation.draws, seed: experiment.seed };
@@ -47,6 +50,7 @@ impl<'a> Results<'a> {
         let comparisons = pairs_of_arms(experiment, arms).into_iter().map(contrast).collect::<Result<_, _>>()?;
         let training_gains = pairs_with_base(experiment, arms).into_iter().map(contrast).collect::<Result<_, _>>()?;
         let all: Vec<ItemRecord> = records.concat();
+        let unknown_users = study.read.ids_of_other_shape + study.read.ids_missing;
         let shown: Vec<(&str, View)> = experiment.arms.iter().map(|arm| (arm.name.as_str(), arm.shown().0)).collect();
         let first = &records[0];
         let mut coverage: Vec<Coverage> = Vec::new();
@@ -72,9 +76,9 @@ impl<'a> Results<'a> {
             metrics: metrics(&all)?,
             comparisons,
             training_gains,
-            warnings: warnings(experiment.data.synthetic, &shown),
+            warnings: warnings(experiment.data.synthetic, unknown_users, &shown),
             question: question(experiment),
-            setting: setting(study),
+            setting: setting(study, scored),
         })
     }
 
@@ -198,7 +202,7 @@ fn question(experiment: &Experiment) -> String {
 }
 
 /// What a reader must not overlook about these arms and their views.
-pub(crate) fn warnings(synthetic: bool, arms: &[(&str, View)]) -> Vec<String> {
+pub(crate) fn warnings(synthetic: bool, unknown_users: usize, arms: &[(&str, View)]) -> Vec<String> {
     let named = |which: &dyn Fn(&View) -> bool| {
         let names: Vec<&str> = arms.iter().filter(|(_, view)| which(view)).map(|(name, _)| *name).collect();
         names.join(", ")
@@ -206,6 +210,9 @@ pub(crate) fn warnings(synthetic: bool, arms: &[(&str, View)]) -> Vec<String> {
     let mut warnings = Vec::new();
     if synthetic {
         warnings.push("SYNTHETIC data: this proves the wiring, and nothing about people.".to_owned());
+    }
+    if unknown_users > 0 {
+        warnings.push(format!("UNKNOWN USERS: {unknown_users} conversations have ids that do not name a user, so each counts as a user of its own; splits and intervals are by conversation there."));
     }
     let oracle = named(&View::is_oracle);
     if !oracle.is_empty() {
@@ -218,8 +225,27 @@ pub(crate) fn warnings(synthetic: bool, arms: &[(&str, View)]) -> Vec<String> {
     warnings
 }
 
-/// What was compared: data, split, cuts, training.
-fn setting(study: &Study) -> Vec<String> {
+/// What the test conversations hide from an arm, counted.
+fn hidden(study: &Study, arm: &Arm) -> String {
+    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    for fold in 0..study.folds.len() {
+        for stream in study.test_streams(arm.shown(), fold, Split::Test) {
+            let counts = serde_json::to_value(stream.hidden).expect("counts are plain data");
+            for (name, count) in counts.as_object().into_iter().flatten() {
+                *sums.entry(name.replace('_', " ")).or_default() += count.as_u64().unwrap_or_default();
+            }
+        }
+    }
+    let shown: Vec<String> =
+        sums.iter().filter(|(_, count)| **count > 0).map(|(name, count)| format!("{name} {count}")).collect();
+    match shown.is_empty() {
+        true => "Nothing is hidden or cut.".into(),
+        false => format!("Hidden or cut in testing: {}.", shown.join(", ")),
+    }
+}
+
+/// What was compared: data, split, cuts, training, and which checkpoint of each arm was scored.
+fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     let Study { experiment, stats, read, folds, .. } = study;
     let mut lines = vec![format!(
         "{} conversations of {} users; {} messages of users after their first; {} lines skipped.",
@@ -233,7 +259,7 @@ fn setting(study: &Study) -> Vec<String> {
     let count = |fold: &FoldData, split| fold.users.get(&split).copied().unwrap_or(0);
     let users = |split| folds.iter().map(|fold| count(fold, split).to_string()).collect::<Vec<_>>().join(", ");
     lines.push(format!(
-        "{} users train, {} validate, {} test{}; no user, task or conversation is in two of them (checked).",
+        "{} users train, {} validate, {} test{}; no user, task or conversation id is in two of them (checked).",
         users(Split::Train),
         users(Split::Validation),
         users(Split::Test),
@@ -250,17 +276,33 @@ fn setting(study: &Study) -> Vec<String> {
             "{lossy} messages or thoughts hold bytes that the model's vocabulary lacks; those bytes are lost."
         ));
     }
+    lines.push(format!(
+        "{} pairs of near-duplicate tasks of different users{}.",
+        stats.near_duplicate_tasks.pairs,
+        if stats.near_duplicate_tasks.complete { "" } else { " (the search stopped early: at least so many)" }
+    ));
     let training = &experiment.training;
     lines.push(format!(
-        "{} epochs of {} windows a step, peak learning rate {:.1e}, seed {}; every trained arm takes the same steps over the same windows in the same order, from the same weights.",
+        "{} epochs of {} windows a step, peak learning rate {:.1e}, seed {}, from the same weights in every arm.",
         training.epochs, training.conversations_per_step, training.learning_rate, experiment.seed
     ));
+    let own_targets = experiment.arms.iter().any(|arm| arm.targets.is_some());
+    lines.push(match own_targets || training.patience_validations > 0 {
+        false => "Every trained arm takes the same steps over the same windows in the same order.".into(),
+        true => "Arms may differ in their steps: some train on targets of their own, or stop early.".into(),
+    });
+    lines.extend(scored.iter().cloned());
     for arm in &experiment.arms {
         let (view, source) = arm.shown();
-        let source = if source == Source::Shuffled { "; the thoughts are other users' (shuffled)" } else { "" };
-        let trained =
-            arm.trained_as.as_ref().map(|other| format!("; the model trained as `{other}`")).unwrap_or_default();
-        lines.push(format!("Arm `{}`: sees {view}{source}{trained}.", arm.name));
+        let shuffled = if source == Source::Shuffled { "; the thoughts are other users' (shuffled)" } else { "" };
+        let trained = match &arm.trained_as {
+            Some(other) if source == Source::Shuffled => {
+                format!("; the model trained as `{other}`: its reliance on thoughts, not a placebo it was trained with")
+            }
+            Some(other) => format!("; the model trained as `{other}`"),
+            None => String::new(),
+        };
+        lines.push(format!("Arm `{}`: sees {view}{shuffled}{trained}. {}", arm.name, hidden(study, arm)));
     }
     lines
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use anyhow::Context;
 use serde::Serialize;
 use undertone_data::{
     Conversation, Corpus, DataStats, InputError, OverlapReport, Place, Purpose, ReadReport, Reader, Source, Split,
@@ -45,6 +46,9 @@ pub(crate) struct Evaluated {
     /// The arm whose training makes the model; none for the untrained base.
     pub(crate) trained: Option<Arm>,
 }
+
+/// Which program lays conversations out: results of another one are not taken for ours.
+pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 1");
 
 /// How many items there are, and how many of them can show what thoughts add.
 #[derive(Debug, Clone, Serialize)]
@@ -182,9 +186,10 @@ impl Study {
             ..experiment.clone()
         };
         // The windows depend on what every arm asks for, so that belongs to the key too.
-        let arms: Vec<String> = experiment.arms.iter().map(|arm| format!("{:?}", arm.shown())).collect();
-        let parts =
-            [shared.resolved(), arms.join(" "), fold.to_string(), base.sha256.clone(), self.data_sha256.clone()];
+        let mut parts: Vec<String> = experiment.arms.iter().map(|arm| format!("{:?}", arm.shown())).collect();
+        parts.push(format!("{:?}", experiment.all_targets()));
+        parts.extend([PROGRAM.to_owned(), shared.resolved(), fold.to_string()]);
+        parts.extend([base.sha256.clone(), self.data_sha256.clone()]);
         sha256_hex(parts.join("\0").as_bytes())
     }
 
@@ -300,10 +305,13 @@ impl Study {
 }
 
 /// Writes records whole or not at all.
-pub(crate) fn save_records(path: &Path, records: &[ItemRecord]) -> Result<(), InputError> {
+///
+/// # Errors
+/// A score that is no number names its item; the folder cannot be written.
+pub(crate) fn save_records(path: &Path, records: &[ItemRecord]) -> anyhow::Result<()> {
     let mut bytes = Vec::new();
-    write_records(&mut bytes, records).expect("our own records are valid and memory can be written");
-    write_whole(path, &bytes)
+    write_records(&mut bytes, records).context("the model's scores are not valid: its training has diverged")?;
+    Ok(write_whole(path, &bytes)?)
 }
 
 impl Experiment {

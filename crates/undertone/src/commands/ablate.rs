@@ -8,7 +8,7 @@ use crate::base::Base;
 use crate::cli::Ablate;
 use crate::experiment::Experiment;
 use crate::report::Results;
-use crate::study::{Study, save_records};
+use crate::study::{PROGRAM, Study, save_records};
 
 pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     // The folder belongs to one study, by experiment, data and base model; with the same it goes on.
     let base = Base::load(experiment)?;
     let identity = format!(
-        "# data sha256 {}\n# base model sha256 {}\n\n{}",
+        "# {PROGRAM}\n# data sha256 {}\n# base model sha256 {}\n\n{}",
         study.data_sha256,
         base.sha256,
         experiment.resolved()
@@ -47,6 +47,7 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     let arms = study.evaluated();
     let primary = study.primary_items(Split::Test);
     let mut records = vec![Vec::new(); arms.len()];
+    let mut scored = Vec::new();
     for fold in 0..study.folds.len() {
         for (index, arm) in arms.iter().enumerate() {
             let of_fold = |name: &str| folder.join(name).join(format!("fold{fold}"));
@@ -58,7 +59,15 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
                 }
             };
             if let Some(trained) = &arm.trained {
-                study.train(trained, fold, &base, &of_fold(&trained.name), true)?;
+                let best = study.train(trained, fold, &base, &of_fold(&trained.name), true)?;
+                if trained.name == arm.name {
+                    let best = Checkpoint::read(&best)?.description.state;
+                    let taken = Checkpoint::read(&of_fold(&arm.name).join("last.safetensors"))?.description.state;
+                    scored.push(format!(
+                        "`{}`, fold {fold}: scored after step {} of {}.",
+                        arm.name, best.step, taken.step
+                    ));
+                }
             }
             records[index].extend(study.evaluate(arm, fold, decoder, &of_fold(&arm.name).join("records.jsonl"))?);
         }
@@ -69,7 +78,7 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
         }
         save_records(&folder.join("records").join(format!("{}.jsonl", arm.name)), records)?;
     }
-    let results = Results::new(&study, &base.sha256, &arms, &records)?;
+    let results = Results::new(&study, &base.sha256, &arms, &records, &scored)?;
     let report = folder.join("report.md");
     write_whole(&report, results.markdown().as_bytes())?;
     write_whole(&folder.join("results.json"), &serde_json::to_vec_pretty(&results)?)?;

@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use serde_json::json;
-use undertone_data::{InputError, Split};
+use undertone_data::{InputError, Split, Stream};
 use undertone_eval::{
     BootstrapOptions, ItemRecord, compare, comparison_table, labels_table, metrics, metrics_table, score,
 };
+use undertone_train::Description;
 
 use super::{open_checkpoint, print_json, print_text, require_absent};
 use crate::base::Base;
 use crate::cli::{Evaluate, SplitArg};
+use crate::experiment::Experiment;
 use crate::report::warnings;
 use crate::study::{Study, save_records};
 
@@ -42,16 +44,8 @@ pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
         .hint("`--split` chooses between test and validation users; only another training can hold out more")
         .into());
     }
-    // Whatever the settings: nobody is tested on whom a model was trained.
-    let seen = &checkpoint.description.seen_users;
-    if let Some(stream) = streams.iter().find(|stream| split == Split::Test && seen.contains(&stream.user)) {
-        return Err(InputError::new(
-            &args.checkpoint,
-            format!("was trained on the user `{}`, who would be tested", stream.user),
-        )
-        .hint("leave `split` and `data` as they were in training, or test on data of other users")
-        .into());
-    }
+    require_unseen(&checkpoint.description, &args.checkpoint, &streams, split)?;
+    let unknown_users = study.read.ids_of_other_shape + study.read.ids_missing;
     let primary = study.primary_items(split);
     let row_tokens = experiment.evaluation.row_tokens;
     let scored = |name: &str, decoder| -> Vec<ItemRecord> {
@@ -67,14 +61,17 @@ pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
         None => None,
         Some(path) if path == Path::new("base") => Some(scored("base", base.decoder.clone())),
         Some(path) => {
-            let (other, of_other) = open_checkpoint(path, &[])?;
-            if of_other.split != experiment.split || of_other.data.path != experiment.data.path {
-                return Err(InputError::new(
-                    path,
-                    "was trained with another split or on other data, so held-out users are not the same",
-                )
-                .into());
+            let (other, of_other) = open_checkpoint(path, &args.set)?;
+            let theirs =
+                Experiment { arms: experiment.arms.clone(), name: experiment.name.clone(), ..of_other.clone() };
+            let ours = Experiment { output: theirs.output.clone(), ..experiment.clone() };
+            if ours != theirs {
+                let differ = differences(&ours, &theirs);
+                return Err(InputError::new(path, format!("was trained in another way: not the same {differ}"))
+                    .hint("only arms that differ in nothing but what they see can be compared")
+                    .into());
             }
+            require_unseen(&other.description, path, &streams, split)?;
             let restored = base.restored(&of_other, &other, path)?;
             Some(scored(&path.display().to_string(), restored))
         }
@@ -86,7 +83,10 @@ pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
     let comparison = other.as_ref().map(|other| compare(other, &ours, options)).transpose()?;
     let all = metrics(&[ours, other.unwrap_or_default()].concat())?;
     if json {
-        print_json(&json!({ "view": view.to_string(), "metrics": all, "comparison": comparison }));
+        let warnings = warnings(experiment.data.synthetic, unknown_users, &[(&name, view)]);
+        print_json(
+            &json!({ "view": view.to_string(), "warnings": warnings, "metrics": all, "comparison": comparison }),
+        );
         return Ok(());
     }
     let mut text = metrics_table(&all).terminal();
@@ -94,10 +94,33 @@ pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
     text.extend(comparison.map(|comparison| format!("\n{}", comparison_table(&comparison).terminal())));
     print_text(&text);
     eprintln!("scored under the view: {view}");
-    for warning in warnings(experiment.data.synthetic, &[(&name, view)]) {
+    for warning in warnings(experiment.data.synthetic, unknown_users, &[(&name, view)]) {
         eprintln!("! {warning}");
     }
     Ok(())
+}
+
+/// Whatever the settings: nobody is scored on whom the model was trained, and nobody is tested on whom its
+/// checkpoint was chosen.
+fn require_unseen(description: &Description, path: &Path, streams: &[Stream], split: Split) -> Result<(), InputError> {
+    let trained = |user: &String| description.trained_users.contains(user);
+    let chosen = |user: &String| split == Split::Test && description.validated_users.contains(user);
+    match streams.iter().find(|stream| trained(&stream.user) || chosen(&stream.user)) {
+        None => Ok(()),
+        Some(stream) => {
+            let cause = format!("was trained on the user `{}`, who would be scored", stream.user);
+            Err(InputError::new(path, cause)
+                .hint("leave `split` and `data` as they were in training, or score data of other users"))
+        }
+    }
+}
+
+/// The top-level keys in which two experiments differ.
+fn differences(a: &Experiment, b: &Experiment) -> String {
+    let table = |experiment: &Experiment| experiment.resolved().parse::<toml::Table>().unwrap_or_default();
+    let (a, b) = (table(a), table(b));
+    let keys = a.iter().filter(|(key, value)| b.get(*key) != Some(value)).map(|(key, _)| format!("`{key}`"));
+    keys.collect::<Vec<_>>().join(", ")
 }
 
 /// The fold in `…/fold3/best.safetensors`; 0 where users are divided once.
