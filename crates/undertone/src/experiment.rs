@@ -698,7 +698,7 @@ fn strict(path: &Path, text: &str, problems: &mut Vec<InputError>) -> Option<tom
         let whole = entry_at(document.as_table(), &span).map(|entry| with_section(&rest, entry));
         problems
             .push(explained(path, &rest, error.message(), &span, whole.as_ref()).at(Place::Line(line_at(span.start))));
-        let Some(whole) = whole else { return None };
+        let whole = whole?;
         let blank: String = rest[whole.clone()]
             .chars()
             .map(|c| if c == '\n' { "\n".into() } else { " ".repeat(c.len_utf8()) })
