@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 
 use crate::window::{Window, windows};
 use crate::{
-    Access, Conversation, Encoded, InputError, Layout, Place, Purpose, Split, Stream, StreamBuilder, TargetKind,
-    ThoughtKind, Thoughts, Timing, View,
+    Conversation, Encoded, InputError, Layout, Place, Purpose, Split, Stream, StreamBuilder, TargetKind, ThoughtKind,
+    Thoughts, View,
 };
 
 /// Whose thoughts a stream shows.
@@ -134,14 +134,6 @@ impl Corpus {
             .collect()
     }
 
-    /// The conversations of one split.
-    pub fn conversations(&self, split: Split) -> impl Iterator<Item = &Conversation> {
-        self.prepared
-            .iter()
-            .filter(move |prepared| prepared.split == split)
-            .map(|prepared| &prepared.encoded.conversation)
-    }
-
     /// The template and system text.
     pub fn builder(&self) -> &StreamBuilder {
         &self.builder
@@ -169,9 +161,6 @@ impl Prepared {
         }
     }
 }
-
-/// The view that hides everything, for commands that look at data without an experiment.
-pub const NO_THOUGHTS: View = View { access: Access::None, timing: Timing::Strict };
 
 /// A user, and the words of one thought of theirs.
 type Donor = (String, Vec<u32>);

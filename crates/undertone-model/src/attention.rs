@@ -173,7 +173,7 @@ pub(crate) fn attend_backward(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use undertone_data::Branch;
+    use undertone_data::{Branch, Row, Stream};
 
     /// Shows which keys each query sees, tile by tile, as the model will apply it.
     fn seen(document: &Document, query: usize) -> Vec<usize> {
@@ -197,15 +197,22 @@ mod tests {
             Branch { anchor: 600, span: 700..1300 },
             Branch { anchor: 0, span: 1300..1305 },
         ];
-        let document = Document { id: String::new(), start: 7, trunk: 600, branches: branches.clone(), tokens: 1305 };
+        let stream = |trunk: usize, branches: Vec<Branch>| Stream {
+            id: String::new(),
+            user: String::new(),
+            tokens: vec![0; branches.last().map_or(trunk, |branch| branch.span.end)],
+            trunk,
+            branches,
+            targets: Vec::new(),
+            pieces: Vec::new(),
+            hidden: Default::default(),
+        };
+        let branched = stream(600, branches);
+        // Behind another document, so that offsets count.
+        let row = Row::of([&stream(7, Vec::new()), &branched]);
         for query in 0..1305 {
-            let own = branches.iter().find(|branch| branch.span.contains(&query));
-            let expected: Vec<usize> = match own {
-                None => (0..=query).collect(),
-                Some(branch) => (0..branch.anchor).chain(branch.span.start..=query).collect(),
-            };
-            let expected: Vec<usize> = expected.into_iter().map(|key| key + 7).collect();
-            assert_eq!(seen(&document, query + 7), expected, "query {query}");
+            let expected: Vec<usize> = (0..1305).filter(|&key| branched.sees(query, key)).map(|key| key + 7).collect();
+            assert_eq!(seen(&row.documents[1], query + 7), expected, "query {query}");
         }
     }
 }

@@ -169,7 +169,7 @@ impl Experiment {
             "10000 takes well under a second",
         );
         for (section, rows) in [("training", training.row_tokens), ("evaluation", self.evaluation.row_tokens)] {
-            check(rows > 0, &format!("{section}.row_tokens"), "`row_tokens` is 0".into(), "2048 takes about 2 GB");
+            check(rows > 0, &format!("{section}.row_tokens"), "`row_tokens` is 0".into(), "2048 is a good value");
         }
         let finite = [
             ("training.weight_decay", training.weight_decay),
