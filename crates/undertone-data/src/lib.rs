@@ -25,7 +25,7 @@ mod write;
 
 pub use clean::{AssistantFirst, CleanOptions, Consecutive, EmptyMessages};
 pub use conversation::{Conversation, Label, Message, REACTION_LABELS, REASON_LABELS, Role, Thought, ThoughtKind};
-pub use corpus::{Corpus, Source, Study};
+pub use corpus::{Corpus, OnTooLong, Source, Study, encode};
 pub use encode::{Encoded, EncodedMessage, Thoughts};
 pub use error::{InputError, Place};
 pub use read::{

@@ -288,6 +288,11 @@ fn check_file(path: &Path) -> Result<(), InputError> {
     if metadata.is_dir() {
         return Err(InputError::new(path, "is a folder, not a file").hint("name the conversation files inside it"));
     }
+    // A pipe can be read, once; a device such as `/dev/zero` may never end.
+    #[cfg(unix)]
+    if std::os::unix::fs::FileTypeExt::is_char_device(&metadata.file_type()) {
+        return Err(InputError::new(path, "is a device, not a file").hint("name a conversation file, or a pipe"));
+    }
     if metadata.is_file() {
         open_file(path)?;
     }

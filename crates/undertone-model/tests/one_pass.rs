@@ -12,8 +12,8 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use undertone_data::{
-    Access, Conversation, Corpus, Message, Purpose, Role, Row, Source, Split, Stream, StreamBuilder, Study, TargetKind,
-    Template, Thought, Timing, View, pack,
+    Access, Conversation, Corpus, Message, OnTooLong, Purpose, Role, Row, Source, Split, Stream, StreamBuilder, Study,
+    TargetKind, Template, Thought, Timing, View, encode, pack,
 };
 use undertone_model::{Decoder, DeviceName, DropoutKey, Gradients, LoraConfig, Parameter, Recompute};
 
@@ -49,9 +49,17 @@ fn streams(conversations: Vec<Conversation>, access: Access, context_tokens: usi
     let view = View { access, timing: Timing::Strict };
     let splits: BTreeMap<String, Split> = conversations.iter().map(|c| (c.user.clone(), Split::Train)).collect();
     let shown = [(View { access: Access::Past, timing: Timing::Strict }, Source::Own), (view, Source::Own)];
-    let study = Study { shown: &shown, kinds: &TargetKind::ALL, context_tokens, assistant_tokens: 4096, seed: 0 };
+    let study = Study {
+        shown: &shown,
+        kinds: &TargetKind::ALL,
+        context_tokens,
+        assistant_tokens: 4096,
+        on_too_long: OnTooLong::Error,
+        seed: 0,
+    };
     let builder = StreamBuilder::new(Template::new(tiny::tokenizer()).unwrap(), "a system text");
-    let corpus = Corpus::new(Path::new("made.jsonl"), conversations, &splits, builder, &study).unwrap();
+    let encoded = encode(conversations, &builder, &study);
+    let corpus = Corpus::new(Path::new("made.jsonl"), encoded, &splits, builder, &study).unwrap();
     corpus.streams(Split::Train, view, Source::Own, &TargetKind::ALL, purpose)
 }
 

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml_edit::Document;
 use undertone_data::{
-    Access, CleanOptions, FoldOptions, InputError, OnInvalid, Place, ReadOptions, Source, SplitOptions, TargetKind,
-    Timing, View,
+    Access, CleanOptions, FoldOptions, InputError, OnInvalid, OnTooLong, Place, ReadOptions, Source, SplitOptions,
+    TargetKind, Timing, View,
 };
 use undertone_model::{DeviceName, LoraConfig};
 use undertone_train::TrainingConfig;
@@ -83,6 +83,8 @@ pub(crate) struct DataSection {
     pub(crate) context_tokens: usize,
     /// Longer assistant messages are shortened to this many tokens, in the middle.
     pub(crate) assistant_tokens: usize,
+    /// A conversation with a target that is longer than the context: `error` or `skip`.
+    pub(crate) on_too_long: OnTooLong,
     /// What is predicted.
     pub(crate) targets: Vec<TargetKind>,
 }
@@ -97,6 +99,7 @@ impl Default for DataSection {
             system: String::new(),
             context_tokens: 2048,
             assistant_tokens: 1024,
+            on_too_long: OnTooLong::default(),
             targets: vec![TargetKind::NextPrompt],
         }
     }

@@ -1,6 +1,6 @@
 //! What a study found, for a terminal, as Markdown and as JSON, from one list of tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use undertone_data::{Source, Split, TargetKind, Timing, View};
@@ -270,6 +270,18 @@ fn setting(study: &Study, scored: &[String]) -> Vec<String> {
         "{windows} windows of at most {} tokens, shared by all arms; in {short} of them a long message leaves some target less than half a context of history. Assistant messages are context of at most {} tokens, shortened in the middle.",
         experiment.data.context_tokens, experiment.data.assistant_tokens
     ));
+    let too_long: BTreeSet<&String> = folds.iter().flat_map(|fold| fold.corpus.too_long()).collect();
+    if !too_long.is_empty() {
+        let ids: Vec<&str> = too_long.iter().take(5).map(|id| id.as_str()).collect();
+        lines.push(format!(
+            "Left out because a target is longer than the context in some arm{}: {} conversation{} ({}{}).",
+            if folds.len() > 1 { " of at least one fold" } else { "" },
+            too_long.len(),
+            if too_long.len() == 1 { "" } else { "s" },
+            ids.join(", "),
+            if too_long.len() > ids.len() { ", …" } else { "" }
+        ));
+    }
     let lossy = folds[0].corpus.lossy_texts();
     if lossy > 0 {
         lines.push(format!(

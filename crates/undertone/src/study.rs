@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde::Serialize;
 use undertone_data::{
     Conversation, Corpus, DataStats, InputError, OverlapReport, Place, Purpose, ReadReport, Reader, Source, Split,
-    StatsBuilder, Stream, Study as Asked, TargetKind, View, check_disjoint, write_whole,
+    StatsBuilder, Stream, Study as Asked, TargetKind, View, check_disjoint, encode, write_whole,
 };
 use undertone_eval::{ItemRecord, read_records, score, write_records};
 use undertone_model::Decoder;
@@ -94,19 +94,22 @@ impl Study {
             kinds: &kinds,
             context_tokens: experiment.data.context_tokens,
             assistant_tokens: experiment.data.assistant_tokens,
+            on_too_long: experiment.data.on_too_long,
             seed: experiment.seed,
         };
         let data_path = &experiment.data.path.as_slice()[0];
+        let encoded = encode(conversations, &builder, &asked);
         let mut folds = Vec::with_capacity(divisions.len());
         for division in divisions {
+            let conversations = encoded.iter().map(|encoded| &encoded.conversation);
             let overlap =
-                check_disjoint(conversations.iter().map(|conversation| (division[&conversation.user], conversation)));
+                check_disjoint(conversations.map(|conversation| (division[&conversation.user], conversation)));
             assert!(overlap.is_disjoint(), "splits overlap: {overlap:?}");
             let mut of_split = BTreeMap::new();
             for split in division.values() {
                 *of_split.entry(*split).or_insert(0) += 1;
             }
-            let corpus = Corpus::new(data_path, conversations.clone(), &division, builder.clone(), &asked)?;
+            let corpus = Corpus::new(data_path, encoded.clone(), &division, builder.clone(), &asked)?;
             folds.push(FoldData { corpus, overlap, users: of_split });
         }
         let data_sha256 = sha256_of_files(experiment.data.path.as_slice())?;

@@ -7,6 +7,7 @@ use undertone_data::{InputError, Split, Stream};
 use undertone_eval::{
     BootstrapOptions, ItemRecord, compare, comparison_table, labels_table, metrics, metrics_table, score,
 };
+use undertone_model::Decoder;
 use undertone_train::Description;
 
 use super::{open_checkpoint, print_json, print_text, require_absent};
@@ -56,26 +57,13 @@ pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
         records
     };
     let name = args.checkpoint.display().to_string();
-    let ours = scored(&name, base.restored(experiment, &checkpoint, &args.checkpoint)?);
-    let other = match &args.against {
+    let against = match &args.against {
         None => None,
-        Some(path) if path == Path::new("base") => Some(scored("base", base.decoder.clone())),
-        Some(path) => {
-            let (other, of_other) = open_checkpoint(path, &args.set)?;
-            let theirs =
-                Experiment { arms: experiment.arms.clone(), name: experiment.name.clone(), ..of_other.clone() };
-            let ours = Experiment { output: theirs.output.clone(), ..experiment.clone() };
-            if ours != theirs {
-                let differ = differences(&ours, &theirs);
-                return Err(InputError::new(path, format!("was trained in another way: not the same {differ}"))
-                    .hint("only arms that differ in nothing but what they see can be compared")
-                    .into());
-            }
-            require_unseen(&other.description, path, &streams, split)?;
-            let restored = base.restored(&of_other, &other, path)?;
-            Some(scored(&path.display().to_string(), restored))
-        }
+        Some(path) if path == Path::new("base") => Some(("base".to_owned(), base.decoder.clone())),
+        Some(path) => Some((path.display().to_string(), comparable(path, args, experiment, &base, &streams, split)?)),
     };
+    let ours = scored(&name, base.restored(experiment, &checkpoint, &args.checkpoint)?);
+    let other = against.map(|(name, decoder)| scored(&name, decoder));
     if let Some(path) = &args.records {
         save_records(path, &[ours.clone(), other.clone().unwrap_or_default()].concat())?;
     }
@@ -98,6 +86,28 @@ pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
         eprintln!("! {warning}");
     }
     Ok(())
+}
+
+/// The model of another checkpoint, which differs from ours in its arm at most.
+fn comparable(
+    path: &Path,
+    args: &Evaluate,
+    ours: &Experiment,
+    base: &Base,
+    streams: &[Stream],
+    split: Split,
+) -> anyhow::Result<Decoder> {
+    let (checkpoint, experiment) = open_checkpoint(path, &args.set)?;
+    let theirs = Experiment { arms: ours.arms.clone(), name: ours.name.clone(), ..experiment.clone() };
+    let ours = Experiment { output: theirs.output.clone(), ..ours.clone() };
+    if ours != theirs {
+        let differ = differences(&ours, &theirs);
+        return Err(InputError::new(path, format!("was trained in another way: not the same {differ}"))
+            .hint("only arms that differ in nothing but what they see can be compared")
+            .into());
+    }
+    require_unseen(&checkpoint.description, path, streams, split)?;
+    Ok(base.restored(&experiment, &checkpoint, path)?)
 }
 
 /// Whatever the settings: nobody is scored on whom the model was trained, and nobody is tested on whom its

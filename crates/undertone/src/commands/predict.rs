@@ -7,6 +7,7 @@ use undertone_model::Sampling;
 use super::{open_checkpoint, print_json, print_text};
 use crate::base::{Base, stream_builder};
 use crate::cli::{Predict, SpeakerArg};
+use crate::report::warnings;
 
 pub(crate) fn run(args: &Predict, json: bool) -> anyhow::Result<()> {
     let option = |name: &str, cause: String| InputError::new(name, cause);
@@ -76,6 +77,9 @@ pub(crate) fn run(args: &Predict, json: bool) -> anyhow::Result<()> {
         prompt.len(),
         ids.len()
     );
+    for warning in warnings(experiment.data.synthetic, 0, &[(&arm.name, view)]) {
+        eprintln!("! {warning}");
+    }
     let text = builder.template.decode(&ids);
     match json {
         true => print_json(&json!({

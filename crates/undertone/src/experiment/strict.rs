@@ -95,9 +95,24 @@ fn explained(path: &Path, text: &str, message: &str, span: &Range<usize>, whole:
     } else if message.starts_with("data did not match any variant of untagged enum Paths") {
         format!("`{key}` is `{found}`, it must be a path or a list of paths")
     } else {
-        format!("`{key}`: {message}")
+        format!("`{key}`: {}", without_rust_types(message))
     };
     InputError::new(path, cause)
+}
+
+/// A message of serde with the type that is expected in words.
+fn without_rust_types(message: &str) -> String {
+    [
+        ("usize", "a whole number of at least 0"),
+        ("u64", "a whole number of at least 0"),
+        ("f64", "a number"),
+        ("f32", "a number"),
+    ]
+    .iter()
+    .find_map(|(rust, words)| {
+        Some(format!("{}expected {words}", message.strip_suffix(rust)?.strip_suffix("expected ")?))
+    })
+    .unwrap_or_else(|| message.to_owned())
 }
 
 /// The bytes of the key and value, or of the table, that an error points into.

@@ -57,7 +57,7 @@ fn all_problems_are_reported_at_once_with_their_lines() {
         &[],
         &[
             "`x.toml` line 2: unknown key `sede` // did you mean `seed`? The keys here are: name, seed, device, output, model, data, split, lora, training, evaluation, arm",
-            "`x.toml` line 6: `epochs`: invalid type: string \"many\", expected usize",
+            "`x.toml` line 6: `epochs`: invalid type: string \"many\", expected a whole number of at least 0",
             "`x.toml` line 7: `learning_rate` (-1) must be above 0 // LoRA likes 1e-4 to 5e-4, full fine-tuning 1e-5 to 5e-5",
             "`x.toml` line 9: `path` is `7`, it must be a path or a list of paths",
             "`x.toml` line 11: `folds` is `true`, it must be a number of folds or \"users\"",

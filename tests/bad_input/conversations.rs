@@ -1,0 +1,189 @@
+//! Conversation files.
+
+use super::*;
+
+#[test]
+fn conversation_files_that_cannot_be_read() {
+    let place = place();
+    check(
+        &place,
+        "data check nosuch.jsonl",
+        &format!("error: `nosuch.jsonl`: cannot open: No such file or directory (os error 2)\n\n{NO_SUCH_FILE}"),
+    );
+    check(
+        &place,
+        "data stats model",
+        "error: `model`: is a folder, not a file\n\nhint: name the conversation files inside it",
+    );
+    let one_a_line = "hint: a conversation file holds one JSON object a line, each one conversation";
+    place.write("empty.jsonl", "");
+    check(&place, "data check empty.jsonl", &format!("error: `empty.jsonl`: the file is empty\n\n{one_a_line}"));
+    // A good file does not make up for a bad one, in any order.
+    check(
+        &place,
+        "data check data.jsonl empty.jsonl",
+        &format!("error: `empty.jsonl`: the file is empty\n\n{one_a_line}"),
+    );
+    place.write("blank.jsonl", "\n\n");
+    check(
+        &place,
+        "data check blank.jsonl",
+        &format!("error: `blank.jsonl`: the file has only blank lines (2)\n\n{one_a_line}"),
+    );
+    check(
+        &place,
+        "data check data.jsonl data.jsonl",
+        "error: `data.jsonl` line 1, `id`: conversation id `user9001_task1_conversation1` is already at `data.jsonl` line 1\n\n\
+        hint: was a file named twice, or do two files overlap?",
+    );
+}
+
+/// Breaks the second line of a file; the first is whole.
+#[test]
+fn conversations_that_are_wrong() {
+    let place = place();
+    let broken = |line: &str, expected: &str| {
+        place.write("bad.jsonl", format!("{}{line}", program::sample(6).lines().nth(5).unwrap().to_owned() + "\n"));
+        check(&place, "data check bad.jsonl", &format!("error: `bad.jsonl` line 2{expected}"));
+        // Whoever reads conversations says the same.
+        check(&place, "train x.toml --set data.path=bad.jsonl", &format!("error: `bad.jsonl` line 2{expected}"));
+    };
+    broken(
+        &program::sample(1)[..500],
+        ", `messages[1]`: the line ends in the middle of its JSON: EOF while parsing a string (column 500)\n\n\
+        hint: was the file cut off, or is one object spread over several lines?",
+    );
+    broken("{\"messages\": nonsense}", ", `messages`: no valid JSON: expected ident (column 15)");
+    broken(
+        &conversation(|c| c["messages"] = json!("none")),
+        ", `messages`: invalid type: string \"none\", expected a sequence (column 54)",
+    );
+    broken(
+        &conversation(|c| c["messages"][0]["content"] = json!(7)),
+        ", `messages[0].content`: invalid type: integer `7`, expected a string (column 61)",
+    );
+    broken(
+        &format!("[{}]", conversation(|_| {}).trim()),
+        ": the line is a JSON list, not a conversation\n\nhint: write one JSON object a line: `jq -c '.[]' FILE` does that",
+    );
+    broken(
+        &conversation(|c| c["messages"].as_array_mut().unwrap().retain(|message| message["type"] == "assistant")),
+        ", `messages`: the conversation has no user message",
+    );
+    broken(&conversation(|c| c["messages"] = json!([])), ", `messages`: the conversation has no messages");
+    broken(&conversation(|c| drop(c.as_object_mut().unwrap().remove("messages"))), ": `messages` is missing or null");
+    broken(
+        &conversation(|c| c["messages"][0]["type"] = json!("usr")),
+        ", `messages[0].type`: unknown message type `usr`\n\n\
+        hint: did you mean `user`? a message is of type `user` or `assistant`",
+    );
+    broken(
+        &conversation(|c| c["messages"][0]["reasons"][0]["label"] = json!("task_motivaton")),
+        ", `messages[0].reasons[0].label`: unknown label of a reason: `task_motivaton`\n\n\
+        hint: did you mean `task_motivation`? labels of a reason are `task_motivation`, `task_continuation`, \
+        `context_grounding_and_constraints`, `content_expectation`, `social_and_others`, `style_expectation`, \
+        `task_reorientation`",
+    );
+    broken(
+        &conversation(|c| c["messages"][1]["reactions"][0]["label"] = json!("task_motivation")),
+        ", `messages[1].reactions[0].label`: `task_motivation` is a label of a reason, but this thought is a reaction\n\n\
+        hint: labels of a reaction are `explicit_affirmation`, `content_relevance`, `presentation_style`, `scope_fit`, \
+        `partial_satisfaction`",
+    );
+    broken(
+        &conversation(|c| c["messages"][2]["timestamp"] = json!("yesterday at nine")),
+        ", `messages[2].timestamp`: unparsable time `yesterday at nine`\n\n\
+        hint: a time is RFC 3339 with `Z` or an offset, such as `2026-04-08T22:11:32.163Z`, or whole milliseconds \
+        or seconds since 1970 (years 2000 to 2099)",
+    );
+    broken(
+        &conversation(|c| c["messages"][0]["reactions"] = json!([{"content": "fine"}])),
+        ", `messages[0].reactions`: a user message has `reactions`\n\n\
+        hint: reasons hang on user messages, reactions on assistant messages",
+    );
+}
+
+#[test]
+fn bytes_that_are_no_text() {
+    let place = place();
+    place.write("bad.jsonl", b"{\"messages\": \"\xC3\x28\"}\n");
+    check(
+        &place,
+        "data check bad.jsonl",
+        "error: `bad.jsonl` line 1: invalid UTF-8 at byte 15 of the line\n\nhint: save the file as UTF-8",
+    );
+    place.write("bad.jsonl", b"\x1F\x8B\x08\x00\x00");
+    check(
+        &place,
+        "data check bad.jsonl",
+        "error: `bad.jsonl` line 1: invalid UTF-8 at byte 2 of the line\n\n\
+        hint: the file looks like a gzip archive; decompress it first",
+    );
+}
+
+#[test]
+fn skipping_bad_lines_counts_them_and_is_not_for_a_file_of_nothing_else() {
+    let place = place();
+    place.write("bad.jsonl", format!("nonsense\n{}\n{{}}\n", program::sample(1)));
+    let ran = place.run("data check --skip-invalid bad.jsonl").succeeded();
+    assert!(ran.stdout.contains("       2  skipped lines\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("          skipped: `bad.jsonl` line 1: "), "{}", ran.stdout);
+    place.write("bad.jsonl", "nonsense\n{}\n");
+    check(
+        &place,
+        "data check --skip-invalid bad.jsonl",
+        "error: `bad.jsonl`: none of its 2 lines is a valid conversation; line 1: no valid JSON: expected ident (column 2)\n\n\
+        hint: a conversation file holds one JSON object a line, each one conversation",
+    );
+}
+
+#[test]
+fn a_target_that_is_longer_than_the_context() {
+    let place = place();
+    let long = "all work and no play makes jack a dull boy ".repeat(10);
+    place.write(
+        "data.jsonl",
+        program::sample(5)
+            + &conversation(|c| {
+                c["id"] = json!("user9009_task1_conversation1");
+                c["messages"][4]["content"] = json!(long.trim());
+            }),
+    );
+    // 429 bytes of text, 17 of `<|im_start|>user`, newline and end.
+    check(
+        &place,
+        "train x.toml --set data.context_tokens=400",
+        "error: `data.jsonl`, `user9009_task1_conversation1`: message 4 of `user9009_task1_conversation1` needs 437 tokens \
+        with what hangs on it, the context holds 400\n\n\
+        hint: targets are never truncated: raise `data.context_tokens`, or leave such conversations out with `data.on_too_long = \"skip\"`",
+    );
+    let skipping = "ablate x.toml --set data.context_tokens=400 --set training.epochs=1 --set data.on_too_long=skip --set split.folds=2";
+    place.run(skipping).succeeded();
+    let report = place.text("out/tiny/report.md");
+    assert!(
+        report.contains("Left out because a target is longer than the context in some arm: 1 conversation"),
+        "{report}"
+    );
+    assert!(report.contains("(user9009_task1_conversation1)"), "{report}");
+    check(
+        &place,
+        "train x.toml --set data.context_tokens=5000",
+        "error: `model`: `data.context_tokens` (5000) exceeds the model's context of 4096\n\nhint: lower `data.context_tokens`",
+    );
+}
+
+/// The real tokenizer and its context of 8,192, where it is at hand.
+#[test]
+fn a_target_that_is_longer_than_the_context_of_the_real_model() {
+    let Some(model) = support::model() else { return };
+    let place = place();
+    std::os::unix::fs::symlink(model.canonicalize().unwrap(), place.path("smollm2")).unwrap();
+    place.write("data.jsonl", conversation(|c| c["messages"][2]["content"] = json!("word ".repeat(9000).trim())));
+    check(
+        &place,
+        "train x.toml --set model.path=smollm2 --set data.context_tokens=8192",
+        "error: `data.jsonl`, `user9001_task1_conversation1`: message 2 of `user9001_task1_conversation1` needs 9005 tokens \
+        with what hangs on it, the context holds 8192\n\n\
+        hint: targets are never truncated: raise `data.context_tokens`, or leave such conversations out with `data.on_too_long = \"skip\"`",
+    );
+}

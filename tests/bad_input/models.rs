@@ -1,0 +1,221 @@
+//! Model folders and GGUF files.
+
+use super::*;
+
+#[test]
+fn model_folders_that_are_none() {
+    let place = place();
+    let expected = "a Hugging Face model folder is expected\n\n\
+        hint: `make model` puts SmolLM2-135M-Instruct under `checkpoints/`; `undertone import` converts a GGUF file";
+    check(
+        &place,
+        "train x.toml --set model.path=nosuch",
+        &format!("error: `nosuch`: there is no such folder; {expected}"),
+    );
+    check(
+        &place,
+        "train x.toml --set model.path=data.jsonl",
+        &format!("error: `data.jsonl`: is not a folder; {expected}"),
+    );
+    for (name, error) in [("config.json", "read"), ("tokenizer.json", "read")] {
+        let model = place.read(&format!("model/{name}"));
+        std::fs::remove_file(place.path("model").join(name)).unwrap();
+        check(
+            &place,
+            "train x.toml",
+            &format!("error: `model/{name}`: cannot {error}: No such file or directory (os error 2)\n\n{NO_SUCH_FILE}"),
+        );
+        place.write(&format!("model/{name}"), model);
+    }
+    std::fs::remove_file(place.path("model/model.safetensors")).unwrap();
+    check(
+        &place,
+        "train x.toml",
+        "error: `model`: holds neither `model.safetensors` nor `model.safetensors.index.json`\n\n\
+        hint: check the path; weights in other formats (`.bin`, `.pt`) are not read, GGUF files are imported first",
+    );
+}
+
+#[test]
+fn a_tokenizer_that_does_not_fit_the_model() {
+    let place = place();
+    let mut smaller = tiny_folder::config();
+    smaller["vocab_size"] = json!(200);
+    smaller["bos_token_id"] = json!(0);
+    smaller["eos_token_id"] = json!(1);
+    place.write("model/config.json", smaller.to_string());
+    check(
+        &place,
+        "train x.toml",
+        "error: `model/tokenizer.json`, `È`: has the id `200`, but the model's `vocab_size` is `200`\n\n\
+        hint: `tokenizer.json` and `config.json` belong to different models",
+    );
+    place.write("model/config.json", tiny_folder::config().to_string());
+    let other = tiny_folder::tokenizer().to_string().replace("<|im_end|>", "</s>");
+    place.write("model/tokenizer.json", other);
+    check(
+        &place,
+        "train x.toml",
+        "error: `model/tokenizer.json`, `<|im_end|>`: is not in the vocabulary, and the chat template needs it\n\n\
+        hint: choose an instruction-tuned base model with the ChatML template, such as SmolLM2-Instruct",
+    );
+    place.write("model/tokenizer.json", "{\"model\": ");
+    check(
+        &place,
+        "train x.toml",
+        "error: `model/tokenizer.json`: is no tokenizer file: EOF while parsing a value at line 1 column 10",
+    );
+}
+
+#[test]
+fn safetensors_that_are_cut_off_or_lie() {
+    let place = place();
+    let whole = place.read("model/model.safetensors");
+    let header_bytes = u64::from_le_bytes(*whole.first_chunk().unwrap()) as usize;
+    let broken = |bytes: &[u8], expected: &str| {
+        place.write("model/model.safetensors", bytes);
+        check(&place, "train x.toml", &format!("error: `model/model.safetensors`{expected}"));
+    };
+    broken(b"", &format!(": has 0 bytes, too few for a safetensors file\n\n{DOWNLOAD}"));
+    broken(&whole[..1000], &format!(": its header has {header_bytes} bytes, but only 992 follow\n\n{DOWNLOAD}"));
+    broken(
+        &whole[..8 + header_bytes + 16512],
+        &format!(", `model.norm.weight`: ends at byte 32192, but the file holds 16512 bytes of tensors\n\n{DOWNLOAD}"),
+    );
+    let lying = [&(1_u64 << 62).to_le_bytes()[..], &whole[8..]].concat();
+    broken(&lying, ": is no safetensors file: its header would have 4611686018427387904 bytes");
+    let replaced = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let at = whole.windows(from.len()).position(|window| window == from.as_bytes()).expect(from);
+        [&whole[..at], to.as_bytes(), &whole[at + from.len()..]].concat()
+    };
+    broken(
+        &replaced("[258,16]", "[999,99]"),
+        ", `model.embed_tokens.weight`: has 16512 bytes, which is not what type `F32` and shape `[999, 99]` need",
+    );
+    broken(
+        &replaced("\"shape\":[258,16]", "\"shape\":[99,9e9]"),
+        ", `model.embed_tokens.weight`: its entry in the header is wrong: \
+        invalid type: floating point `9000000000.0`, expected usize",
+    );
+    broken(
+        &replaced("[0,16512]", "[9,16512]"),
+        ", `model.embed_tokens.weight`: has 16503 bytes, which is not what type `F32` and shape `[258, 16]` need",
+    );
+    broken(
+        &replaced("model.norm.weight", "model.nerd.weight"),
+        ", `model.norm.weight`: there is no tensor of this name\n\nhint: the nearest name in the file is `model.nerd.weight`",
+    );
+    let mut infinite = whole.clone();
+    infinite[8 + header_bytes..][..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    broken(&infinite, ", `model.embed_tokens.weight`: value 0 is `inf`, not a finite number");
+}
+
+/// Nobody allocates what a configuration claims before the weights bear it out.
+#[test]
+fn absurd_sizes_in_the_configuration() {
+    let place = place();
+    let broken = |key: &str, value: Value, expected: &str| {
+        let mut config = tiny_folder::config();
+        config[key] = value;
+        place.write("model/config.json", config.to_string());
+        check(&place, "train x.toml", &format!("error: `model/{expected}"));
+    };
+    broken(
+        "vocab_size",
+        json!(10_000_000),
+        "model.safetensors`, `model.embed_tokens.weight`: has shape `[258, 16]`, but the configuration asks for \
+        `[10000000, 16]`\n\nhint: `config.json` and the weights belong to different models",
+    );
+    broken(
+        "num_hidden_layers",
+        json!(1_000_000),
+        "model.safetensors`, `model.layers.2.input_layernorm.weight`: there is no tensor of this name\n\n\
+        hint: the nearest name in the file is `model.layers.0.input_layernorm.weight`",
+    );
+    broken(
+        "intermediate_size",
+        json!(u64::MAX),
+        "config.json`, `intermediate_size`: is `18446744073709551615`, not a whole number from 1 to 1000000",
+    );
+    broken(
+        "num_attention_heads",
+        json!(0),
+        "config.json`, `num_attention_heads`: is `0`, not a whole number from 1 to 1000000",
+    );
+    broken(
+        "model_type",
+        json!("gpt2"),
+        "config.json`, `model_type`: `gpt2` is not supported; only `llama` is\n\n\
+        hint: choose a base model of the Llama architecture, such as SmolLM2",
+    );
+    broken(
+        "num_hidden_layers",
+        json!(1),
+        "model.safetensors`: the model has no use for `model.layers.1.input_layernorm.weight`, \
+        `model.layers.1.mlp.down_proj.weight`, `model.layers.1.mlp.gate_proj.weight`, `model.layers.1.mlp.up_proj.weight`, \
+        `model.layers.1.post_attention_layernorm.weight`, `model.layers.1.self_attn.k_proj.weight`, \
+        `model.layers.1.self_attn.o_proj.weight`, `model.layers.1.self_attn.q_proj.weight` and 1 more\n\n\
+        hint: `config.json` and the weights belong to different models",
+    );
+}
+
+#[test]
+fn gguf_files_that_are_cut_off_or_lie() {
+    let place = place();
+    let whole = tiny_folder::gguf();
+    let broken = |bytes: &[u8], expected: &str| {
+        place.write("tiny.gguf", bytes);
+        check(&place, "import tiny.gguf imported", &format!("error: `tiny.gguf`{expected}"));
+    };
+    broken(b"", ": is no GGUF file: it does not begin with `GGUF`");
+    broken(&whole[..10], &format!(", `the header`: needs 8 bytes, but the file ends after 2\n\n{DOWNLOAD}"));
+    broken(
+        &whole[..whole.len() - 1],
+        &format!(
+            ", `output_norm.weight`: ends 32192 bytes into the tensor data, but the file holds 32191\n\n{DOWNLOAD}"
+        ),
+    );
+    let with = |at: usize, bytes: &[u8]| {
+        let mut changed = whole.clone();
+        changed[at..at + bytes.len()].copy_from_slice(bytes);
+        changed
+    };
+    broken(&with(4, &[9]), ": has GGUF version `9`; only 2 and 3 are read");
+    broken(
+        &with(8, &u64::MAX.to_le_bytes()),
+        ", `the header`: claims 18446744073709551615 tensors, more than the 65536 that are believed",
+    );
+    broken(
+        &with(24, &(1_u64 << 60).to_le_bytes()),
+        ", `the metadata`: claims a text of 1152921504606846976 bytes, more than the 16777216 that are believed",
+    );
+    let find =
+        |text: &str| whole.windows(text.len()).position(|window| window == text.as_bytes()).unwrap() + text.len();
+    // Behind a tensor's name stand the number of its axes, then the axes.
+    broken(
+        &with(find("token_embd.weight") + 4, &(1_u64 << 60).to_le_bytes()),
+        ", `token_embd.weight`: has shape `[258, 1152921504606846976]` at offset 0, larger than any file",
+    );
+    broken(
+        &with(find("token_embd.weight") + 4, &(1_u64 << 30).to_le_bytes()),
+        &format!(
+            ", `token_embd.weight`: ends 1108101562368 bytes into the tensor data, but the file holds 32192\n\n{DOWNLOAD}"
+        ),
+    );
+    // Behind the key of a number stand its type and the number.
+    broken(
+        &with(find("llama.block_count") + 4, &1_000_000_u32.to_le_bytes()),
+        ", `blk.2.attn_norm.weight`: there is no tensor of this name",
+    );
+    broken(
+        &with(find("llama.embedding_length") + 4, &0_u32.to_le_bytes()),
+        ", `hidden_size`: is `0`, not a whole number from 1 to 1000000",
+    );
+    check(
+        &place,
+        "import nosuch.gguf imported",
+        &format!("error: `nosuch.gguf`: cannot read: No such file or directory (os error 2)\n\n{NO_SUCH_FILE}"),
+    );
+    check(&place, "import model imported", "error: `model`: is not a regular file");
+}

@@ -1,0 +1,128 @@
+//! Where results would go.
+
+use super::*;
+
+/// The tests may run as root, who may write anywhere; nobody can write below a file or into /proc.
+#[test]
+fn output_folders_that_cannot_be_written() {
+    let place = trained();
+    place.write("whole.gguf", tiny_folder::gguf());
+    check(
+        &place,
+        "train x.toml --set output=data.jsonl",
+        "error: `data.jsonl/tiny/none/fold0/log.jsonl`: cannot write: `data.jsonl` is not a folder",
+    );
+    check(
+        &place,
+        "ablate x.toml --set output=data.jsonl/deeper",
+        "error: `data.jsonl/deeper/tiny/experiment.toml`: cannot write: `data.jsonl` is not a folder",
+    );
+    check(
+        &place,
+        "import whole.gguf data.jsonl/model",
+        "error: `data.jsonl/model`: cannot look at the destination: Not a directory (os error 20)",
+    );
+    check(
+        &place,
+        &format!("export {CHECKPOINT} data.jsonl/model"),
+        "error: `data.jsonl/model`: cannot look at the destination: Not a directory (os error 20)",
+    );
+    check(
+        &place,
+        &format!("evaluate {CHECKPOINT} --records data.jsonl/records.jsonl"),
+        "error: `data.jsonl/records.jsonl`: cannot write: `data.jsonl` is not a folder",
+    );
+    if cfg!(target_os = "linux") {
+        check(
+            &place,
+            "train x.toml --set output=/proc",
+            &format!(
+                "error: `/proc/tiny/none/fold0/log.jsonl`: cannot write: No such file or directory (os error 2)\n\n{NO_SUCH_FILE}"
+            ),
+        );
+        check(
+            &place,
+            "import whole.gguf /proc/model",
+            &format!(
+                "error: `/proc/model`: cannot create this folder: No such file or directory (os error 2)\n\n{NO_SUCH_FILE}"
+            ),
+        );
+        check(
+            &place,
+            &format!("export {CHECKPOINT} /proc/model"),
+            &format!(
+                "error: `/proc/model`: cannot create this folder: No such file or directory (os error 2)\n\n{NO_SUCH_FILE}"
+            ),
+        );
+    }
+}
+
+/// A disk that fills up while a file is being written, as a limit on its size: no part of it is left.
+#[test]
+fn a_disk_that_is_full() {
+    let place = trained();
+    place.write("whole.gguf", tiny_folder::gguf());
+    let checkpoint = place.read(CHECKPOINT);
+    let too_large = "cannot write: File too large (os error 27)";
+    let refused = |words: &str, expected: &str| {
+        let ran = place.run_with_files_of_8_kib(words);
+        let told: Vec<&str> = ran.stderr.lines().filter(|line| !line.contains(": step ")).collect();
+        assert_eq!(told.join("\n"), format!("error: {expected}"), "`{words}`");
+        assert_eq!(ran.status.code(), Some(2), "`{words}`: {}", ran.stderr);
+        for (name, bytes) in place.files("") {
+            let partial = name.contains("/.") || name.starts_with('.') || name.starts_with("new");
+            assert!(!partial, "`{words}` left `{name}` of {} bytes", bytes.len());
+        }
+        assert!(place.read(CHECKPOINT) == checkpoint, "`{words}`");
+    };
+    refused("import whole.gguf new", &format!("`new`, `model.safetensors`: {too_large}"));
+    refused(&format!("export {CHECKPOINT} new"), &format!("`new/model.safetensors`: {too_large}"));
+    refused(
+        "train x.toml --arm none --set lora.rank=8",
+        &format!("`out/tiny/none/fold0/best.safetensors`: {too_large}"),
+    );
+    assert!(!place.path("out/tiny/none/fold0/best.safetensors").exists());
+}
+
+#[test]
+fn output_folders_that_exist() {
+    let place = trained();
+    place.write("whole.gguf", tiny_folder::gguf());
+    let again = "hint: choose another destination, or delete this one first";
+    check(
+        &place,
+        "import whole.gguf model",
+        &format!("error: `model`: already exists; an import does not overwrite\n\n{again}"),
+    );
+    check(
+        &place,
+        &format!("export {CHECKPOINT} model"),
+        "error: `model`: already exists\n\nhint: choose another name, or remove it first",
+    );
+    check(
+        &place,
+        &format!("evaluate {CHECKPOINT} --records data.jsonl"),
+        "error: `data.jsonl`: already exists\n\nhint: choose another name, or remove it first",
+    );
+    check(
+        &place,
+        "train x.toml --arm past --set training.epochs=1",
+        "error: `out/tiny/past/fold0`: already holds a training\n\n\
+        hint: add `--resume` to go on with it, or choose another `name`",
+    );
+    let place = Workplace::new(12);
+    place.run("ablate x.toml").succeeded();
+    check(
+        &place,
+        "ablate x.toml --set training.epochs=3",
+        "error: `out/tiny`: already holds another study: its experiment, data or base model differ\n\n\
+        hint: choose another name with `--set name=…`, or remove the folder",
+    );
+    place.write("data.jsonl", program::sample(11));
+    check(
+        &place,
+        "ablate x.toml",
+        "error: `out/tiny`: already holds another study: its experiment, data or base model differ\n\n\
+        hint: choose another name with `--set name=…`, or remove the folder",
+    );
+}
