@@ -88,7 +88,7 @@ pub fn hugging_face(
 fn on_cpu(model: &Decoder) -> Decoder {
     let mut model = model.clone();
     for parameter in model.parameters_mut() {
-        parameter.value = parameter.value.clone().to_device(&Device::flex());
+        parameter.set(parameter.value().clone().to_device(&Device::flex()));
     }
     model
 }
@@ -101,7 +101,7 @@ fn values(tensor: Tensor<2>) -> Vec<f32> {
 /// Refuses a model that no reader would accept.
 fn refuse_broken(model: &Decoder, destination: &Path) -> Result<(), InputError> {
     for parameter in model.parameters() {
-        let values = values(parameter.value.clone());
+        let values = values(parameter.value().clone());
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
             let cause = format!("is not written: value {at} of this weight is `{}`, not a finite number", values[at]);
             return Err(InputError::new(destination, cause)
@@ -115,12 +115,12 @@ fn refuse_broken(model: &Decoder, destination: &Path) -> Result<(), InputError> 
 /// Every tensor of the merged model under its Hugging Face name.
 fn merged_weights(model: &Decoder) -> Vec<Weight<'_>> {
     fn matrix(parameter: &Parameter) -> Weight<'_> {
-        let shape = parameter.value.dims().to_vec();
-        Weight { name: parameter.name.clone(), shape, values: Box::new(|| values(parameter.value.clone())) }
+        let shape = parameter.value().dims().to_vec();
+        Weight { name: parameter.name.clone(), shape, values: Box::new(|| values(parameter.value().clone())) }
     }
     // Norms are `[1, width]` in the decoder and `[width]` in files.
     fn vector(parameter: &Parameter) -> Weight<'_> {
-        let [_, width] = parameter.value.dims();
+        let [_, width] = parameter.value().dims();
         Weight { shape: vec![width], ..matrix(parameter) }
     }
     fn merged(linear: &Linear) -> Weight<'_> {

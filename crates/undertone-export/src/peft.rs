@@ -76,7 +76,7 @@ fn refuse_other_base(model: &Decoder, base: &Decoder, folder: &Path) -> Result<(
     let frozen = model.parameters().into_iter().filter(|parameter| !is_adapter(parameter));
     for (ours, theirs) in frozen.zip(base.parameters()) {
         assert_eq!(ours.name, theirs.name, "two decoders of one configuration");
-        if values(ours.value.clone()) != values(theirs.value.clone()) {
+        if values(ours.value().clone()) != values(theirs.value().clone()) {
             return Err(InputError::new(folder, "this weight differs from the one that the adapters were trained on")
                 .at(Place::Named(ours.name.clone()))
                 .hint("give the folder of the model that was fine-tuned; if its own weights were trained too, export a Hugging Face folder"));
@@ -125,8 +125,8 @@ fn adapter_weights<'a>(model: &'a Decoder) -> Vec<Weight<'a>> {
     let adapters = model.parameters().into_iter().filter(|parameter| is_adapter(parameter));
     let weight = |parameter: &'a Parameter| Weight {
         name: format!("{PREFIX}{}", parameter.name),
-        shape: parameter.value.dims().to_vec(),
-        values: Box::new(|| values(parameter.value.clone())),
+        shape: parameter.value().dims().to_vec(),
+        values: Box::new(|| values(parameter.value().clone())),
     };
     adapters.map(weight).collect()
 }
@@ -159,10 +159,10 @@ fn put_on(base: &mut Decoder, folder: &Path) -> Result<(), InputError> {
     for parameter in base.parameters_mut().into_iter().filter(|parameter| is_adapter(parameter)) {
         let name = format!("{PREFIX}{}", parameter.name);
         let tensor = tensors.remove(&name).unwrap_or_else(|| panic!("`{name}` was not written"));
-        let [rows, columns] = parameter.value.dims();
+        let [rows, columns] = parameter.value().dims();
         assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, &[rows, columns][..]), "`{name}`");
         let values: Vec<f32> = tensor.data().as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
-        parameter.value = Tensor::from_data(TensorData::new(values, [rows, columns]), &Device::flex());
+        parameter.set(Tensor::from_data(TensorData::new(values, [rows, columns]), &Device::flex()));
     }
     assert!(tensors.is_empty(), "no layer has a use for {:?}", tensors.keys());
     Ok(())

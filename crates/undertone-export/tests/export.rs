@@ -87,9 +87,9 @@ fn with_adapters(mut model: Decoder, lora: &LoraConfig, bound: f32) -> Decoder {
     model.add_adapters(lora, 7);
     for parameter in model.parameters_mut() {
         if parameter.name.contains(".lora_") {
-            let [rows, columns] = parameter.value.dims();
+            let [rows, columns] = parameter.value().dims();
             let values = random(&parameter.name, rows * columns, bound);
-            parameter.value = Tensor::from_data(TensorData::new(values, [rows, columns]), &Device::flex());
+            parameter.set(Tensor::from_data(TensorData::new(values, [rows, columns]), &Device::flex()));
         }
     }
     model
@@ -99,7 +99,7 @@ fn with_adapters(mut model: Decoder, lora: &LoraConfig, bound: f32) -> Decoder {
 fn fully_tuned(mut model: Decoder) -> Decoder {
     model.train_all();
     for parameter in model.parameters_mut() {
-        parameter.value = parameter.value.clone() * 1.25;
+        parameter.set(parameter.value().clone() * 1.25);
     }
     model
 }
@@ -334,7 +334,7 @@ fn a_refused_export_leaves_nothing_behind() {
             export,
             |work, model| {
                 let b = &mut model.blocks[1].up.adapter.as_mut().unwrap().b;
-                b.value = b.value.clone() * f32::NAN;
+                b.set(b.value().clone() * f32::NAN);
                 work.join("out")
             },
             "out, `model.layers.1.mlp.up_proj.lora_B.weight`: is not written: value 0 of this weight is `NaN`, not a finite number",
@@ -345,8 +345,8 @@ fn a_refused_export_leaves_nothing_behind() {
             |work, model| {
                 // Every weight is a number, and their products are not. The base has them too.
                 for (parameter, factor) in [(&mut model.norm, 3e38), (&mut model.embedding, 1e3)] {
-                    parameter.value = parameter.value.clone() * factor;
-                    let values: Vec<f32> = parameter.value.clone().into_data().try_into_vec().unwrap();
+                    parameter.set(parameter.value().clone() * factor);
+                    let values: Vec<f32> = parameter.value().clone().into_data().try_into_vec().unwrap();
                     replace_in_base(work, &parameter.name, &values);
                 }
                 work.join("out")

@@ -1,23 +1,24 @@
-//! One decoder block of a Llama, cut in three stretches around its attention.
+//! One decoder block of a Llama, forward and backward.
 //!
 //! ```text
-//! x ─ norm ─ q, k, v ─ rotate ─┐          project: recorded by autodiff when training
-//!                           attend        by hand, forward and backward
-//! x + o(·) ─ norm ─ SwiGLU ─ + ┘          mix:     recorded by autodiff when training
+//! x ─ norm ─ q, k, v ─ rotate ─ attend ─ o ─ + ─ hidden ─ norm ─ gate, up ─ SwiGLU ─ down ─ +
+//! └──────────────────────────────────────────┘   └──────────────────────────────────────────┘
 //! ```
+//!
+//! The backward takes what the forward [`Kept`]: inputs of products, nothing that one pass over memory
+//! gives back (norms and the gated product are computed again).
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::silu;
 use undertone_data::Document;
+use undertone_ops::{Heads, Operators, Rotation};
 
-use crate::attention::{attend, attend_backward};
 use crate::cache::BlockCache;
 use crate::linear::{DropoutKey, Linear};
-use crate::parameter::{Gradients, Parameter, Tape};
-use crate::rope::Rotation;
+use crate::parameter::{Gradients, Parameter};
 
 /// What all blocks share in one forward pass.
 pub(crate) struct Pass<'a> {
+    pub(crate) operators: &'a dyn Operators,
     pub(crate) documents: &'a [Document],
     pub(crate) rotation: Rotation,
     pub(crate) dropout: Option<DropoutKey>,
@@ -44,91 +45,109 @@ pub struct Block {
     pub up: Linear,
     /// SwiGLU down, `[width, feed_forward]`.
     pub down: Linear,
-    pub(crate) head_width: usize,
+    pub(crate) heads: Heads,
     pub(crate) norm_epsilon: f64,
 }
 
-/// Root mean square norm (arXiv 1910.07467): x / √(mean x² + ε) ∘ w over the last dimension.
-pub(crate) fn rms_norm(x: Tensor<2>, weight: Tensor<2>, epsilon: f64) -> Tensor<2> {
-    let mean_square = x.clone().square().mean_dim(1);
-    x * (mean_square + epsilon).sqrt().recip() * weight
+/// What a block's backward needs of its forward: `[tokens, …]` each.
+pub(crate) struct Kept {
+    x: Tensor<2>,
+    /// Queries and keys, turned to their positions, and values.
+    qkv: [Tensor<2>; 3],
+    attended: Tensor<2>,
+    hidden: Tensor<2>,
+    gate: Tensor<2>,
+    up: Tensor<2>,
+    low: Low,
 }
 
-/// A block's forward with everything its backward needs.
-pub(crate) struct Recorded {
-    input: [Tensor<2>; 2],
-    project: (Tape, [Tensor<3>; 3]),
-    attended: Tensor<3>,
-    mix: (Tape, Tensor<2>),
+/// The narrow middles of the adapters, where there are any.
+struct Low {
+    qkv: [Option<Tensor<2>>; 3],
+    o: Option<Tensor<2>>,
+    gate: Option<Tensor<2>>,
+    up: Option<Tensor<2>>,
+    down: Option<Tensor<2>>,
 }
 
 impl Block {
-    /// `[tokens, width]` to `[tokens, width]`, outside autodiff.
+    /// `[tokens, width]` to `[tokens, width]`.
     pub(crate) fn forward(&self, x: Tensor<2>, pass: &Pass<'_>, cache: Option<&mut BlockCache>) -> Tensor<2> {
-        let [queries, keys, values] = self.project(x.clone(), &mut Tape::off(), pass);
-        let attended = match cache {
-            None => attend(&queries, &keys, &values, pass.documents),
-            Some(cache) => {
-                let (keys, values) = cache.extend(keys, values);
-                attend(&queries, &keys, &values, pass.documents)
-            }
+        self.run(x, pass, cache).0
+    }
+
+    /// The same, with what the backward needs.
+    pub(crate) fn forward_keeping(&self, x: Tensor<2>, pass: &Pass<'_>) -> (Tensor<2>, Kept) {
+        self.run(x, pass, None)
+    }
+
+    fn run(&self, x: Tensor<2>, pass: &Pass<'_>, cache: Option<&mut BlockCache>) -> (Tensor<2>, Kept) {
+        let operators = pass.operators;
+        let normed = operators.rms_norm(&x, self.input_norm.value(), self.norm_epsilon);
+        let (q, low_q) = self.q.forward(&normed, None, pass);
+        let (k, low_k) = self.k.forward(&normed, None, pass);
+        let (v, low_v) = self.v.forward(&normed, None, pass);
+        drop(normed);
+        let q = operators.rotate(q, &pass.rotation, false);
+        let k = operators.rotate(k, &pass.rotation, false);
+        let (k, v) = match cache {
+            None => (k, v),
+            Some(cache) => cache.extend(k, v),
         };
-        self.mix(x, attended, &mut Tape::off(), pass)
-    }
-
-    /// The same forward, recorded.
-    pub(crate) fn record(&self, x: Tensor<2>, pass: &Pass<'_>) -> Recorded {
-        let (mut project, mut mix) = (Tape::on(), Tape::on());
-        let input = [project.enter(x.clone()), mix.enter(x)];
-        let qkv = self.project(input[0].clone(), &mut project, pass);
-        let [queries, keys, values] = qkv.clone().map(Tensor::inner);
-        let attended = mix.enter(attend(&queries, &keys, &values, pass.documents));
-        let output = self.mix(input[1].clone(), attended.clone(), &mut mix, pass);
-        Recorded { input, project: (project, qkv), attended, mix: (mix, output) }
-    }
-
-    fn project(&self, x: Tensor<2>, tape: &mut Tape, pass: &Pass<'_>) -> [Tensor<3>; 3] {
-        let normed = rms_norm(x, tape.read(&self.input_norm), self.norm_epsilon);
-        let [tokens, _] = normed.dims();
-        let mut heads = |linear: &Linear| {
-            let rows = linear.forward(normed.clone(), tape, pass.documents, pass.dropout);
-            let heads = rows.dims()[1] / self.head_width;
-            rows.reshape([tokens, heads, self.head_width])
-        };
-        let (queries, keys, values) = (heads(&self.q), heads(&self.k), heads(&self.v));
-        [pass.rotation.apply(queries), pass.rotation.apply(keys), values]
-    }
-
-    fn mix(&self, x: Tensor<2>, attended: Tensor<3>, tape: &mut Tape, pass: &Pass<'_>) -> Tensor<2> {
-        let [tokens, heads, width] = attended.dims();
-        let linear = |layer: &Linear, input, tape: &mut Tape| layer.forward(input, tape, pass.documents, pass.dropout);
-        let hidden = x + linear(&self.o, attended.reshape([tokens, heads * width]), tape);
-        let normed = rms_norm(hidden.clone(), tape.read(&self.post_norm), self.norm_epsilon);
-        let gated = silu(linear(&self.gate, normed.clone(), tape)) * linear(&self.up, normed, tape);
-        hidden + linear(&self.down, gated, tape)
-    }
-}
-
-impl Recorded {
-    /// The block's output, outside autodiff.
-    pub(crate) fn output(&self) -> Tensor<2> {
-        self.mix.1.clone().inner()
+        let attended = operators.attend([&q, &k, &v], self.heads, pass.documents);
+        let (hidden, low_o) = self.o.forward(&attended, Some(x.clone()), pass);
+        let normed = operators.rms_norm(&hidden, self.post_norm.value(), self.norm_epsilon);
+        let (gate, low_gate) = self.gate.forward(&normed, None, pass);
+        let (up, low_up) = self.up.forward(&normed, None, pass);
+        drop(normed);
+        let gated = operators.swiglu(&gate, &up);
+        let (output, low_down) = self.down.forward(&gated, Some(hidden.clone()), pass);
+        let low = Low { qkv: [low_q, low_k, low_v], o: low_o, gate: low_gate, up: low_up, down: low_down };
+        (output, Kept { x, qkv: [q, k, v], attended, hidden, gate, up, low })
     }
 
     /// From the gradient of the output to that of the input; gradients of parameters are added.
-    pub(crate) fn backward(self, d_output: Tensor<2>, documents: &[Document], gradients: &mut Gradients) -> Tensor<2> {
-        let [project_input, mix_input] = self.input;
-        let (tape, output) = self.mix;
-        let mut computed = tape.backward((output * d_output.autodiff()).sum(), gradients);
-        let d_residual = mix_input.grad_remove(&mut computed).expect("the block's input reaches its output");
-        let d_attended = self.attended.grad_remove(&mut computed).expect("attention reaches the block's output");
+    pub(crate) fn backward(
+        &self,
+        kept: Kept,
+        d_output: Tensor<2>,
+        pass: &Pass<'_>,
+        gradients: &mut Gradients,
+    ) -> Tensor<2> {
+        let Kept { x, qkv, attended, hidden, gate, up, low } = kept;
+        let operators = pass.operators;
+        let epsilon = self.norm_epsilon;
 
-        let (tape, qkv) = self.project;
-        let [queries, keys, values] = qkv.clone().map(Tensor::inner);
-        let d_qkv = attend_backward([&queries, &keys, &values], &self.attended.inner(), &d_attended, documents);
-        let seeds = qkv.into_iter().zip(d_qkv).map(|(part, gradient)| (part * gradient.autodiff()).sum());
-        let scalar = seeds.reduce(|sum, next| sum + next).expect("three parts");
-        let mut computed = tape.backward(scalar, gradients);
-        d_residual + project_input.grad_remove(&mut computed).expect("the block's input reaches its projections")
+        let gated = operators.swiglu(&gate, &up);
+        let d_gated = self.down.backward(&gated, low.down.as_ref(), &d_output, None, pass, gradients);
+        drop(gated);
+        let [d_gate, d_up] = operators.swiglu_backward(&gate, &up, d_gated);
+        drop((gate, up));
+        let normed = operators.rms_norm(&hidden, self.post_norm.value(), epsilon);
+        let d_normed = self.gate.backward(&normed, low.gate.as_ref(), &d_gate, None, pass, gradients);
+        let d_normed = self.up.backward(&normed, low.up.as_ref(), &d_up, Some(d_normed), pass, gradients);
+        drop((d_gate, d_up, normed));
+        let norm = &self.post_norm;
+        let (d_hidden, d_norm) =
+            operators.rms_norm_backward(&hidden, norm.value(), epsilon, &d_normed, d_output, norm.trainable);
+        gradients.add_if(norm, d_norm);
+        drop((d_normed, hidden));
+
+        let d_attended = self.o.backward(&attended, low.o.as_ref(), &d_hidden, None, pass, gradients);
+        drop(attended);
+        let [q, k, v] = &qkv;
+        let [d_q, d_k, d_v] = operators.attend_backward([q, k, v], &d_attended, self.heads, pass.documents);
+        drop((d_attended, qkv));
+        let d_q = operators.rotate(d_q, &pass.rotation, true);
+        let d_k = operators.rotate(d_k, &pass.rotation, true);
+        let normed = operators.rms_norm(&x, self.input_norm.value(), epsilon);
+        let [low_q, low_k, low_v] = &low.qkv;
+        let d_normed = self.q.backward(&normed, low_q.as_ref(), &d_q, None, pass, gradients);
+        let d_normed = self.k.backward(&normed, low_k.as_ref(), &d_k, Some(d_normed), pass, gradients);
+        let d_normed = self.v.backward(&normed, low_v.as_ref(), &d_v, Some(d_normed), pass, gradients);
+        let norm = &self.input_norm;
+        let (d_x, d_norm) = operators.rms_norm_backward(&x, norm.value(), epsilon, &d_normed, d_hidden, norm.trainable);
+        gradients.add_if(norm, d_norm);
+        d_x
     }
 }

@@ -2,13 +2,13 @@
 
 use burn::tensor::Tensor;
 
-/// The keys and values of one block, `[tokens, kv_heads, width]` each.
+/// The keys and values of one block, `[tokens, kv_heads · width]` each.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct BlockCache(Option<(Tensor<3>, Tensor<3>)>);
+pub(crate) struct BlockCache(Option<(Tensor<2>, Tensor<2>)>);
 
 impl BlockCache {
     /// Appends, and returns all of them.
-    pub(crate) fn extend(&mut self, keys: Tensor<3>, values: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+    pub(crate) fn extend(&mut self, keys: Tensor<2>, values: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
         let all = match self.0.take() {
             None => (keys, values),
             Some((past_keys, past_values)) => {

@@ -2,19 +2,21 @@
 //!
 //! Gradients are computed block by block, last to first. With [`Recompute::Blocks`] only the input of
 //! each block is kept from the forward, and the block runs again when its turn comes; with
-//! [`Recompute::Off`] its recorded forward is kept instead.
+//! [`Recompute::Off`] what its backward needs is kept instead. Only positions that predict a target
+//! reach the vocabulary projection, a few at a time.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use std::sync::Arc;
+
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use undertone_data::{Document, Row};
+use undertone_ops::{MatmulPrecision, Operators, Rotation, operators};
 
-use crate::block::{Block, Pass, Recorded};
+use crate::block::{Block, Kept, Pass};
 use crate::cache::Cache;
 use crate::config::LlamaConfig;
-use crate::head::Head;
 use crate::linear::{Adapter, DropoutKey, Linear, LoraConfig, Projection};
-use crate::parameter::{Gradients, Parameter, Tape};
-use crate::rope::Rotation;
+use crate::parameter::{Gradients, Parameter};
 
 /// What the backward pass remembers of the forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -42,6 +44,8 @@ pub struct Decoder {
     pub output: Option<Parameter>,
     /// The adapters' configuration, if there are any.
     pub lora: Option<LoraConfig>,
+    /// How exactly activations are multiplied with weights.
+    pub precision: MatmulPrecision,
 }
 
 impl Decoder {
@@ -53,7 +57,7 @@ impl Decoder {
             for &projection in &lora.targets {
                 let linear = block.linear_mut(projection);
                 let path = format!("model.layers.{index}.{}", projection.path());
-                linear.adapter = Some(Adapter::new(&path, lora, linear.weight.value.dims(), seed, &device));
+                linear.adapter = Some(Adapter::new(&path, lora, linear.weight.value().dims(), seed, &device));
             }
         }
     }
@@ -79,15 +83,21 @@ impl Decoder {
 
     /// Where the weights live.
     pub fn device(&self) -> Device {
-        self.embedding.value.device()
+        self.embedding.value().device()
     }
 
-    fn head(&self) -> Head<'_> {
-        Head {
-            norm: &self.norm,
-            vocabulary: self.output.as_ref().unwrap_or(&self.embedding),
-            norm_epsilon: self.config.rms_norm_eps,
-        }
+    /// What this decoder's passes are computed with.
+    pub fn operators(&self) -> Arc<dyn Operators> {
+        operators(&self.device(), self.precision)
+    }
+
+    /// The vocabulary projection, `[vocabulary, width]`.
+    fn vocabulary(&self) -> &Parameter {
+        self.output.as_ref().unwrap_or(&self.embedding)
+    }
+
+    fn final_norm(&self, hidden: &Tensor<2>, operators: &dyn Operators) -> Tensor<2> {
+        operators.rms_norm(hidden, self.norm.value(), self.config.rms_norm_eps)
     }
 
     fn indices(&self, ids: impl Iterator<Item = usize>) -> Tensor<1, Int> {
@@ -96,20 +106,19 @@ impl Decoder {
         Tensor::from_data(TensorData::new(ids, [count]), &self.device())
     }
 
-    fn embed(&self, tokens: &[u32], tape: &mut Tape) -> Tensor<2> {
-        tape.read(&self.embedding).select(0, self.indices(tokens.iter().map(|&id| id as usize)))
+    fn embed(&self, tokens: &[u32]) -> Tensor<2> {
+        self.embedding.value().clone().select(0, self.indices(tokens.iter().map(|&id| id as usize)))
     }
 
-    fn pass<'a>(&self, positions: &[u32], documents: &'a [Document], dropout: Option<DropoutKey>) -> Pass<'a> {
+    fn pass<'a>(
+        &self,
+        operators: &'a dyn Operators,
+        positions: &[u32],
+        documents: &'a [Document],
+        dropout: Option<DropoutKey>,
+    ) -> Pass<'a> {
         let rotation = Rotation::new(positions, self.config.head_dim, self.config.rope_theta, &self.device());
-        Pass { documents, rotation, dropout }
-    }
-
-    /// Hidden states `[tokens, width]` before the final norm.
-    fn hidden(&self, row: &Row) -> Tensor<2> {
-        let pass = self.pass(&row.positions, &row.documents, None);
-        let embedded = self.embed(&row.tokens, &mut Tape::off());
-        self.blocks.iter().fold(embedded, |x, block| block.forward(x, &pass, None))
+        Pass { operators, documents, rotation, dropout }
     }
 
     /// Nats of every supervised token of a row, in the order of [`Row::supervised`].
@@ -118,8 +127,11 @@ impl Decoder {
         if targets.is_empty() {
             return Vec::new();
         }
-        let hidden = self.hidden(row).select(0, self.indices(positions.into_iter()));
-        self.head().nats(hidden, &targets)
+        let operators = self.operators();
+        let pass = self.pass(&*operators, &row.positions, &row.documents, None);
+        let hidden = self.blocks.iter().fold(self.embed(&row.tokens), |x, block| block.forward(x, &pass, None));
+        let hidden = hidden.select(0, self.indices(positions.into_iter()));
+        operators.nats(&self.final_norm(&hidden, &*operators), self.vocabulary().weight(), &targets)
     }
 
     /// Nats as [`Self::nats`], but with dropout if a key is given; adds the gradients of `scale` times
@@ -136,37 +148,48 @@ impl Decoder {
         if targets.is_empty() {
             return Vec::new();
         }
-        let pass = self.pass(&row.positions, &row.documents, dropout);
-        let mut x = self.embed(&row.tokens, &mut Tape::off());
-        // For each block, how to come by its recorded forward when its turn comes.
-        let mut kept: Vec<Box<dyn FnOnce() -> Recorded + '_>> = Vec::with_capacity(self.blocks.len());
+        let operators = self.operators();
+        let pass = self.pass(&*operators, &row.positions, &row.documents, dropout);
+        let mut x = self.embed(&row.tokens);
+        // For each block, how to come by what its backward needs when its turn comes.
+        let mut kept: Vec<Box<dyn FnOnce() -> Kept + '_>> = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             match recompute {
                 Recompute::Blocks => {
                     let (input, pass) = (x.clone(), &pass);
                     x = block.forward(x, pass, None);
-                    kept.push(Box::new(move || block.record(input, pass)));
+                    kept.push(Box::new(move || block.forward_keeping(input, pass).1));
                 }
                 Recompute::Off => {
-                    let recorded = block.record(x, &pass);
-                    x = recorded.output();
-                    kept.push(Box::new(move || recorded));
+                    let (output, of_block) = block.forward_keeping(x, &pass);
+                    x = output;
+                    kept.push(Box::new(move || of_block));
                 }
             }
         }
         let predictors = self.indices(positions.into_iter());
         let selected = x.clone().select(0, predictors.clone());
-        let (nats, d_selected) = self.head().nats_and_gradient(selected, &targets, scale, gradients);
         let zeros = x.zeros_like();
         drop(x);
-        let mut d_x = zeros.select_assign(0, predictors, d_selected, burn::tensor::IndexingUpdateOp::Add);
-        for recorded in kept.into_iter().rev() {
-            d_x = recorded().backward(d_x, &row.documents, gradients);
+
+        let normed = self.final_norm(&selected, &*operators);
+        let vocabulary = self.vocabulary();
+        let (nats, d_normed, d_vocabulary) =
+            operators.nats_and_gradient(&normed, vocabulary.weight(), &targets, scale, vocabulary.trainable);
+        gradients.add_if(vocabulary, d_vocabulary);
+        let (norm, epsilon, none) = (&self.norm, self.config.rms_norm_eps, selected.zeros_like());
+        let (d_selected, d_norm) =
+            operators.rms_norm_backward(&selected, norm.value(), epsilon, &d_normed, none, norm.trainable);
+        gradients.add_if(norm, d_norm);
+
+        let mut d_x = zeros.select_assign(0, predictors, d_selected, IndexingUpdateOp::Add);
+        for (block, kept) in self.blocks.iter().zip(kept).rev() {
+            d_x = block.backward(kept(), d_x, &pass, gradients);
         }
         if self.embedding.trainable {
-            let mut tape = Tape::on();
-            let embedded = self.embed(&row.tokens, &mut tape);
-            tape.backward((embedded * d_x.autodiff()).sum(), gradients);
+            let ids = self.indices(row.tokens.iter().map(|&id| id as usize));
+            let zeros = self.embedding.value().zeros_like();
+            gradients.add(&self.embedding.name, zeros.select_assign(0, ids, d_x, IndexingUpdateOp::Add));
         }
         nats
     }
@@ -177,15 +200,16 @@ impl Decoder {
         let document =
             Document { id: String::new(), start: 0, trunk: tokens.len(), branches: Vec::new(), tokens: tokens.len() };
         let documents = [document];
-        let pass = self.pass(&positions, &documents, None);
+        let operators = self.operators();
+        let pass = self.pass(&*operators, &positions, &documents, None);
         cache.blocks.resize(self.blocks.len(), Default::default());
-        let mut x = self.embed(tokens, &mut Tape::off());
+        let mut x = self.embed(tokens);
         for (block, cache) in self.blocks.iter().zip(&mut cache.blocks) {
             x = block.forward(x, &pass, Some(cache));
         }
         cache.tokens += tokens.len();
         let x = if last_only { x.narrow(0, tokens.len() - 1, 1) } else { x };
-        self.head().logits(x)
+        operators.linear(&self.final_norm(&x, &*operators), self.vocabulary().weight(), None, None).0
     }
 }
 

@@ -6,19 +6,16 @@
 
 #![warn(clippy::unwrap_used)]
 
-mod attention;
 mod block;
 mod cache;
 mod config;
 mod decoder;
 mod device;
 mod generate;
-mod head;
 pub mod import;
 mod linear;
 mod load;
 mod parameter;
-mod rope;
 mod seed;
 mod tokenizer;
 mod weights;
@@ -33,4 +30,5 @@ pub use linear::{Adapter, DropoutKey, Linear, LoraConfig, Projection};
 pub use parameter::{Gradients, Parameter};
 pub use seed::derived_seed;
 pub use tokenizer::load_tokenizer;
+pub use undertone_ops::{AdamW, MatmulPrecision, Moments, Operators};
 pub use weights::WeightFiles;

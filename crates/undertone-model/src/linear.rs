@@ -10,8 +10,10 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use undertone_data::Document;
+use undertone_ops::LowRank;
 
-use crate::parameter::{Parameter, Tape};
+use crate::block::Pass;
+use crate::parameter::{Gradients, Parameter};
 use crate::seed::derived_seed;
 
 /// Which linear layer of a block.
@@ -130,38 +132,58 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// `input` is `[tokens, in]`, the result `[tokens, out]`. Without a key nothing is dropped.
+    /// The adapter as the operators take it, with the dropout mask of these documents.
+    fn low_rank(&self, pass: &Pass<'_>) -> Option<LowRank<'_>> {
+        self.adapter.as_ref().map(|adapter| LowRank {
+            a: adapter.a.value(),
+            b: adapter.b.value(),
+            scale: adapter.scale,
+            mask: pass.dropout.filter(|_| adapter.dropout > 0.0).map(|key| {
+                let width = adapter.a.value().dims()[1];
+                let mask = dropout_mask(pass.documents, width, &adapter.a.name, adapter.dropout, key);
+                Tensor::from_data(mask, &adapter.a.value().device())
+            }),
+        })
+    }
+
+    /// `x` is `[tokens, in]`, the result `[tokens, out]`, added to `plus`; with what the backward needs.
     pub(crate) fn forward(
         &self,
-        input: Tensor<2>,
-        tape: &mut Tape,
-        documents: &[Document],
-        dropout: Option<DropoutKey>,
+        x: &Tensor<2>,
+        plus: Option<Tensor<2>>,
+        pass: &Pass<'_>,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
+        pass.operators.linear(x, self.weight.weight(), self.low_rank(pass).as_ref(), plus)
+    }
+
+    /// The gradient of `x`, added to `d_x`; gradients of parameters are added to `gradients`.
+    pub(crate) fn backward(
+        &self,
+        x: &Tensor<2>,
+        low: Option<&Tensor<2>>,
+        d_y: &Tensor<2>,
+        d_x: Option<Tensor<2>>,
+        pass: &Pass<'_>,
+        gradients: &mut Gradients,
     ) -> Tensor<2> {
-        let weight = tape.read(&self.weight);
-        let Some(adapter) = &self.adapter else {
-            return input.matmul(weight.transpose());
-        };
-        let output = input.clone().matmul(weight.transpose());
-        let (a, b) = (tape.read(&adapter.a), tape.read(&adapter.b));
-        let input = match dropout {
-            Some(key) if adapter.dropout > 0.0 => {
-                let mask = dropout_mask(documents, input.dims()[1], &adapter.a.name, adapter.dropout, key);
-                let mask = Tensor::<2>::from_data(mask, &input.device().inner());
-                input * if a.is_autodiff() { mask.autodiff() } else { mask }
-            }
-            _ => input,
-        };
-        output + input.matmul(a.transpose()).matmul(b.transpose()) * adapter.scale
+        let (weight, of_weight) = (self.weight.weight(), self.weight.trainable);
+        let low_rank = self.low_rank(pass);
+        let computed = pass.operators.linear_backward(x, weight, low_rank.as_ref(), low, d_y, d_x, of_weight);
+        gradients.add_if(&self.weight, computed.weight);
+        if let (Some(adapter), Some([d_a, d_b])) = (&self.adapter, computed.low_rank) {
+            gradients.add(&adapter.a.name, d_a);
+            gradients.add(&adapter.b.name, d_b);
+        }
+        computed.input
     }
 
     /// W + s·BA as plain values: what a merged export holds.
     pub fn merged(&self) -> Tensor<2> {
         match &self.adapter {
-            None => self.weight.value.clone(),
+            None => self.weight.value().clone(),
             Some(adapter) => {
-                let delta = adapter.b.value.clone().matmul(adapter.a.value.clone());
-                self.weight.value.clone() + delta * adapter.scale
+                let delta = adapter.b.value().clone().matmul(adapter.a.value().clone());
+                self.weight.value().clone() + delta * adapter.scale
             }
         }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use undertone_data::InputError;
+use undertone_ops::{Heads, MatmulPrecision};
 
 use crate::block::Block;
 use crate::config::LlamaConfig;
@@ -44,6 +45,8 @@ impl Decoder {
         };
         let (width, wide) = (config.hidden_size, config.intermediate_size);
         let (query_width, key_width) = (config.query_width(), config.key_value_width());
+        let heads =
+            Heads { heads: config.num_attention_heads, key_heads: config.num_key_value_heads, width: config.head_dim };
         let embedding = parameter("model.embed_tokens.weight".into(), &[config.vocab_size, width])?;
         // Without capacity: the number of blocks is a claim of the file until their weights are there.
         let mut blocks = Vec::new();
@@ -64,7 +67,7 @@ impl Decoder {
                 gate: linear(Projection::Gate, [wide, width])?,
                 up: linear(Projection::Up, [wide, width])?,
                 down: linear(Projection::Down, [width, wide])?,
-                head_width: config.head_dim,
+                heads,
                 norm_epsilon: config.rms_norm_eps,
             });
         }
@@ -73,6 +76,6 @@ impl Decoder {
             true => None,
             false => Some(parameter("lm_head.weight".into(), &[config.vocab_size, width])?),
         };
-        Ok(Self { config, embedding, blocks, norm, output, lora: None })
+        Ok(Self { config, embedding, blocks, norm, output, lora: None, precision: MatmulPrecision::default() })
     }
 }

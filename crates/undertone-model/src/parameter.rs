@@ -1,4 +1,4 @@
-//! Named weights, the tape that records their use, and gradients by name.
+//! Named weights, and gradients by name.
 //!
 //! Burn's parameter ids are random; here a parameter is known by its path in a Hugging Face
 //! checkpoint, so that states, checkpoints and reductions have one fixed order.
@@ -6,23 +6,46 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use undertone_ops::{PackedCopies, Weight};
 
 /// A weight matrix `[rows, columns]`, or a vector as `[1, width]`.
 #[derive(Debug, Clone)]
 pub struct Parameter {
     /// Its path, such as `model.layers.0.self_attn.q_proj.weight`.
     pub name: String,
-    /// Its value, outside autodiff.
-    pub value: Tensor<2>,
     /// Whether training changes it.
     pub trainable: bool,
+    value: Tensor<2>,
+    copies: PackedCopies,
 }
 
 impl Parameter {
     /// A frozen parameter of `shape` from row-major `values`.
     pub fn new(name: impl Into<String>, values: Vec<f32>, shape: [usize; 2], device: &Device) -> Self {
         let value = Tensor::from_data(TensorData::new(values, shape), device);
-        Self { name: name.into(), value, trainable: false }
+        Self { name: name.into(), trainable: false, value, copies: PackedCopies::default() }
+    }
+
+    /// Its value, outside autodiff.
+    pub fn value(&self) -> &Tensor<2> {
+        &self.value
+    }
+
+    /// Gives it another value of the same shape.
+    pub fn set(&mut self, value: Tensor<2>) {
+        self.value = value;
+        self.copies = PackedCopies::default();
+    }
+
+    /// Takes the value out to change it in place; [`Self::set`] puts it back.
+    pub fn take(&mut self) -> Tensor<2> {
+        let empty = Tensor::zeros([0, 0], &self.value.device());
+        std::mem::replace(&mut self.value, empty)
+    }
+
+    /// The matrix to multiply with; packed copies are kept only while it is frozen.
+    pub(crate) fn weight(&self) -> Weight<'_> {
+        Weight { value: &self.value, copies: (!self.trainable).then_some(&self.copies) }
     }
 }
 
@@ -39,49 +62,11 @@ impl Gradients {
         };
         self.0.insert(name.to_owned(), sum);
     }
-}
 
-/// Hands out weights to one stretch of a forward pass; when recording, as leaves of an autodiff graph.
-pub(crate) struct Tape {
-    recording: bool,
-    leaves: Vec<(String, Tensor<2>)>,
-}
-
-impl Tape {
-    /// A tape that records nothing: the same forward, outside autodiff.
-    pub(crate) fn off() -> Self {
-        Self { recording: false, leaves: Vec::new() }
-    }
-
-    /// A tape that records the use of every trainable parameter.
-    pub(crate) fn on() -> Self {
-        Self { recording: true, leaves: Vec::new() }
-    }
-
-    /// The parameter's value, tracked if it is trainable and the tape records.
-    pub(crate) fn read(&mut self, parameter: &Parameter) -> Tensor<2> {
-        if !(self.recording && parameter.trainable) {
-            return parameter.value.clone();
+    /// Adds the gradient of a parameter that has one.
+    pub(crate) fn add_if(&mut self, parameter: &Parameter, gradient: Option<Tensor<2>>) {
+        if let Some(gradient) = gradient {
+            self.add(&parameter.name, gradient);
         }
-        let leaf = parameter.value.clone().autodiff().require_grad();
-        self.leaves.push((parameter.name.clone(), leaf.clone()));
-        leaf
-    }
-
-    /// An activation as a leaf of the graph, if the tape records.
-    pub(crate) fn enter<const D: usize>(&self, activation: Tensor<D>) -> Tensor<D> {
-        if self.recording { activation.autodiff().require_grad() } else { activation }
-    }
-
-    /// Runs backward from `scalar` and adds the gradients of every leaf; returns Burn's container for
-    /// the gradients of entered activations.
-    pub(crate) fn backward(self, scalar: Tensor<1>, gradients: &mut Gradients) -> burn::tensor::Gradients {
-        let mut computed = scalar.backward();
-        for (name, leaf) in self.leaves {
-            if let Some(gradient) = leaf.grad_remove(&mut computed) {
-                gradients.add(&name, gradient);
-            }
-        }
-        computed
     }
 }

@@ -10,12 +10,12 @@ mod tiny;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use undertone_data::{
     Access, Conversation, Corpus, Message, OnTooLong, Purpose, Role, Row, Source, Split, Stream, StreamBuilder, Study,
     TargetKind, Template, Thought, Timing, View, encode, pack,
 };
-use undertone_model::{Decoder, DeviceName, DropoutKey, Gradients, LoraConfig, Parameter, Recompute};
+use undertone_model::{Decoder, DeviceName, DropoutKey, Gradients, LoraConfig, Recompute};
 
 /// A conversation of `turns` messages; every message bears two thoughts. `length` bytes a message.
 fn conversation(user: usize, turns: usize, length: usize) -> Conversation {
@@ -85,9 +85,9 @@ fn model(device: DeviceName, full: bool, dropout: f64) -> Decoder {
     }
     decoder.add_adapters(&LoraConfig { rank: 4, alpha: 8.0, dropout, rslora: true, ..LoraConfig::default() }, 2);
     for parameter in decoder.parameters_mut().into_iter().filter(|parameter| parameter.name.contains("lora_B")) {
-        let [rows, columns] = parameter.value.dims();
+        let [rows, columns] = parameter.value().dims();
         let values = (0..rows * columns).map(|index| ((index * 37 % 101) as f32 / 101.0 - 0.5) * 0.3).collect();
-        *parameter = Parameter { trainable: true, ..Parameter::new(&parameter.name, values, [rows, columns], &device) };
+        parameter.set(Tensor::from_data(TensorData::new(values, [rows, columns]), &device));
     }
     decoder
 }
@@ -226,7 +226,7 @@ fn gradients_equal_finite_differences() {
                     let find = |decoder: &mut Decoder, shift: f64| {
                         let parameters = decoder.parameters_mut();
                         let parameter = parameters.into_iter().find(|parameter| parameter.name == *name).unwrap();
-                        parameter.value = parameter.value.clone() + gradient.clone() * (shift / norm);
+                        parameter.set(parameter.value().clone() + gradient.clone() * (shift / norm));
                     };
                     find(&mut decoder, sign * step);
                     let loss = loss(&decoder);

@@ -1,6 +1,6 @@
 //! Time and peak memory of one LoRA step (rank 16 on all seven linear layers, AdamW) on one row.
 //!
-//! `cargo run --release --workspace --example step_time -- MODEL_FOLDER DEVICE TOKENS blocks|off [STEPS]`
+//! `cargo run --release --workspace --example step_time -- MODEL_FOLDER DEVICE PRECISION TOKENS blocks|off [STEPS]`
 //! prints one JSON line. A quarter of the row's tokens are supervised, in spans of 16. The peak is that of
 //! the whole process, so run one configuration a process.
 
@@ -8,19 +8,21 @@ use std::path::Path;
 use std::time::Instant;
 
 use undertone_data::{Item, Row, Stream, Target, TargetKind};
-use undertone_model::{Decoder, DeviceName, Gradients, LoraConfig, Recompute};
+use undertone_model::{Decoder, DeviceName, Gradients, LoraConfig, MatmulPrecision, Recompute};
 use undertone_train::{AdamW, TrainingConfig, clip, global_norm};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, device, tokens, recompute, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: step_time MODEL_FOLDER DEVICE TOKENS blocks|off [STEPS]".into());
+    let [folder, device, precision, tokens, recompute, rest @ ..] = arguments.as_slice() else {
+        return Err("usage: step_time MODEL_FOLDER DEVICE PRECISION TOKENS blocks|off [STEPS]".into());
     };
     let device: DeviceName = serde_json::from_value(device.as_str().into())?;
+    let precision: MatmulPrecision = serde_json::from_value(precision.as_str().into())?;
     let recompute: Recompute = serde_json::from_value(recompute.as_str().into())?;
     let tokens: usize = tokens.parse()?;
     let steps: usize = rest.first().map_or(Ok(5), |steps| steps.parse())?;
     let mut decoder = Decoder::load(Path::new(folder), &device.open()?)?;
+    decoder.precision = precision;
     decoder.add_adapters(&LoraConfig::default(), 0);
     let row = row(tokens, decoder.config.vocab_size);
     let config = TrainingConfig::default();
@@ -31,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut gradients = Gradients::default();
         let scale = 1.0 / row.supervised().len() as f64;
         decoder.nats_and_gradients(&row, scale, recompute, None, &mut gradients);
-        let norm = global_norm(&gradients);
+        let norm = global_norm(&decoder, &gradients);
         clip(&mut gradients, norm, config.clip_norm);
         optimizer.step(&mut decoder, gradients, 1e-4, step, &config);
         decoder.device().sync()?;
@@ -44,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!(
         "{}",
         serde_json::json!({
-            "device": device.to_string(), "tokens": tokens, "recompute": recompute, "steps": steps,
+            "device": device.to_string(), "precision": precision, "tokens": tokens, "recompute": recompute, "steps": steps,
             "median_seconds": median, "tokens_per_second": tokens as f64 / median, "peak_mib": peak_mib(),
         })
     );

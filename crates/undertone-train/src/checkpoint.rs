@@ -11,9 +11,9 @@ use burn::tensor::{Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use undertone_data::{InputError, Place, write_whole};
-use undertone_model::Decoder;
+use undertone_model::{Decoder, Moments};
 
-use crate::optimizer::{AdamW, Moments};
+use crate::optimizer::AdamW;
 
 /// The version of the layout described above.
 const FORMAT: u32 = 1;
@@ -98,7 +98,7 @@ pub(crate) fn save(
         tensors.push((name, tensor.dims().to_vec(), bytes));
     };
     for parameter in model.parameters().into_iter().filter(|parameter| parameter.trainable) {
-        add(format!("weights/{}", parameter.name), &parameter.value);
+        add(format!("weights/{}", parameter.name), parameter.value());
     }
     for (name, moments) in optimizer.iter().flat_map(|optimizer| &optimizer.moments) {
         add(format!("first/{name}"), &moments.first);
@@ -163,8 +163,12 @@ impl Checkpoint {
         let tensors = self.tensors();
         let mut expected = 0;
         for parameter in model.parameters_mut().into_iter().filter(|parameter| parameter.trainable) {
-            parameter.value =
-                self.tensor(&tensors, &format!("weights/{}", parameter.name), parameter.value.dims(), &device)?;
+            parameter.set(self.tensor(
+                &tensors,
+                &format!("weights/{}", parameter.name),
+                parameter.value().dims(),
+                &device,
+            )?);
             expected += 1;
         }
         let held = tensors.names().iter().filter(|name| name.starts_with("weights/")).count();
@@ -185,7 +189,7 @@ impl Checkpoint {
         let mut optimizer = AdamW::default();
         for parameter in model.parameters().into_iter().filter(|parameter| parameter.trainable) {
             let read = |moment: &str| {
-                self.tensor(&tensors, &format!("{moment}/{}", parameter.name), parameter.value.dims(), &device)
+                self.tensor(&tensors, &format!("{moment}/{}", parameter.name), parameter.value().dims(), &device)
             };
             if self.description.state.step > 0 {
                 optimizer

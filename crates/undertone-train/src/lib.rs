@@ -14,6 +14,6 @@ mod train;
 pub use checkpoint::{Best, Checkpoint, Description, State};
 pub use config::{Schedule, TrainingConfig};
 pub use log::Scalars;
-pub use optimizer::{AdamW, Moments, clip, global_norm};
+pub use optimizer::{AdamW, clip, global_norm};
 pub use plan::Plan;
 pub use train::{Run, TrainError};

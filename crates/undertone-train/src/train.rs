@@ -120,7 +120,7 @@ impl Run<'_> {
                 nats += of_row.iter().map(|&nats| f64::from(nats)).sum::<f64>();
                 tokens += row.tokens.len();
             }
-            let gradient_norm = global_norm(&gradients);
+            let gradient_norm = global_norm(model, &gradients);
             let items = || streams().flat_map(|stream| &stream.targets).map(|target| target.item.to_string()).collect();
             if !(nats.is_finite() && gradient_norm.is_finite()) {
                 let what = format!("the loss is {nats} nats and the gradient norm {gradient_norm}");

@@ -1,0 +1,305 @@
+//! The operators on slices of CPU memory.
+
+use burn::backend::Flex;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{Device, Tensor, TensorData};
+use undertone_data::Document;
+
+use crate::kernels::amx::{self, Packed};
+use crate::kernels::matmul::{View, Workers, multiply};
+use crate::kernels::{attention, cross_entropy, elementwise, unfilled};
+use crate::operators::{AdamW, Heads, LinearGradients, LowRank, Moments, Operators, Rotation};
+use crate::weight::{MatmulPrecision, Side, Weight};
+
+/// Fused operators for tensors of Burn's `flex` backend.
+#[derive(Debug, Clone, Copy)]
+pub struct Fused {
+    precision: MatmulPrecision,
+}
+
+/// A tensor's elements, row by row; copied only if they do not lie that way.
+struct Host(FlexTensor);
+
+impl Host {
+    fn of<const D: usize>(tensor: &Tensor<D>) -> Self {
+        Self::owned(tensor.clone())
+    }
+
+    fn owned<const D: usize>(tensor: Tensor<D>) -> Self {
+        let tensor = tensor.try_into_primitive::<Flex>().expect("a tensor of the device flex, outside autodiff");
+        Self(if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() })
+    }
+
+    /// The elements, to change them; copied if another tensor shares them.
+    fn slice_mut(&mut self) -> &mut [f32] {
+        let (start, end) = self.0.layout().contiguous_offsets().expect("made contiguous");
+        &mut self.0.storage_mut::<f32>()[start..end]
+    }
+
+    fn into_tensor<const D: usize>(self) -> Tensor<D> {
+        Tensor::from_primitive::<Flex>(self.0)
+    }
+}
+
+impl std::ops::Deref for Host {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        self.0.as_slice().expect("made contiguous")
+    }
+}
+
+fn tensor(values: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+}
+
+impl Fused {
+    /// Operators that multiply with weights in this precision.
+    pub const fn new(precision: MatmulPrecision) -> Self {
+        Self { precision }
+    }
+
+    /// `out (+)= x Wᵀ`, or `x W`.
+    fn times_weight(&self, out: &mut [f32], accumulate: bool, x: &[f32], weight: Weight<'_>, side: Side) {
+        let [rows, columns] = weight.value.dims();
+        let value = || Host::of(weight.value);
+        let right = |value: &[f32], with: &mut dyn FnMut(View<'_>)| {
+            let view = View::new(value, rows, columns);
+            with(if side == Side::Forward { view.transposed() } else { view })
+        };
+        let (inner, outer) = if side == Side::Forward { (columns, rows) } else { (rows, columns) };
+        let high = self.precision == MatmulPrecision::High;
+        if self.precision == MatmulPrecision::Highest || !amx::available() {
+            right(&value(), &mut |right| {
+                let x = View::new(x, x.len() / inner, inner);
+                multiply(out, outer, accumulate, x, right, 1.0, Workers::All);
+            });
+            return;
+        }
+        let pack = || {
+            let mut packed = None;
+            right(&value(), &mut |right| packed = Some(Packed::new(right, high)));
+            packed.expect("packed")
+        };
+        match weight.copies {
+            Some(copies) => amx::multiply(out, accumulate, x, copies.get(side, high, pack)),
+            None => amx::multiply(out, accumulate, x, &pack()),
+        }
+    }
+}
+
+/// x ∘ mask, or x itself.
+fn masked<'a>(x: &'a [f32], mask: Option<&Tensor<2>>, buffer: &'a mut Vec<f32>) -> &'a [f32] {
+    match mask {
+        None => x,
+        Some(mask) => {
+            *buffer = x.to_vec();
+            elementwise::multiply(buffer, &Host::of(mask));
+            buffer
+        }
+    }
+}
+
+impl Operators for Fused {
+    fn rms_norm(&self, x: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Tensor<2> {
+        tensor(elementwise::rms_norm(&Host::of(x), &Host::of(weight), epsilon as f32), x.dims())
+    }
+
+    fn rms_norm_backward(
+        &self,
+        x: &Tensor<2>,
+        weight: &Tensor<2>,
+        epsilon: f64,
+        d_y: &Tensor<2>,
+        d_x: Tensor<2>,
+        of_weight: bool,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
+        let mut out = Host::owned(d_x);
+        let (x_host, weight_host, d_y_host) = (Host::of(x), Host::of(weight), Host::of(d_y));
+        elementwise::rms_norm_backward(&x_host, &weight_host, epsilon as f32, &d_y_host, out.slice_mut());
+        let d_weight = of_weight.then(|| {
+            let width = weight_host.len();
+            tensor(elementwise::rms_norm_d_weight(&x_host, &d_y_host, width, epsilon as f32), [1, width])
+        });
+        (out.into_tensor(), d_weight)
+    }
+
+    fn rotate(&self, x: Tensor<2>, rotation: &Rotation, back: bool) -> Tensor<2> {
+        let mut x = Host::owned(x);
+        let half = rotation.cos.dims()[1];
+        let direction = if back { -1.0 } else { 1.0 };
+        elementwise::rotate(x.slice_mut(), &Host::of(&rotation.cos), &Host::of(&rotation.sin), half, direction);
+        x.into_tensor()
+    }
+
+    fn swiglu(&self, gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
+        tensor(elementwise::swiglu(&Host::of(gate), &Host::of(up)), gate.dims())
+    }
+
+    fn swiglu_backward(&self, gate: &Tensor<2>, up: &Tensor<2>, d_out: Tensor<2>) -> [Tensor<2>; 2] {
+        let mut d_gate = Host::owned(d_out);
+        let d_up = elementwise::swiglu_backward(&Host::of(gate), &Host::of(up), d_gate.slice_mut());
+        [d_gate.into_tensor(), tensor(d_up, gate.dims())]
+    }
+
+    fn attend(&self, [q, k, v]: [&Tensor<2>; 3], heads: Heads, documents: &[Document]) -> Tensor<2> {
+        let shape = q.dims();
+        let [q, k, v] = [q, k, v].map(Host::of);
+        tensor(attention::attend(&q, &k, &v, heads, documents), shape)
+    }
+
+    fn attend_backward(
+        &self,
+        qkv: [&Tensor<2>; 3],
+        d_out: &Tensor<2>,
+        heads: Heads,
+        documents: &[Document],
+    ) -> [Tensor<2>; 3] {
+        let shapes = qkv.map(Tensor::dims);
+        let [q, k, v] = qkv.map(Host::of);
+        let [d_q, d_k, d_v] = attention::attend_backward([&q, &k, &v], &Host::of(d_out), heads, documents);
+        [tensor(d_q, shapes[0]), tensor(d_k, shapes[1]), tensor(d_v, shapes[2])]
+    }
+
+    fn linear(
+        &self,
+        x: &Tensor<2>,
+        weight: Weight<'_>,
+        low_rank: Option<&LowRank<'_>>,
+        plus: Option<Tensor<2>>,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
+        let [tokens, width] = x.dims();
+        let [columns, _] = weight.value.dims();
+        let x = Host::of(x);
+        let accumulate = plus.is_some();
+        let mut out = match plus {
+            Some(plus) => Host::owned(plus),
+            None => Host::owned(tensor(unfilled(tokens * columns), [tokens, columns])),
+        };
+        self.times_weight(out.slice_mut(), accumulate, &x, weight, Side::Forward);
+        let low = low_rank.map(|adapter| {
+            let rank = adapter.a.dims()[0];
+            let mut low = unfilled(tokens * rank);
+            let (a, b) = (Host::of(adapter.a), Host::of(adapter.b));
+            let mut buffer = Vec::new();
+            let x = View::new(masked(&x, adapter.mask.as_ref(), &mut buffer), tokens, width);
+            multiply(&mut low, rank, false, x, View::new(&a, rank, width).transposed(), 1.0, Workers::All);
+            let (z, b) = (View::new(&low, tokens, rank), View::new(&b, columns, rank).transposed());
+            multiply(out.slice_mut(), columns, true, z, b, adapter.scale as f32, Workers::All);
+            tensor(low, [tokens, rank])
+        });
+        (out.into_tensor(), low)
+    }
+
+    fn linear_backward(
+        &self,
+        x: &Tensor<2>,
+        weight: Weight<'_>,
+        low_rank: Option<&LowRank<'_>>,
+        low: Option<&Tensor<2>>,
+        d_y: &Tensor<2>,
+        d_x: Option<Tensor<2>>,
+        of_weight: bool,
+    ) -> LinearGradients {
+        let [tokens, width] = x.dims();
+        let [columns, _] = weight.value.dims();
+        let (x, d_y) = (Host::of(x), Host::of(d_y));
+        let accumulate = d_x.is_some();
+        let mut out = match d_x {
+            Some(d_x) => Host::owned(d_x),
+            None => Host::owned(tensor(unfilled(tokens * width), [tokens, width])),
+        };
+        self.times_weight(out.slice_mut(), accumulate, &d_y, weight, Side::Backward);
+        let d_rows = View::new(&d_y, tokens, columns);
+        let d_weight = of_weight.then(|| {
+            let mut gradient = unfilled(columns * width);
+            multiply(&mut gradient, width, false, d_rows.transposed(), View::new(&x, tokens, width), 1.0, Workers::All);
+            tensor(gradient, [columns, width])
+        });
+        let low_rank = low_rank.map(|adapter| {
+            let (rank, scale) = (adapter.a.dims()[0], adapter.scale as f32);
+            let (a, b, low) = (Host::of(adapter.a), Host::of(adapter.b), Host::of(low.expect("the forward kept it")));
+            let mut d_low = unfilled(tokens * rank);
+            multiply(&mut d_low, rank, false, d_rows, View::new(&b, columns, rank), scale, Workers::All);
+            let (mut d_a, mut d_b) = (unfilled(rank * width), unfilled(columns * rank));
+            let mut buffer = Vec::new();
+            let input = View::new(masked(&x, adapter.mask.as_ref(), &mut buffer), tokens, width);
+            let d_z = View::new(&d_low, tokens, rank);
+            rayon::join(
+                || multiply(&mut d_a, width, false, d_z.transposed(), input, 1.0, Workers::One),
+                || {
+                    let low = View::new(&low, tokens, rank);
+                    multiply(&mut d_b, rank, false, d_rows.transposed(), low, scale, Workers::One);
+                },
+            );
+            let a = View::new(&a, rank, width);
+            match &adapter.mask {
+                None => multiply(out.slice_mut(), width, true, d_z, a, 1.0, Workers::All),
+                Some(mask) => {
+                    let mut back = unfilled(tokens * width);
+                    multiply(&mut back, width, false, d_z, a, 1.0, Workers::All);
+                    elementwise::multiply(&mut back, &Host::of(mask));
+                    elementwise::add(out.slice_mut(), &back);
+                }
+            }
+            [tensor(d_a, [rank, width]), tensor(d_b, [columns, rank])]
+        });
+        LinearGradients { input: out.into_tensor(), weight: d_weight, low_rank }
+    }
+
+    fn nats(&self, x: &Tensor<2>, weight: Weight<'_>, targets: &[u32]) -> Vec<f32> {
+        let [vocabulary, width] = weight.value.dims();
+        let x = Host::of(x);
+        let mut logits = Vec::new();
+        let chunks = targets.chunks(CHUNK_POSITIONS).zip(x.chunks(CHUNK_POSITIONS * width));
+        chunks
+            .flat_map(|(ids, rows)| {
+                logits.resize(ids.len() * vocabulary, 0.0);
+                self.times_weight(&mut logits, false, rows, weight, Side::Forward);
+                cross_entropy::nats(&mut logits, vocabulary, ids)
+            })
+            .collect()
+    }
+
+    fn nats_and_gradient(
+        &self,
+        x: &Tensor<2>,
+        weight: Weight<'_>,
+        targets: &[u32],
+        scale: f64,
+        of_weight: bool,
+    ) -> (Vec<f32>, Tensor<2>, Option<Tensor<2>>) {
+        let [vocabulary, width] = weight.value.dims();
+        let shape = x.dims();
+        let x = Host::of(x);
+        let mut d_x = unfilled(x.len());
+        let mut d_weight = of_weight.then(|| vec![0.0; vocabulary * width]);
+        let (mut nats, mut logits) = (Vec::with_capacity(targets.len()), Vec::new());
+        let chunks = targets.chunks(CHUNK_POSITIONS).zip(x.chunks(CHUNK_POSITIONS * width));
+        for ((ids, rows), d_rows) in chunks.zip(d_x.chunks_mut(CHUNK_POSITIONS * width)) {
+            logits.resize(ids.len() * vocabulary, 0.0);
+            self.times_weight(&mut logits, false, rows, weight, Side::Forward);
+            nats.extend(cross_entropy::nats_and_gradient(&mut logits, vocabulary, ids, scale as f32));
+            self.times_weight(d_rows, false, &logits, weight, Side::Backward);
+            if let Some(gradient) = &mut d_weight {
+                let d_logits = View::new(&logits, ids.len(), vocabulary).transposed();
+                multiply(gradient, width, true, d_logits, View::new(rows, ids.len(), width), 1.0, Workers::All);
+            }
+        }
+        (nats, tensor(d_x, shape), d_weight.map(|gradient| tensor(gradient, [vocabulary, width])))
+    }
+
+    fn adamw(&self, value: Tensor<2>, moments: Moments, gradient: &Tensor<2>, step: &AdamW) -> (Tensor<2>, Moments) {
+        let [mut value, mut first, mut second] = [value, moments.first, moments.second].map(Host::owned);
+        let gradient = Host::of(gradient);
+        elementwise::adamw(value.slice_mut(), first.slice_mut(), second.slice_mut(), &gradient, step);
+        (value.into_tensor(), Moments { first: first.into_tensor(), second: second.into_tensor() })
+    }
+
+    fn sum_of_squares(&self, x: &Tensor<2>) -> f64 {
+        elementwise::sum_of_squares(&Host::of(x))
+    }
+}
+
+/// Positions whose logits exist at one time.
+const CHUNK_POSITIONS: usize = 128;

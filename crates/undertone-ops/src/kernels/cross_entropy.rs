@@ -1,0 +1,39 @@
+//! Cross entropy over rows of logits, in place.
+
+use rayon::prelude::*;
+
+use super::softmax::{exponentials, maximum, scale};
+use super::vectorised;
+
+/// The nats of each row's target. The logits are used up.
+pub(crate) fn nats(logits: &mut [f32], vocabulary: usize, targets: &[u32]) -> Vec<f32> {
+    let rows = logits.par_chunks_exact_mut(vocabulary).zip(targets);
+    rows.map(|(row, &target)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let (highest, of_target) = (maximum(row), row[target as usize]);
+                exponentials(row, highest).ln() - (of_target - highest)
+            },
+        )
+    })
+    .collect()
+}
+
+/// Nats, with the logits turned into the gradient of `factor` times their sum: factor · (softmax − onehot).
+pub(crate) fn nats_and_gradient(logits: &mut [f32], vocabulary: usize, targets: &[u32], factor: f32) -> Vec<f32> {
+    let rows = logits.par_chunks_exact_mut(vocabulary).zip(targets);
+    rows.map(|(row, &target)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let (highest, of_target) = (maximum(row), row[target as usize]);
+                let total = exponentials(row, highest);
+                scale(row, factor / total);
+                row[target as usize] -= factor;
+                total.ln() - (of_target - highest)
+            },
+        )
+    })
+    .collect()
+}

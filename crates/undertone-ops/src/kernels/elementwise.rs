@@ -1,0 +1,199 @@
+//! Norm, rotation, SwiGLU and AdamW: one pass over memory each.
+
+use rayon::prelude::*;
+
+use super::{exp, sum, unfilled, vectorised};
+use crate::AdamW;
+
+/// Elements a task takes at least: less is not worth a thread.
+const TASK_ELEMENTS: usize = 1 << 14;
+
+/// Rows of `width` that one task takes.
+fn rows_per_task(width: usize) -> usize {
+    TASK_ELEMENTS.div_ceil(width.max(1))
+}
+
+#[inline(always)]
+fn inverse_root_mean_square(row: &[f32], epsilon: f32) -> f32 {
+    let squares = sum(row.len(), |i| row[i] * row[i]);
+    1.0 / (squares / row.len() as f32 + epsilon).sqrt()
+}
+
+/// x / √(mean x² + ε) ∘ w, row by row.
+pub(crate) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
+    let width = weight.len();
+    let chunk = rows_per_task(width) * width;
+    let mut out = unfilled(x.len());
+    out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                    let inverse = inverse_root_mean_square(x, epsilon);
+                    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+                        *out = x * inverse * weight;
+                    }
+                }
+            },
+        );
+    });
+    out
+}
+
+/// Adds the gradient of x to `d_x`. With r the inverse root mean square and g = dy ∘ w:
+/// dx = r g − x r³ mean(g ∘ x).
+pub(crate) fn rms_norm_backward(x: &[f32], weight: &[f32], epsilon: f32, d_y: &[f32], d_x: &mut [f32]) {
+    let width = weight.len();
+    let chunk = rows_per_task(width) * width;
+    d_x.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).zip(d_y.par_chunks(chunk)).for_each(|((d_x, x), d_y)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = d_x.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(d_y.chunks_exact(width));
+                for ((d_x, x), d_y) in rows {
+                    let inverse = inverse_root_mean_square(x, epsilon);
+                    let mean = sum(width, |i| d_y[i] * weight[i] * x[i]) / width as f32;
+                    let along = inverse * inverse * inverse * mean;
+                    for (((d_x, x), d_y), weight) in d_x.iter_mut().zip(x).zip(d_y).zip(weight) {
+                        *d_x += d_y * weight * inverse - x * along;
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// The gradient of w: Σ dy ∘ x r over the rows, in pieces of one size.
+pub(crate) fn rms_norm_d_weight(x: &[f32], d_y: &[f32], width: usize, epsilon: f32) -> Vec<f32> {
+    let chunk = rows_per_task(width) * width;
+    let of_piece = |(x, d_y): (&[f32], &[f32])| {
+        let mut total = vec![0.0; width];
+        for (x, d_y) in x.chunks_exact(width).zip(d_y.chunks_exact(width)) {
+            let inverse = inverse_root_mean_square(x, epsilon);
+            for ((total, x), d_y) in total.iter_mut().zip(x).zip(d_y) {
+                *total += d_y * x * inverse;
+            }
+        }
+        total
+    };
+    let pieces: Vec<Vec<f32>> = x.par_chunks(chunk).zip(d_y.par_chunks(chunk)).map(of_piece).collect();
+    pieces.into_iter().fold(vec![0.0; width], |mut total, piece| {
+        add(&mut total, &piece);
+        total
+    })
+}
+
+/// Turns element i of each head with element i + half, in place. `x` is `[tokens, heads, 2 · half]`,
+/// `cos` and `sin` are `[tokens, half]`; `direction` −1 turns back.
+pub(crate) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], half: usize, direction: f32) {
+    let tokens = cos.len() / half;
+    let row = x.len() / tokens.max(1);
+    let chunk = rows_per_task(row);
+    let tables = cos.par_chunks(chunk * half).zip(sin.par_chunks(chunk * half));
+    x.par_chunks_mut((chunk * row).max(1)).zip(tables).for_each(|(x, (cos, sin))| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
+                for (x, (cos, sin)) in x.chunks_exact_mut(row).zip(angles) {
+                    for head in x.chunks_exact_mut(2 * half) {
+                        let (first, second) = head.split_at_mut(half);
+                        for i in 0..half {
+                            let (a, b, sin) = (first[i], second[i], sin[i] * direction);
+                            first[i] = a * cos[i] - b * sin;
+                            second[i] = b * cos[i] + a * sin;
+                        }
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// silu(gate) ∘ up, with silu(x) = x σ(x).
+pub(crate) fn swiglu(gate: &[f32], up: &[f32]) -> Vec<f32> {
+    let mut out = unfilled(gate.len());
+    let inputs = gate.par_chunks(TASK_ELEMENTS).zip(up.par_chunks(TASK_ELEMENTS));
+    out.par_chunks_mut(TASK_ELEMENTS).zip(inputs).for_each(|(out, (gate, up))| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                    *out = gate / (1.0 + exp(-gate)) * up;
+                }
+            },
+        );
+    });
+    out
+}
+
+/// The gradients of gate and up, written over `d_out` and into a new buffer: dgate = d ∘ up ∘ σ (1 + gate (1 − σ)), dup = d ∘ silu.
+pub(crate) fn swiglu_backward(gate: &[f32], up: &[f32], d_out: &mut [f32]) -> Vec<f32> {
+    let mut d_up = unfilled(gate.len());
+    let inputs = gate.par_chunks(TASK_ELEMENTS).zip(up.par_chunks(TASK_ELEMENTS));
+    let outputs = d_out.par_chunks_mut(TASK_ELEMENTS).zip(d_up.par_chunks_mut(TASK_ELEMENTS));
+    outputs.zip(inputs).for_each(|((d, d_up), (gate, up))| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (((d, d_up), gate), up) in d.iter_mut().zip(d_up).zip(gate).zip(up) {
+                    let sigmoid = 1.0 / (1.0 + exp(-gate));
+                    let silu = gate * sigmoid;
+                    *d_up = *d * silu;
+                    *d = *d * up * (sigmoid + silu - silu * sigmoid);
+                }
+            },
+        );
+    });
+    d_up
+}
+
+/// `out += x`.
+pub(crate) fn add(out: &mut [f32], x: &[f32]) {
+    out.par_chunks_mut(TASK_ELEMENTS).zip(x.par_chunks(TASK_ELEMENTS)).for_each(|(out, x)| {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out += x;
+        }
+    });
+}
+
+/// `out *= x`.
+pub(crate) fn multiply(out: &mut [f32], x: &[f32]) {
+    out.par_chunks_mut(TASK_ELEMENTS).zip(x.par_chunks(TASK_ELEMENTS)).for_each(|(out, x)| {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out *= x;
+        }
+    });
+}
+
+/// One step of AdamW, in place.
+pub(crate) fn adamw(value: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], step: &AdamW) {
+    let AdamW { learning_rate, decay, beta1, beta2, epsilon, correct_first, correct_second } = *step;
+    let rate = learning_rate / correct_first;
+    let states = first.par_chunks_mut(TASK_ELEMENTS).zip(second.par_chunks_mut(TASK_ELEMENTS));
+    let parts = value.par_chunks_mut(TASK_ELEMENTS).zip(states).zip(gradient.par_chunks(TASK_ELEMENTS));
+    parts.for_each(|((value, (first, second)), gradient)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (((value, first), second), gradient) in value.iter_mut().zip(first).zip(second).zip(gradient) {
+                    *first = *first * beta1 + gradient * (1.0 - beta1);
+                    *second = *second * beta2 + gradient * gradient * (1.0 - beta2);
+                    let root = (*second / correct_second).sqrt() + epsilon;
+                    *value = *value * (1.0 - decay) - *first / root * rate;
+                }
+            },
+        );
+    });
+}
+
+/// Σ x², in f64 over pieces of one size.
+pub(crate) fn sum_of_squares(x: &[f32]) -> f64 {
+    let of_piece = |x: &[f32]| {
+        vectorised(
+            #[inline(always)]
+            || f64::from(sum(x.len(), |i| x[i] * x[i])),
+        )
+    };
+    x.par_chunks(TASK_ELEMENTS).map(of_piece).collect::<Vec<_>>().iter().sum()
+}

@@ -1,0 +1,128 @@
+//! The attention rule, cut in tiles: runs of queries, each with the keys they may see.
+
+use std::ops::Range;
+
+use undertone_data::Document;
+
+/// The queries of one tile, the keys that any of them sees, and which of these each query sees.
+#[derive(Debug, Clone)]
+pub(crate) struct Tile {
+    /// Rows of queries.
+    pub(crate) queries: Range<usize>,
+    /// Rows of keys, in order: a run of the trunk, then of the branches themselves. None is empty.
+    pub(crate) keys: Vec<Range<usize>>,
+    /// For each query two ranges among the tile's keys, counted through its runs: in the trunk, and
+    /// behind it in the query's own branch. Other keys are hidden from it.
+    pub(crate) seen: Vec<[Range<usize>; 2]>,
+}
+
+impl Tile {
+    fn new(queries: Range<usize>, keys: [Range<usize>; 2], seen: impl Fn(usize) -> [Range<usize>; 2]) -> Self {
+        let seen = queries.clone().map(seen).collect();
+        Self { queries, keys: keys.into_iter().filter(|run| !run.is_empty()).collect(), seen }
+    }
+
+    /// How many keys the tile has.
+    pub(crate) fn key_count(&self) -> usize {
+        self.keys.iter().map(Range::len).sum()
+    }
+}
+
+/// The tiles of all documents, of at most `size` queries, in the order of their queries. `past` keys of a
+/// cache stand before the first query.
+///
+/// # Panics
+/// If there is a past and more than one plain document.
+pub(crate) fn tiles(documents: &[Document], past: usize, size: usize) -> Vec<Tile> {
+    let is_plain = documents.len() == 1 && documents[0].branches.is_empty();
+    assert!(past == 0 || is_plain, "a cache serves one plain row");
+    documents.iter().flat_map(|document| of_document(document, past, size)).collect()
+}
+
+fn of_document(document: &Document, past: usize, size: usize) -> Vec<Tile> {
+    let start = document.start;
+    let mut tiles = Vec::new();
+    for from in (0..document.trunk).step_by(size) {
+        let queries = start + from..start + document.trunk.min(from + size);
+        let keys = [start..past + queries.end, 0..0];
+        tiles.push(Tile::new(queries, keys, |query| {
+            let seen = past + query - start + 1;
+            [0..seen, seen..seen]
+        }));
+    }
+    let mut first = 0;
+    while first < document.branches.len() {
+        let mut last = first + 1;
+        let begin = document.branches[first].span.start;
+        while document.branches.get(last).is_some_and(|branch| branch.span.end - begin <= size) {
+            last += 1;
+        }
+        let group = &document.branches[first..last];
+        let anchor = group.iter().map(|branch| branch.anchor).max().unwrap_or(0);
+        let own = start + begin..start + group[group.len() - 1].span.end;
+        // One long branch takes several tiles.
+        for from in own.clone().step_by(size) {
+            let queries = from..own.end.min(from + size);
+            let keys = [start..start + anchor, own.start..queries.end];
+            tiles.push(Tile::new(queries, keys, |query| {
+                let branch = group.iter().find(|branch| branch.span.contains(&(query - start)));
+                let branch = branch.expect("queries of a tile are tokens of its branches");
+                let behind = |token: usize| anchor + token - own.start;
+                [0..branch.anchor, behind(start + branch.span.start)..behind(query) + 1]
+            }));
+        }
+        first = last;
+    }
+    tiles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use undertone_data::{Branch, Row, Stream};
+
+    /// Which keys a query sees, as attention will apply it.
+    fn seen(tiles: &[Tile], query: usize) -> Vec<usize> {
+        let of_query = tiles.iter().filter(|tile| tile.queries.contains(&query));
+        of_query
+            .flat_map(|tile| {
+                let keys: Vec<usize> = tile.keys.iter().cloned().flatten().collect();
+                let [trunk, own] = tile.seen[query - tile.queries.start].clone();
+                assert!(trunk.end <= own.start);
+                trunk.chain(own).map(move |index| keys[index])
+            })
+            .collect()
+    }
+
+    #[test]
+    fn tiles_apply_the_attention_rule_of_the_stream() {
+        let branches = vec![
+            Branch { anchor: 3, span: 600..700 },
+            Branch { anchor: 600, span: 700..1300 },
+            Branch { anchor: 0, span: 1300..1305 },
+        ];
+        let stream = |trunk: usize, branches: Vec<Branch>| Stream {
+            id: String::new(),
+            user: String::new(),
+            tokens: vec![0; branches.last().map_or(trunk, |branch| branch.span.end)],
+            trunk,
+            branches,
+            targets: Vec::new(),
+            pieces: Vec::new(),
+            hidden: Default::default(),
+        };
+        let branched = stream(600, branches);
+        // Behind another document, so that offsets count.
+        let row = Row::of([&stream(7, Vec::new()), &branched]);
+        for size in [1, 64, 256] {
+            let tiles = tiles(&row.documents, 0, size);
+            let queries: Vec<usize> = tiles.iter().flat_map(|tile| tile.queries.clone()).collect();
+            assert_eq!(queries, (0..1312).collect::<Vec<_>>(), "every query once, in order");
+            for query in 0..1305 {
+                let expected: Vec<usize> =
+                    (0..1305).filter(|&key| branched.sees(query, key)).map(|key| key + 7).collect();
+                assert_eq!(seen(&tiles, query + 7), expected, "query {query}");
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The default bodies against Burn's autodiff, and the fused operators against the default bodies, on
+//! shapes that fill no vector and no tile.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use undertone_data::{Branch, Document};
+use undertone_ops::{
+    AdamW, Composed, Fused, Heads, LowRank, MatmulPrecision, Moments, Operators, PackedCopies, Rotation, Weight,
+};
+
+const EPSILON: f64 = 1e-5;
+const HEADS: Heads = Heads { heads: 6, key_heads: 2, width: 10 };
+const FUSED: Fused = Fused::new(MatmulPrecision::Highest);
+
+/// Numbers from −1 to 1, drawn from the name.
+fn random(name: &str, shape: [usize; 2]) -> Tensor<2> {
+    let mut seed = [0; 32];
+    seed[..name.len()].copy_from_slice(name.as_bytes());
+    let mut random = ChaCha8Rng::from_seed(seed);
+    let values: Vec<f32> = (0..shape[0] * shape[1]).map(|_| random.random_range(-1.0..1.0)).collect();
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+}
+
+fn values(tensor: &Tensor<2>) -> Vec<f32> {
+    tensor.to_data().try_to_vec().expect("a tensor of f32")
+}
+
+/// The largest difference relative to the largest element.
+fn difference(a: &Tensor<2>, b: &Tensor<2>) -> f32 {
+    assert_eq!(a.dims(), b.dims());
+    let (a, b) = (values(a), values(b));
+    let largest = a.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    assert!(largest > 0.0, "zero everywhere");
+    a.iter().zip(&b).fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs())) / largest
+}
+
+#[track_caller]
+fn close(what: &str, a: &Tensor<2>, b: &Tensor<2>, tolerance: f32) {
+    let difference = difference(a, b);
+    assert!(difference <= tolerance, "{what} differs by {difference:.1e}");
+}
+
+/// The gradients of Σ y ∘ `d_y` with respect to `inputs`, by autodiff.
+fn autodiff<const N: usize>(
+    inputs: [&Tensor<2>; N],
+    d_y: &Tensor<2>,
+    f: impl FnOnce([&Tensor<2>; N]) -> Tensor<2>,
+) -> [Tensor<2>; N] {
+    let tracked = inputs.map(|input| input.clone().autodiff().require_grad());
+    let y = f(std::array::from_fn(|index| &tracked[index]));
+    let mut gradients = (y * d_y.clone().autodiff()).sum().backward();
+    tracked.map(|input| input.grad_remove(&mut gradients).expect("the input reaches the result"))
+}
+
+#[test]
+fn rms_norm() {
+    let (x, weight, d_y) = (random("x", [77, 36]), random("w", [1, 36]), random("dy", [77, 36]));
+    let expected = autodiff([&x, &weight], &d_y, |[x, weight]| Composed.rms_norm(x, weight, EPSILON));
+    let before = random("before", [77, 36]);
+    for operators in [&Composed as &dyn Operators, &FUSED] {
+        close("y", &Composed.rms_norm(&x, &weight, EPSILON), &operators.rms_norm(&x, &weight, EPSILON), 1e-6);
+        let (d_x, d_weight) = operators.rms_norm_backward(&x, &weight, EPSILON, &d_y, before.clone(), true);
+        close("dx", &(expected[0].clone() + before.clone()), &d_x, 2e-6);
+        close("dw", &expected[1], &d_weight.expect("asked for"), 2e-6);
+    }
+}
+
+#[test]
+fn rotate() {
+    let positions: Vec<u32> = (0..77).map(|index| index * 13 % 500).collect();
+    let rotation = Rotation::new(&positions, HEADS.width, 1e5, &Device::flex());
+    let (x, d_y) = (random("x", [77, 60]), random("dy", [77, 60]));
+    let [expected] = autodiff([&x], &d_y, |[x]| {
+        let tracked = Rotation::new(&positions, HEADS.width, 1e5, &x.device());
+        Composed.rotate(x.clone(), &tracked, false)
+    });
+    for operators in [&Composed as &dyn Operators, &FUSED] {
+        let turned = operators.rotate(x.clone(), &rotation, false);
+        close("y", &Composed.rotate(x.clone(), &rotation, false), &turned, 1e-6);
+        close("x", &x, &operators.rotate(turned, &rotation, true), 1e-6);
+        close("dx", &expected, &operators.rotate(d_y.clone(), &rotation, true), 1e-6);
+    }
+}
+
+#[test]
+fn swiglu() {
+    let [gate, up, d_y] = ["gate", "up", "dy"].map(|name| random(name, [501, 77]) * 9.0);
+    let expected = autodiff([&gate, &up], &d_y, |[gate, up]| Composed.swiglu(gate, up));
+    for operators in [&Composed as &dyn Operators, &FUSED] {
+        close("y", &Composed.swiglu(&gate, &up), &operators.swiglu(&gate, &up), 1e-6);
+        let [d_gate, d_up] = operators.swiglu_backward(&gate, &up, d_y.clone());
+        close("dgate", &expected[0], &d_gate, 1e-6);
+        close("dup", &expected[1], &d_up, 1e-6);
+    }
+}
+
+/// Two documents, one with branches of which one is longer than a tile.
+fn documents() -> [Document; 2] {
+    let plain = Document { id: "plain".into(), start: 0, trunk: 83, branches: Vec::new(), tokens: 83 };
+    let branches = vec![
+        Branch { anchor: 70, span: 150..157 },
+        Branch { anchor: 150, span: 157..290 },
+        Branch { anchor: 0, span: 290..293 },
+    ];
+    [plain, Document { id: "branched".into(), start: 83, trunk: 150, branches, tokens: 293 }]
+}
+
+#[test]
+fn attention() {
+    let documents = documents();
+    let (q, d_y) = (random("q", [376, 60]) * 3.0, random("dy", [376, 60]));
+    let [k, v] = ["k", "v"].map(|name| random(name, [376, 20]) * 3.0);
+    let expected = autodiff([&q, &k, &v], &d_y, |qkv| Composed.attend(qkv, HEADS, &documents));
+    for operators in [&Composed as &dyn Operators, &FUSED] {
+        let attend = |qkv| operators.attend(qkv, HEADS, &documents);
+        close("y", &Composed.attend([&q, &k, &v], HEADS, &documents), &attend([&q, &k, &v]), 2e-6);
+        let gradients = operators.attend_backward([&q, &k, &v], &d_y, HEADS, &documents);
+        for ((name, expected), gradient) in ["dq", "dk", "dv"].iter().zip(&expected).zip(&gradients) {
+            close(name, expected, gradient, 5e-6);
+        }
+    }
+}
+
+#[test]
+fn attention_behind_a_cache() {
+    let document = |tokens| [Document { id: String::new(), start: 0, trunk: tokens, branches: Vec::new(), tokens }];
+    let q = random("q", [99, 60]);
+    let [k, v] = ["k", "v"].map(|name| random(name, [99, 20]));
+    for operators in [&Composed as &dyn Operators, &FUSED] {
+        let whole = operators.attend([&q, &k, &v], HEADS, &document(99)).narrow(0, 92, 7);
+        close("y", &whole, &operators.attend([&q.clone().narrow(0, 92, 7), &k, &v], HEADS, &document(7)), 1e-6);
+    }
+}
+
+#[test]
+fn linear() {
+    let (x, weight, d_y) = (random("x", [131, 36]), random("w", [52, 36]), random("dy", [131, 52]));
+    let (a, b, plus) = (random("a", [5, 36]), random("b", [52, 5]), random("plus", [131, 52]));
+    let mask = random("mask", [131, 36]).greater_elem(0.0).float() * 2.0;
+    for mask in [None, Some(mask)] {
+        let low_rank = |tracked: bool, a, b| LowRank {
+            a,
+            b,
+            scale: 0.7,
+            mask: mask.clone().map(|mask| if tracked { mask.autodiff() } else { mask }),
+        };
+        let expected = autodiff([&x, &weight, &a, &b], &d_y, |[x, weight, a, b]| {
+            Composed.linear(x, Weight { value: weight, copies: None }, Some(&low_rank(true, a, b)), None).0
+        });
+        let low_rank = low_rank(false, &a, &b);
+        let weight = Weight { value: &weight, copies: None };
+        let (y, _) = Composed.linear(&x, weight, Some(&low_rank), Some(plus.clone()));
+        let before = random("before", [131, 36]);
+        for operators in [&Composed as &dyn Operators, &FUSED] {
+            let (ours, low) = operators.linear(&x, weight, Some(&low_rank), Some(plus.clone()));
+            close("y", &y, &ours, 1e-6);
+            let gradients =
+                operators.linear_backward(&x, weight, Some(&low_rank), low.as_ref(), &d_y, Some(before.clone()), true);
+            close("dx", &(expected[0].clone() + before.clone()), &gradients.input, 2e-6);
+            close("dw", &expected[1], &gradients.weight.expect("asked for"), 2e-6);
+            let [d_a, d_b] = gradients.low_rank.expect("there is an adapter");
+            close("da", &expected[2], &d_a, 2e-6);
+            close("db", &expected[3], &d_b, 2e-6);
+        }
+    }
+}
+
+#[test]
+fn cross_entropy() {
+    let (x, weight) = (random("x", [300, 36]), random("w", [1001, 36]) * 2.0);
+    let targets: Vec<u32> = (0..300).map(|index| index * 7 % 1001).collect();
+    let columns: Vec<i64> = targets.iter().map(|&id| i64::from(id)).collect();
+    let of_target = |logits: Tensor<2>| {
+        let columns = Tensor::from_data(TensorData::new(columns.clone(), [300, 1]), &logits.device().inner());
+        burn::tensor::activation::log_softmax(logits, 1).gather(1, columns).neg()
+    };
+    let ones = Tensor::ones([300, 1], &Device::flex()) * 0.3;
+    let expected =
+        autodiff([&x, &weight], &ones, |[x, weight]| of_target(x.clone().matmul(weight.clone().transpose())));
+    let nats = of_target(x.clone().matmul(weight.clone().transpose()));
+    let as_tensor = |nats: Vec<f32>| Tensor::from_data(TensorData::new(nats, [300, 1]), &Device::flex());
+    for operators in [&Composed as &dyn Operators, &FUSED] {
+        let weight = Weight { value: &weight, copies: None };
+        close("nats", &nats, &as_tensor(operators.nats(&x, weight, &targets)), 1e-6);
+        let (ours, d_x, d_weight) = operators.nats_and_gradient(&x, weight, &targets, 0.3, true);
+        close("nats", &nats, &as_tensor(ours), 1e-6);
+        close("dx", &expected[0], &d_x, 2e-6);
+        close("dw", &expected[1], &d_weight.expect("asked for"), 2e-6);
+    }
+}
+
+#[test]
+fn optimiser() {
+    let new = || Moments { first: random("m", [77, 333]), second: random("v", [77, 333]).square() };
+    let (value, gradient) = (random("w", [77, 333]), random("g", [77, 333]));
+    let step = AdamW {
+        learning_rate: 0.01,
+        decay: 1e-3,
+        beta1: 0.9,
+        beta2: 0.99,
+        epsilon: 1e-8,
+        correct_first: 0.3,
+        correct_second: 0.1,
+    };
+    let (plain, plain_moments) = Composed.adamw(value.clone(), new(), &gradient, &step);
+    let (fused, fused_moments) = FUSED.adamw(value.clone(), new(), &gradient, &step);
+    close("w", &plain, &fused, 1e-6);
+    close("m", &plain_moments.first, &fused_moments.first, 1e-6);
+    close("v", &plain_moments.second, &fused_moments.second, 1e-6);
+    close("w before", &value, &random("w", [77, 333]), 0.0);
+    let (plain, fused) = (Composed.sum_of_squares(&gradient), FUSED.sum_of_squares(&gradient));
+    assert!((plain - fused).abs() < 1e-5 * plain, "{plain} {fused}");
+}
+
+/// How far the quicker products are from f32, with copies kept and without, where the machine has a
+/// unit for them; equal to f32 for *high* where it has none.
+#[test]
+fn quicker_products() {
+    let (x, weight, d_y) = (random("x", [131, 300]), random("w", [52, 300]), random("dy", [131, 52]));
+    let copies = PackedCopies::default();
+    let weights = [None, Some(&copies)].map(|copies| Weight { value: &weight, copies });
+    let (y, _) = FUSED.linear(&x, weights[0], None, None);
+    let d_x = FUSED.linear_backward(&x, weights[0], None, None, &d_y, None, false).input;
+    for (precision, tolerance) in [(MatmulPrecision::High, 2e-5), (MatmulPrecision::Medium, 1e-2)] {
+        let quicker = Fused::new(precision);
+        // Twice with copies: made, then used.
+        for weight in [weights[0], weights[1], weights[1]] {
+            close("y", &y, &quicker.linear(&x, weight, None, None).0, tolerance);
+            let gradients = quicker.linear_backward(&x, weight, None, None, &d_y, Some(d_x.clone()), false);
+            close("dx", &(d_x.clone() * 2.0), &gradients.input, tolerance);
+        }
+        // A row is computed alike wherever it stands.
+        let part = quicker.linear(&x.clone().narrow(0, 100, 31), weights[1], None, None).0;
+        close("rows", &quicker.linear(&x, weights[1], None, None).0.narrow(0, 100, 31), &part, 0.0);
+    }
+}
