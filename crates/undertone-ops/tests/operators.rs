@@ -139,16 +139,12 @@ fn linear() {
     let (a, b, plus) = (random("a", [5, 36]), random("b", [52, 5]), random("plus", [131, 52]));
     let mask = random("mask", [131, 36]).greater_elem(0.0).float() * 2.0;
     for mask in [None, Some(mask)] {
-        let low_rank = |tracked: bool, a, b| LowRank {
-            a,
-            b,
-            scale: 0.7,
-            mask: mask.clone().map(|mask| if tracked { mask.autodiff() } else { mask }),
-        };
+        let tracked_mask = mask.clone().map(Tensor::autodiff);
         let expected = autodiff([&x, &weight, &a, &b], &d_y, |[x, weight, a, b]| {
-            Composed.linear(x, Weight { value: weight, copies: None }, Some(&low_rank(true, a, b)), None).0
+            let low_rank = LowRank { a, b, scale: 0.7, mask: tracked_mask };
+            Composed.linear(x, Weight { value: weight, copies: None }, Some(&low_rank), None).0
         });
-        let low_rank = low_rank(false, &a, &b);
+        let low_rank = LowRank { a: &a, b: &b, scale: 0.7, mask };
         let weight = Weight { value: &weight, copies: None };
         let (y, _) = Composed.linear(&x, weight, Some(&low_rank), Some(plus.clone()));
         let before = random("before", [131, 36]);

@@ -1,0 +1,108 @@
+//! Where the time of a training step goes: each operator at the shapes of SmolLM2-135M.
+//!
+//! `cargo run --release --workspace --example operator_time -- TOKENS highest|high|medium` prints the median
+//! of seven runs in milliseconds, and what the 30 blocks of the model spend on it.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Distribution, Tensor};
+use undertone_data::Document;
+use undertone_ops::{AdamW, Heads, LowRank, MatmulPrecision, Moments, PackedCopies, Rotation, Weight, operators};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [tokens, precision] = arguments.as_slice() else {
+        return Err("usage: operator_time TOKENS highest|high|medium".into());
+    };
+    let tokens: usize = tokens.parse()?;
+    let precision: MatmulPrecision = match precision.as_str() {
+        "highest" => MatmulPrecision::Highest,
+        "high" => MatmulPrecision::High,
+        "medium" => MatmulPrecision::Medium,
+        other => return Err(format!("no precision is called `{other}`").into()),
+    };
+    let device = Device::flex();
+    let operators = operators(&device, precision);
+    let random = |rows: usize, columns: usize| Tensor::<2>::random([rows, columns], Distribution::Default, &device);
+    let mut total = 0.0;
+    let mut time = |name: &str, count: usize, f: &mut dyn FnMut()| {
+        f();
+        let mut seconds: Vec<f64> = (0..7)
+            .map(|_| {
+                let begun = Instant::now();
+                f();
+                begun.elapsed().as_secs_f64()
+            })
+            .collect();
+        seconds.sort_by(f64::total_cmp);
+        let median = 1e3 * seconds[3];
+        total += median * count as f64;
+        println!("{name:<28} {median:>8.2} ms   × {count:>3} = {:>8.1} ms", median * count as f64);
+    };
+    const BLOCKS: usize = 30;
+    let x = random(tokens, 576);
+    let norm = random(1, 576);
+    time("rms_norm", 4 * BLOCKS, &mut || drop(operators.rms_norm(&x, &norm, 1e-5)));
+    time("rms_norm_backward", 2 * BLOCKS, &mut || {
+        drop(operators.rms_norm_backward(&x, &norm, 1e-5, &x, x.clone(), false));
+    });
+    for (name, width, out, count) in [
+        ("576 to 576", 576, 576, 2),
+        ("576 to 192", 576, 192, 2),
+        ("576 to 1536", 576, 1536, 2),
+        ("1536 to 576", 1536, 576, 1),
+    ] {
+        let (x, d_y, w) = (random(tokens, width), random(tokens, out), random(out, width));
+        let (a, b, copies) = (random(16, width), random(out, 16), PackedCopies::default());
+        let weight = Weight { value: &w, copies: Some(&copies) };
+        let adapter = LowRank { a: &a, b: &b, scale: 2.0, mask: None };
+        time(&format!("linear {name}"), count * BLOCKS, &mut || drop(operators.linear(&x, weight, None, None)));
+        time(&format!("linear {name}, LoRA"), count * BLOCKS, &mut || {
+            drop(operators.linear(&x, weight, Some(&adapter), None));
+        });
+        let low = random(tokens, 16);
+        time(&format!("backward {name}, LoRA"), count * BLOCKS, &mut || {
+            drop(operators.linear_backward(&x, weight, Some(&adapter), Some(&low), &d_y, None, false));
+        });
+    }
+    let positions: Vec<u32> = (0..tokens as u32).collect();
+    let rotation = Rotation::new(&positions, 64, 1e5, &device);
+    let mut rotated = Some(x.clone() + 1.0);
+    time("rotate", 4 * BLOCKS, &mut || {
+        rotated = rotated.take().map(|x| operators.rotate(x, &rotation, false));
+    });
+    let (gate, up) = (random(tokens, 1536), random(tokens, 1536));
+    time("swiglu", 2 * BLOCKS, &mut || drop(operators.swiglu(&gate, &up)));
+    time("swiglu_backward", BLOCKS, &mut || drop(operators.swiglu_backward(&gate, &up, gate.clone())));
+    let heads = Heads { heads: 9, key_heads: 3, width: 64 };
+    let documents = [Document { id: String::new(), start: 0, trunk: tokens, branches: Vec::new(), tokens }];
+    let (q, k, v) = (random(tokens, 576), random(tokens, 192), random(tokens, 192));
+    time("attend", BLOCKS, &mut || drop(operators.attend([&q, &k, &v], heads, &documents)));
+    time("attend_backward", BLOCKS, &mut || {
+        drop(operators.attend_backward([&q, &k, &v], &x, heads, &documents));
+    });
+    let (vocabulary, copies) = (random(49_152, 576), PackedCopies::default());
+    let targets: Vec<u32> = (0..tokens as u32 / 4).collect();
+    let rows = random(targets.len(), 576);
+    time("nats_and_gradient", 1, &mut || {
+        let weight = Weight { value: &vocabulary, copies: Some(&copies) };
+        drop(operators.nats_and_gradient(&rows, weight, &targets, 1.0, false));
+    });
+    let step = AdamW {
+        learning_rate: 1e-4,
+        decay: 0.0,
+        beta1: 0.9,
+        beta2: 0.99,
+        epsilon: 1e-8,
+        correct_first: 1.0,
+        correct_second: 1.0,
+    };
+    let gradient = random(16, 576);
+    let new = || (gradient.clone() + 1.0, Moments { first: gradient.clone() + 2.0, second: gradient.clone() + 3.0 });
+    let mut state = Some(new());
+    time("adamw", 14 * BLOCKS, &mut || {
+        state = state.take().map(|(value, moments)| operators.adamw(value, moments, &gradient, &step));
+    });
+    println!("{:<28} {:>28.1} ms, of which each `linear` counts with and without LoRA", "sum", total);
+    Ok(())
+}
