@@ -10,6 +10,7 @@ use undertone_data::Document;
 use undertone_ops::{AdamW, Heads, LowRank, MatmulPrecision, Moments, PackedCopies, Rotation, Weight, operators};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    undertone_ops::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [tokens, precision] = arguments.as_slice() else {
         return Err("usage: operator_time TOKENS highest|high|medium".into());

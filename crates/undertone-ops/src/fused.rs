@@ -5,7 +5,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::{Device, Tensor, TensorData};
 use undertone_data::Document;
 
-use crate::kernels::amx::{self, Packed};
+use crate::kernels::amx::{self, Left, Right};
 use crate::kernels::matmul::{View, Workers, multiply};
 use crate::kernels::{attention, cross_entropy, elementwise, unfilled};
 use crate::operators::{AdamW, Heads, LinearGradients, LowRank, Moments, Operators, Rotation};
@@ -59,33 +59,58 @@ impl Fused {
         Self { precision }
     }
 
-    /// `out (+)= x Wᵀ`, or `x W`.
-    fn times_weight(&self, out: &mut [f32], accumulate: bool, x: &[f32], weight: Weight<'_>, side: Side) {
-        let [rows, columns] = weight.value.dims();
-        let value = || Host::of(weight.value);
-        let right = |value: &[f32], with: &mut dyn FnMut(View<'_>)| {
-            let view = View::new(value, rows, columns);
-            with(if side == Side::Forward { view.transposed() } else { view })
-        };
-        let (inner, outer) = if side == Side::Forward { (columns, rows) } else { (rows, columns) };
-        let high = self.precision == MatmulPrecision::High;
-        if self.precision == MatmulPrecision::Highest || !amx::available() {
-            right(&value(), &mut |right| {
-                let x = View::new(x, x.len() / inner, inner);
-                multiply(out, outer, accumulate, x, right, 1.0, Workers::All);
-            });
-            return;
-        }
-        let pack = || {
-            let mut packed = None;
-            right(&value(), &mut |right| packed = Some(Packed::new(right, high)));
-            packed.expect("packed")
-        };
-        match weight.copies {
-            Some(copies) => amx::multiply(out, accumulate, x, copies.get(side, high, pack)),
-            None => amx::multiply(out, accumulate, x, &pack()),
+    /// Whether matrices go to the unit for bf16, and in two parts; the last is a rounding of f32 otherwise.
+    fn unit(&self) -> Option<bool> {
+        (self.precision != MatmulPrecision::Highest && amx::available())
+            .then_some(self.precision == MatmulPrecision::High)
+    }
+
+    /// A left factor, in the form that this precision multiplies with.
+    fn left<'a>(&self, rows: &'a [f32], width: usize) -> Factor<'a> {
+        match self.unit() {
+            None => Factor::Plain(View::new(rows, rows.len() / width.max(1), width)),
+            Some(high) => Factor::Converted(Left::new(rows, width, high)),
         }
     }
+
+    /// `out (+)= left Wᵀ`, or `left W`.
+    fn times_weight(&self, out: &mut [f32], accumulate: bool, left: &Factor<'_>, weight: Weight<'_>, side: Side) {
+        let [rows, columns] = weight.value.dims();
+        match left {
+            Factor::Plain(_) => {
+                let value = Host::of(weight.value);
+                self.times(out, accumulate, left, side.of(View::new(&value, rows, columns)), 1.0);
+            }
+            Factor::Converted(left) => {
+                let high = self.precision == MatmulPrecision::High;
+                let convert = || {
+                    let value = Host::of(weight.value);
+                    Right::new(side.of(View::new(&value, rows, columns)), 1.0, high)
+                };
+                match weight.copies {
+                    Some(copies) => amx::multiply(out, accumulate, left, copies.get(side, high, convert)),
+                    None => amx::multiply(out, accumulate, left, &convert()),
+                }
+            }
+        }
+    }
+
+    /// `out (+)= factor · left right`, for a right factor that changes from call to call.
+    fn times(&self, out: &mut [f32], accumulate: bool, left: &Factor<'_>, right: View<'_>, factor: f32) {
+        match left {
+            Factor::Plain(left) => multiply(out, right.columns, accumulate, *left, right, factor, Workers::All),
+            Factor::Converted(left) => {
+                let right = Right::new(right, factor, self.precision == MatmulPrecision::High);
+                amx::multiply(out, accumulate, left, &right);
+            }
+        }
+    }
+}
+
+/// A left factor of a product.
+enum Factor<'a> {
+    Plain(View<'a>),
+    Converted(Left),
 }
 
 /// x ∘ mask, or x itself.
@@ -176,16 +201,18 @@ impl Operators for Fused {
             Some(plus) => Host::owned(plus),
             None => Host::owned(tensor(unfilled(tokens * columns), [tokens, columns])),
         };
-        self.times_weight(out.slice_mut(), accumulate, &x, weight, Side::Forward);
+        let left = self.left(&x, width);
+        self.times_weight(out.slice_mut(), accumulate, &left, weight, Side::Forward);
         let low = low_rank.map(|adapter| {
             let rank = adapter.a.dims()[0];
             let mut low = unfilled(tokens * rank);
             let (a, b) = (Host::of(adapter.a), Host::of(adapter.b));
             let mut buffer = Vec::new();
-            let x = View::new(masked(&x, adapter.mask.as_ref(), &mut buffer), tokens, width);
-            multiply(&mut low, rank, false, x, View::new(&a, rank, width).transposed(), 1.0, Workers::All);
-            let (z, b) = (View::new(&low, tokens, rank), View::new(&b, columns, rank).transposed());
-            multiply(out.slice_mut(), columns, true, z, b, adapter.scale as f32, Workers::All);
+            let dropped = adapter.mask.as_ref().map(|mask| self.left(masked(&x, Some(mask), &mut buffer), width));
+            let a = View::new(&a, rank, width).transposed();
+            self.times(&mut low, false, dropped.as_ref().unwrap_or(&left), a, 1.0);
+            let b = View::new(&b, columns, rank).transposed();
+            self.times(out.slice_mut(), true, &self.left(&low, rank), b, adapter.scale as f32);
             tensor(low, [tokens, rank])
         });
         (out.into_tensor(), low)
@@ -209,7 +236,8 @@ impl Operators for Fused {
             Some(d_x) => Host::owned(d_x),
             None => Host::owned(tensor(unfilled(tokens * width), [tokens, width])),
         };
-        self.times_weight(out.slice_mut(), accumulate, &d_y, weight, Side::Backward);
+        let left = self.left(&d_y, columns);
+        self.times_weight(out.slice_mut(), accumulate, &left, weight, Side::Backward);
         let d_rows = View::new(&d_y, tokens, columns);
         let d_weight = of_weight.then(|| {
             let mut gradient = unfilled(columns * width);
@@ -220,7 +248,7 @@ impl Operators for Fused {
             let (rank, scale) = (adapter.a.dims()[0], adapter.scale as f32);
             let (a, b, low) = (Host::of(adapter.a), Host::of(adapter.b), Host::of(low.expect("the forward kept it")));
             let mut d_low = unfilled(tokens * rank);
-            multiply(&mut d_low, rank, false, d_rows, View::new(&b, columns, rank), scale, Workers::All);
+            self.times(&mut d_low, false, &left, View::new(&b, columns, rank), scale);
             let (mut d_a, mut d_b) = (unfilled(rank * width), unfilled(columns * rank));
             let mut buffer = Vec::new();
             let input = View::new(masked(&x, adapter.mask.as_ref(), &mut buffer), tokens, width);
@@ -234,10 +262,10 @@ impl Operators for Fused {
             );
             let a = View::new(&a, rank, width);
             match &adapter.mask {
-                None => multiply(out.slice_mut(), width, true, d_z, a, 1.0, Workers::All),
+                None => self.times(out.slice_mut(), true, &self.left(&d_low, rank), a, 1.0),
                 Some(mask) => {
                     let mut back = unfilled(tokens * width);
-                    multiply(&mut back, width, false, d_z, a, 1.0, Workers::All);
+                    self.times(&mut back, false, &self.left(&d_low, rank), a, 1.0);
                     elementwise::multiply(&mut back, &Host::of(mask));
                     elementwise::add(out.slice_mut(), &back);
                 }
@@ -255,7 +283,7 @@ impl Operators for Fused {
         chunks
             .flat_map(|(ids, rows)| {
                 logits.resize(ids.len() * vocabulary, 0.0);
-                self.times_weight(&mut logits, false, rows, weight, Side::Forward);
+                self.times_weight(&mut logits, false, &self.left(rows, width), weight, Side::Forward);
                 cross_entropy::nats(&mut logits, vocabulary, ids)
             })
             .collect()
@@ -278,9 +306,9 @@ impl Operators for Fused {
         let chunks = targets.chunks(CHUNK_POSITIONS).zip(x.chunks(CHUNK_POSITIONS * width));
         for ((ids, rows), d_rows) in chunks.zip(d_x.chunks_mut(CHUNK_POSITIONS * width)) {
             logits.resize(ids.len() * vocabulary, 0.0);
-            self.times_weight(&mut logits, false, rows, weight, Side::Forward);
+            self.times_weight(&mut logits, false, &self.left(rows, width), weight, Side::Forward);
             nats.extend(cross_entropy::nats_and_gradient(&mut logits, vocabulary, ids, scale as f32));
-            self.times_weight(d_rows, false, &logits, weight, Side::Backward);
+            self.times_weight(d_rows, false, &self.left(&logits, vocabulary), weight, Side::Backward);
             if let Some(gradient) = &mut d_weight {
                 let d_logits = View::new(&logits, ids.len(), vocabulary).transposed();
                 multiply(gradient, width, true, d_logits, View::new(rows, ids.len(), width), 1.0, Workers::All);
@@ -302,4 +330,4 @@ impl Operators for Fused {
 }
 
 /// Positions whose logits exist at one time.
-const CHUNK_POSITIONS: usize = 128;
+const CHUNK_POSITIONS: usize = 256;

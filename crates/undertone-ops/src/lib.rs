@@ -10,10 +10,12 @@
 mod composed;
 mod fused;
 mod kernels;
+mod memory;
 mod operators;
 mod tile;
 mod weight;
 
 pub use fused::Fused;
+pub use memory::keep_freed_memory;
 pub use operators::{AdamW, Composed, Heads, LinearGradients, LowRank, Moments, Operators, Rotation, operators};
 pub use weight::{MatmulPrecision, PackedCopies, Weight};

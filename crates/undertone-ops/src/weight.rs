@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::amx::Packed;
+use crate::kernels::amx::Right;
+use crate::kernels::matmul::View;
 
 /// How exactly matrices are multiplied: the words of PyTorch's `set_float32_matmul_precision`.
 ///
@@ -26,11 +27,11 @@ pub enum MatmulPrecision {
 /// Copies of a frozen matrix in the layouts that the fused operators multiply with. Made when first needed,
 /// and shared by clones.
 #[derive(Debug, Clone, Default)]
-pub struct PackedCopies(Arc<[OnceLock<Packed>; 4]>);
+pub struct PackedCopies(Arc<[OnceLock<Right>; 4]>);
 
 impl PackedCopies {
     /// The copy for one side of a product and one precision.
-    pub(crate) fn get(&self, side: Side, high: bool, pack: impl FnOnce() -> Packed) -> &Packed {
+    pub(crate) fn get(&self, side: Side, high: bool, pack: impl FnOnce() -> Right) -> &Right {
         self.0[2 * usize::from(side == Side::Backward) + usize::from(high)].get_or_init(pack)
     }
 }
@@ -51,4 +52,14 @@ pub struct Weight<'a> {
     pub value: &'a Tensor<2>,
     /// Where copies are kept, if it never changes.
     pub copies: Option<&'a PackedCopies>,
+}
+
+impl Side {
+    /// The right factor for W `[out, in]`.
+    pub(crate) fn of(self, weight: View<'_>) -> View<'_> {
+        match self {
+            Self::Forward => weight.transposed(),
+            Self::Backward => weight,
+        }
+    }
 }

@@ -12,6 +12,7 @@ use undertone_model::{Decoder, DeviceName, Gradients, LoraConfig, MatmulPrecisio
 use undertone_train::{AdamW, TrainingConfig, clip, global_norm};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    undertone_model::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, device, precision, tokens, recompute, rest @ ..] = arguments.as_slice() else {
         return Err("usage: step_time MODEL_FOLDER DEVICE PRECISION TOKENS blocks|off [STEPS]".into());

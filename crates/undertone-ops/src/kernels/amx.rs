@@ -18,20 +18,50 @@ const BLOCK: usize = 32;
 /// Terms of a sum that one instruction adds.
 const DEPTH: usize = 32;
 
-/// Rows of the left factor that one task takes.
-const TASK_ROWS: usize = 128;
+/// Rows and columns of the product that one task computes.
+const TASK: [usize; 2] = [128, 512];
 
-/// Columns of the right factor that stay in a core's cache while a task's rows pass.
-const CACHED_COLUMNS: usize = 256;
-
-/// A right factor `[k, n]` in tiles: by 16 columns, then by pairs of rows, then by column.
+/// A right factor `[k, n]` in tiles: by 16 columns, then by pairs of rows, then by column; zeros fill up.
 #[derive(Debug, Clone)]
-pub(crate) struct Packed {
+pub(crate) struct Right {
     k: usize,
     n: usize,
+    parts: Parts,
+}
+
+/// A left factor `[m, k]`, row by row; zeros fill up.
+#[derive(Debug)]
+pub(crate) struct Left {
+    m: usize,
+    k: usize,
+    parts: Parts,
+}
+
+/// Numbers rounded to bf16 and, for the precision *high*, the remainders.
+#[derive(Debug, Clone)]
+struct Parts {
     hi: Vec<u16>,
-    /// The remainder, for the precision *high*.
     lo: Option<Vec<u16>>,
+}
+
+impl Parts {
+    fn zeros(length: usize, high: bool) -> Self {
+        Self { hi: vec![0; length], lo: high.then(|| vec![0; length]) }
+    }
+
+    /// Pieces of `size` elements, each with its number.
+    fn pieces_mut(&mut self, size: usize) -> impl IndexedParallelIterator<Item = (usize, [&mut [u16]; 2])> {
+        let count = self.hi.len().div_ceil(size);
+        let lo: Vec<&mut [u16]> = match &mut self.lo {
+            Some(lo) => lo.chunks_mut(size).collect(),
+            None => (0..count).map(|_| Default::default()).collect(),
+        };
+        self.hi.par_chunks_mut(size).zip(lo).map(|(hi, lo)| [hi, lo]).enumerate()
+    }
+}
+
+fn padded(length: usize) -> usize {
+    length.next_multiple_of(DEPTH)
 }
 
 /// Whether this machine has the unit and lets this process use it.
@@ -50,53 +80,63 @@ fn from_bf16(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
-impl Packed {
-    /// Packs a right factor, with its remainder for *high*.
-    pub(crate) fn new(b: View<'_>, high: bool) -> Self {
-        let (k, n) = (b.rows, b.columns);
-        let (pairs, strips) = (k.div_ceil(DEPTH) * DEPTH / 2, n.div_ceil(BLOCK) * 2);
-        let mut hi = vec![0; strips * pairs * 32];
-        let mut lo = if high { vec![0; hi.len()] } else { Vec::new() };
-        let pack = |strip: usize, hi: &mut [u16], lo: &mut [u16]| {
+impl Right {
+    /// `factor` times a matrix.
+    pub(crate) fn new(matrix: View<'_>, factor: f32, high: bool) -> Self {
+        let (k, n) = (matrix.rows, matrix.columns);
+        let strip = padded(k) * 16;
+        let mut parts = Parts::zeros(n.div_ceil(BLOCK) * 2 * strip, high);
+        parts.pieces_mut(strip.max(1)).for_each(|(index, [hi, lo])| {
+            let columns = index * 16..n.min(index * 16 + 16);
             for row in 0..k {
-                for column in 0..16.min(n.saturating_sub(strip * 16)) {
-                    let x = b.data[row * b.row_stride + (strip * 16 + column) * b.column_stride];
-                    let place = row / 2 * 32 + column * 2 + row % 2;
+                for (offset, column) in columns.clone().enumerate() {
+                    let x = factor * matrix.data[row * matrix.row_stride + column * matrix.column_stride];
+                    let place = row / 2 * 32 + offset * 2 + row % 2;
                     hi[place] = to_bf16(x);
-                    if high {
-                        lo[place] = to_bf16(x - from_bf16(hi[place]));
+                    if let Some(lo) = lo.get_mut(place) {
+                        *lo = to_bf16(x - from_bf16(hi[place]));
                     }
                 }
             }
-        };
-        let size = (pairs * 32).max(1);
-        if high {
-            let strips = hi.par_chunks_mut(size).zip(lo.par_chunks_mut(size)).enumerate();
-            strips.for_each(|(strip, (hi, lo))| pack(strip, hi, lo));
-        } else {
-            hi.par_chunks_mut(size).enumerate().for_each(|(strip, hi)| pack(strip, hi, &mut []));
-        }
-        Self { k, n, hi, lo: high.then_some(lo) }
-    }
-
-    /// Elements of one strip of 16 columns.
-    fn strip(&self) -> usize {
-        self.k.div_ceil(DEPTH) * DEPTH * 16
+        });
+        Self { k, n, parts }
     }
 }
 
-/// `out = a b`, or `out += a b`, for `[m, n]` rows one after another.
+impl Left {
+    /// A matrix of `k` columns, its rows one after another.
+    pub(crate) fn new(rows: &[f32], k: usize, high: bool) -> Self {
+        assert!(available(), "asked for before");
+        let m = rows.len() / k;
+        let mut parts = Parts::zeros(m.next_multiple_of(BLOCK) * padded(k), high);
+        let size = BLOCK * padded(k);
+        parts.pieces_mut(size).zip(rows.par_chunks(BLOCK * k)).for_each(|((_, [hi, lo]), rows)| {
+            for (index, row) in rows.chunks_exact(k).enumerate() {
+                let place = index * padded(k)..(index + 1) * padded(k);
+                let lo = if lo.is_empty() { &mut [][..] } else { &mut lo[place.clone()] };
+                unit::convert(row, &mut hi[place], lo);
+            }
+        });
+        Self { m, k, parts }
+    }
+}
+
+/// `out = left right`, or `out += left right`, for `[m, n]` rows one after another.
 ///
 /// # Panics
-/// If shapes do not fit, or the machine has no such unit.
-pub(crate) fn multiply(out: &mut [f32], accumulate: bool, a: &[f32], b: &Packed) {
-    assert!(available(), "asked for before");
-    if b.n == 0 || out.is_empty() {
-        return;
-    }
-    assert_eq!(out.len() / b.n * b.k, a.len(), "inner dimensions");
-    out.par_chunks_mut(TASK_ROWS * b.n).zip(a.par_chunks((TASK_ROWS * b.k).max(1))).for_each(|(out, a)| {
-        unit::task(out, accumulate, a, b);
+/// If shapes or precisions do not fit.
+pub(crate) fn multiply(out: &mut [f32], accumulate: bool, left: &Left, right: &Right) {
+    assert_eq!(left.k, right.k, "inner dimensions");
+    assert_eq!(out.len(), left.m * right.n, "the product's shape");
+    assert_eq!(left.parts.lo.is_some(), right.parts.lo.is_some(), "one precision");
+    let [rows, columns] = TASK;
+    let tasks =
+        (0..left.m).step_by(rows).flat_map(|row| (0..right.n).step_by(columns).map(move |column| (row, column)));
+    let out = unit::Shared::new(out);
+    tasks.collect::<Vec<_>>().into_par_iter().for_each(|(row, column)| {
+        let rows = row..left.m.min(row + rows);
+        let columns = column..right.n.min(column + columns);
+        unit::task(&out, accumulate, left, right, rows, columns);
     });
 }
 
@@ -105,8 +145,26 @@ pub(crate) fn multiply(out: &mut [f32], accumulate: bool, a: &[f32], b: &Packed)
 mod unit {
     use std::arch::asm;
     use std::arch::x86_64::*;
+    use std::marker::PhantomData;
+    use std::ops::Range;
 
-    use super::{BLOCK, CACHED_COLUMNS, DEPTH, Packed};
+    use super::{BLOCK, DEPTH, Left, Parts, Right, padded};
+
+    /// A product that several tasks write, each its own blocks.
+    pub(super) struct Shared<'a> {
+        start: *mut f32,
+        length: usize,
+        memory: PhantomData<&'a mut [f32]>,
+    }
+
+    // SAFETY: tasks write disjoint blocks; `task` asserts that they lie inside.
+    unsafe impl Sync for Shared<'_> {}
+
+    impl<'a> Shared<'a> {
+        pub(super) fn new(out: &'a mut [f32]) -> Self {
+            Self { start: out.as_mut_ptr(), length: out.len(), memory: PhantomData }
+        }
+    }
 
     /// Asks the kernel for the tile registers, once a process.
     pub(super) fn request() -> bool {
@@ -131,19 +189,16 @@ mod unit {
         rows: [u8; 16],
     }
 
-    /// The rows of one task.
-    pub(super) fn task(out: &mut [f32], accumulate: bool, a: &[f32], b: &Packed) {
-        let rows = a.len() / b.k;
-        let padded_k = b.k.div_ceil(DEPTH) * DEPTH;
-        let padded_rows = rows.div_ceil(BLOCK) * BLOCK;
-        let mut hi = vec![0u16; padded_rows * padded_k];
-        let mut lo = if b.lo.is_some() { vec![0u16; hi.len()] } else { Vec::new() };
-        for (row, a) in a.chunks_exact(b.k).enumerate() {
-            let hi = &mut hi[row * padded_k..][..padded_k];
-            let lo = if lo.is_empty() { &mut [][..] } else { &mut lo[row * padded_k..][..padded_k] };
-            // SAFETY: `available` has seen the features.
-            unsafe { split(a, hi, lo) };
-        }
+    /// The blocks of some rows and columns of a product. No other task may have them.
+    pub(super) fn task(
+        out: &Shared<'_>,
+        accumulate: bool,
+        left: &Left,
+        right: &Right,
+        rows: Range<usize>,
+        columns: Range<usize>,
+    ) {
+        let k = padded(left.k);
         let shapes = Shapes {
             palette: 1,
             start_row: 0,
@@ -153,36 +208,42 @@ mod unit {
         };
         // SAFETY: `shapes` has the layout that the instruction reads.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
+        let part = |parts: &Parts, from: usize| {
+            let part = |all: &[u16]| all[from..from + BLOCK * k].as_ptr();
+            (part(&parts.hi), parts.lo.as_deref().map(part))
+        };
         let mut edge = [0.0; BLOCK * BLOCK];
-        for columns in (0..b.n).step_by(CACHED_COLUMNS) {
-            for row in (0..rows).step_by(BLOCK) {
-                for column in (columns..b.n.min(columns + CACHED_COLUMNS)).step_by(BLOCK) {
-                    let a_parts = [Some(&hi[..]), b.lo.as_ref().map(|_| &lo[..])];
-                    let a_parts = a_parts.map(|part| part.map(|part| &part[row * padded_k..][..BLOCK * padded_k]));
-                    let strip = b.strip();
-                    let b_parts = [Some(&b.hi), b.lo.as_ref()];
-                    let b_parts = b_parts.map(|part| part.map(|part| &part[column / 16 * strip..][..2 * strip]));
-                    let (height, width) = (BLOCK.min(rows - row), BLOCK.min(b.n - column));
-                    let place = row * b.n + column;
-                    if height == BLOCK && width == BLOCK {
-                        // The last element of the block is inside `out`.
-                        assert!(place + (BLOCK - 1) * b.n + BLOCK <= out.len());
-                        // SAFETY: the parts have the sizes that `block` reads, and the block lies in `out`.
-                        unsafe { block(out[place..].as_mut_ptr(), b.n, accumulate, a_parts, b_parts, padded_k) };
-                    } else {
-                        // SAFETY: as above, with a block of our own.
-                        unsafe { block(edge.as_mut_ptr(), BLOCK, false, a_parts, b_parts, padded_k) };
-                        for (row, edge) in edge.chunks_exact(BLOCK).enumerate().take(height) {
-                            for (out, edge) in out[place + row * b.n..][..width].iter_mut().zip(edge) {
-                                *out = if accumulate { *out + edge } else { *edge };
-                            }
-                        }
+        for column in columns.clone().step_by(BLOCK) {
+            let b = part(&right.parts, column * k);
+            for row in rows.clone().step_by(BLOCK) {
+                let a = part(&left.parts, row * k);
+                let (height, width) = (BLOCK.min(rows.end - row), BLOCK.min(columns.end - column));
+                let place = row * right.n + column;
+                assert!(place + (height - 1) * right.n + width <= out.length, "the block is inside");
+                if height == BLOCK && width == BLOCK {
+                    // SAFETY: both parts hold a block of `k`; the block of `out` is inside, and ours alone.
+                    unsafe { block(out.start.add(place), right.n, accumulate, a, b, k) };
+                    continue;
+                }
+                // SAFETY: as above, with a block of our own.
+                unsafe { block(edge.as_mut_ptr(), BLOCK, false, a, b, k) };
+                for (row, edge) in edge.chunks_exact(BLOCK).enumerate().take(height) {
+                    for (column, edge) in edge.iter().enumerate().take(width) {
+                        // SAFETY: as asserted, the element is inside, and ours alone.
+                        let out = unsafe { &mut *out.start.add(place + row * right.n + column) };
+                        *out = if accumulate { *out + edge } else { *edge };
                     }
                 }
             }
         }
         // SAFETY: no tile is in use any more.
         unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+
+    /// A row to bf16 and, where `lo` is not empty, its remainders.
+    pub(super) fn convert(x: &[f32], hi: &mut [u16], lo: &mut [u16]) {
+        // SAFETY: whoever makes a factor has asked whether the unit is there, and so these features.
+        unsafe { split(x, hi, lo) }
     }
 
     /// f32 to bf16 and, where `lo` is not empty, the remainder to bf16.
@@ -211,88 +272,104 @@ mod unit {
         }
     }
 
+    /// The high part of a block's factor, and the remainder.
+    type Pointers = (*const u16, Option<*const u16>);
+
     /// One block of the product: 32 rows of `a` by two strips of `b`, all terms of the sum.
     ///
     /// # Safety
-    /// Parts of `a` hold 32 rows of `k`, those of `b` two strips of `16 · k`, k a multiple of 32; `out`
-    /// is a block of 32 rows, `stride` elements apart; tiles are configured.
-    unsafe fn block(
-        out: *mut f32,
-        stride: usize,
-        accumulate: bool,
-        a: [Option<&[u16]>; 2],
-        b: [Option<&[u16]>; 2],
-        k: usize,
-    ) {
-        let [Some(a_hi), a_lo] = a else { unreachable!("every factor has a high part") };
-        let [Some(b_hi), b_lo] = b else { unreachable!("every factor has a high part") };
-        let out_stride = 4 * stride;
-        // SAFETY: four tiles of 16 rows of 16 elements, which the caller vouches for.
+    /// Parts of `a` hold 32 rows of `k`, those of `b` two strips of `16 · k`, k a multiple of 32; `out` is a
+    /// block of 32 rows, `stride` elements apart; tiles are configured.
+    unsafe fn block(out: *mut f32, stride: usize, accumulate: bool, a: Pointers, b: Pointers, k: usize) {
+        let stride = 4 * stride;
+        // SAFETY: four tiles of 16 rows of 16 elements, and k / 32 steps, each over 64 bytes of 32 rows of
+        // `a` and a tile of either strip of `b`, which the caller vouches for.
         unsafe {
-            let below = out.add(16 * stride);
+            let below = out.byte_add(16 * stride);
             if accumulate {
                 asm!(
                     "tileloadd tmm0, [{out} + {stride}]",
                     "tileloadd tmm1, [{out} + {stride} + 64]",
                     "tileloadd tmm2, [{below} + {stride}]",
                     "tileloadd tmm3, [{below} + {stride} + 64]",
-                    out = in(reg) out, below = in(reg) below, stride = in(reg) out_stride,
+                    out = in(reg) out, below = in(reg) below, stride = in(reg) stride,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     options(nostack, readonly)
                 );
             } else {
-                asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, options(nostack, nomem));
+                asm!(
+                    "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    options(nostack, nomem)
+                );
             }
-            add_products(a_hi, b_hi, k);
-            if let (Some(a_lo), Some(b_lo)) = (a_lo, b_lo) {
-                add_products(a_hi, b_lo, k);
-                add_products(a_lo, b_hi, k);
+            match (a, b) {
+                ((a, Some(a_lo)), (b, Some(b_lo))) => asm!(
+                    "2:",
+                    // hi · hi
+                    "tileloadd tmm4, [{a} + {stride}]",
+                    "tileloadd tmm6, [{b} + {tile}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{b_right} + {tile}]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{a_below} + {stride}]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    // hi · lo
+                    "tileloadd tmm6, [{b_lo} + {tile}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tileloadd tmm7, [{b_lo_right} + {tile}]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    // lo · hi
+                    "tileloadd tmm4, [{a_lo} + {stride}]",
+                    "tileloadd tmm6, [{b} + {tile}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{b_right} + {tile}]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{a_lo_below} + {stride}]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "add {a}, 64", "add {a_below}, 64", "add {a_lo}, 64", "add {a_lo_below}, 64",
+                    "add {b}, 1024", "add {b_right}, 1024", "add {b_lo}, 1024", "add {b_lo_right}, 1024",
+                    "dec {steps}",
+                    "jnz 2b",
+                    a = inout(reg) a => _, a_below = inout(reg) a.add(16 * k) => _,
+                    a_lo = inout(reg) a_lo => _, a_lo_below = inout(reg) a_lo.add(16 * k) => _,
+                    b = inout(reg) b => _, b_right = inout(reg) b.add(16 * k) => _,
+                    b_lo = inout(reg) b_lo => _, b_lo_right = inout(reg) b_lo.add(16 * k) => _,
+                    steps = inout(reg) k / DEPTH => _, stride = in(reg) 2 * k, tile = in(reg) 64usize,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack, readonly)
+                ),
+                ((a, _), (b, _)) => asm!(
+                    "2:",
+                    "tileloadd tmm4, [{a} + {stride}]",
+                    "tileloadd tmm6, [{b} + {tile}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{b_right} + {tile}]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{a_below} + {stride}]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "add {a}, 64", "add {a_below}, 64", "add {b}, 1024", "add {b_right}, 1024",
+                    "dec {steps}",
+                    "jnz 2b",
+                    a = inout(reg) a => _, a_below = inout(reg) a.add(16 * k) => _,
+                    b = inout(reg) b => _, b_right = inout(reg) b.add(16 * k) => _,
+                    steps = inout(reg) k / DEPTH => _, stride = in(reg) 2 * k, tile = in(reg) 64usize,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack, readonly)
+                ),
             }
             asm!(
                 "tilestored [{out} + {stride}], tmm0",
                 "tilestored [{out} + {stride} + 64], tmm1",
                 "tilestored [{below} + {stride}], tmm2",
                 "tilestored [{below} + {stride} + 64], tmm3",
-                out = in(reg) out, below = in(reg) below, stride = in(reg) out_stride,
+                out = in(reg) out, below = in(reg) below, stride = in(reg) stride,
                 options(nostack)
-            );
-        }
-    }
-
-    /// Adds a product to tiles 0 to 3.
-    ///
-    /// # Safety
-    /// As [`block`].
-    #[inline(always)]
-    unsafe fn add_products(a: &[u16], b: &[u16], k: usize) {
-        // SAFETY: k / 32 steps, each over 64 bytes of 32 rows of `a` and a tile of either strip of `b`.
-        unsafe {
-            asm!(
-                "2:",
-                "tileloadd tmm4, [{above} + {stride}]",
-                "tileloadd tmm6, [{left} + {tile}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{right} + {tile}]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{below} + {stride}]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {above}, 64",
-                "add {below}, 64",
-                "add {left}, 1024",
-                "add {right}, 1024",
-                "dec {steps}",
-                "jnz 2b",
-                above = inout(reg) a.as_ptr() => _,
-                below = inout(reg) a.as_ptr().add(16 * k) => _,
-                left = inout(reg) b.as_ptr() => _,
-                right = inout(reg) b.as_ptr().add(16 * k) => _,
-                steps = inout(reg) k / DEPTH => _,
-                stride = in(reg) 2 * k,
-                tile = in(reg) 64usize,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack, readonly)
             );
         }
     }
@@ -300,11 +377,24 @@ mod unit {
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 mod unit {
+    use std::marker::PhantomData;
+    use std::ops::Range;
+
+    use super::{Left, Right};
+
+    pub(super) struct Shared<'a>(PhantomData<&'a mut [f32]>);
+
+    impl<'a> Shared<'a> {
+        pub(super) fn new(_: &'a mut [f32]) -> Self {
+            Self(PhantomData)
+        }
+    }
+
     pub(super) fn request() -> bool {
         false
     }
 
-    pub(super) fn task(_: &mut [f32], _: bool, _: &[f32], _: &super::Packed) {
-        unreachable!("the unit is not available")
-    }
+    pub(super) fn convert(_: &[f32], _: &mut [u16], _: &mut [u16]) {}
+
+    pub(super) fn task(_: &Shared<'_>, _: bool, _: &Left, _: &Right, _: Range<usize>, _: Range<usize>) {}
 }
