@@ -1,6 +1,6 @@
 //! Where the time of a training step goes: each operator at the shapes of SmolLM2-135M.
 //!
-//! `cargo run --release --workspace --example operator_time -- TOKENS highest|high|medium` prints the median
+//! `cargo run --release --workspace --example operator_time -- TOKENS highest|high|medium [NAME]` prints the median
 //! of seven runs in milliseconds, and what the 30 blocks of the model spend on it.
 
 use std::time::Instant;
@@ -12,8 +12,8 @@ use undertone_ops::{AdamW, Heads, LowRank, MatmulPrecision, Moments, PackedCopie
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     undertone_ops::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [tokens, precision] = arguments.as_slice() else {
-        return Err("usage: operator_time TOKENS highest|high|medium".into());
+    let [tokens, precision, only @ ..] = arguments.as_slice() else {
+        return Err("usage: operator_time TOKENS highest|high|medium [NAME]".into());
     };
     let tokens: usize = tokens.parse()?;
     let precision: MatmulPrecision = match precision.as_str() {
@@ -27,6 +27,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let random = |rows: usize, columns: usize| Tensor::<2>::random([rows, columns], Distribution::Default, &device);
     let mut total = 0.0;
     let mut time = |name: &str, count: usize, f: &mut dyn FnMut()| {
+        if only.first().is_some_and(|only| !name.starts_with(only)) {
+            return;
+        }
         f();
         let mut seconds: Vec<f64> = (0..7)
             .map(|_| {

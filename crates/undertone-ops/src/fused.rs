@@ -7,7 +7,7 @@ use undertone_data::Document;
 
 use crate::kernels::amx::{self, Left, Right};
 use crate::kernels::matmul::{View, Workers, multiply};
-use crate::kernels::{attention, cross_entropy, elementwise, unfilled};
+use crate::kernels::{attention, attention_bf16, cross_entropy, elementwise, unfilled};
 use crate::operators::{AdamW, Heads, LinearGradients, LowRank, Moments, Operators, Rotation};
 use crate::weight::{MatmulPrecision, Side, Weight};
 
@@ -169,8 +169,13 @@ impl Operators for Fused {
 
     fn attend(&self, [q, k, v]: [&Tensor<2>; 3], heads: Heads, documents: &[Document]) -> Tensor<2> {
         let shape = q.dims();
+        let has_past = k.dims()[0] > shape[0];
         let [q, k, v] = [q, k, v].map(Host::of);
-        tensor(attention::attend(&q, &k, &v, heads, documents), shape)
+        let out = match self.unit() {
+            Some(false) if !has_past => attention_bf16::attend(&q, &k, &v, heads, documents),
+            _ => attention::attend(&q, &k, &v, heads, documents),
+        };
+        tensor(out, shape)
     }
 
     fn attend_backward(
@@ -182,7 +187,11 @@ impl Operators for Fused {
     ) -> [Tensor<2>; 3] {
         let shapes = qkv.map(Tensor::dims);
         let [q, k, v] = qkv.map(Host::of);
-        let [d_q, d_k, d_v] = attention::attend_backward([&q, &k, &v], &Host::of(d_out), heads, documents);
+        let (qkv, d_out) = ([&*q, &*k, &*v], Host::of(d_out));
+        let [d_q, d_k, d_v] = match self.unit() {
+            Some(false) => attention_bf16::attend_backward(qkv, &d_out, heads, documents),
+            _ => attention::attend_backward(qkv, &d_out, heads, documents),
+        };
         [tensor(d_q, shapes[0]), tensor(d_k, shapes[1]), tensor(d_v, shapes[2])]
     }
 

@@ -20,7 +20,8 @@ pub enum MatmulPrecision {
     /// Products with weights count about 16 bits of each factor (three products of bf16 numbers); f32
     /// where the machine has no unit for it.
     High,
-    /// Products with weights round both factors to bf16, and sum in f32.
+    /// Products with weights, and those of attention, round both factors to bf16 and sum in f32; f32 where
+    /// the machine has no unit for it.
     Medium,
 }
 

@@ -226,6 +226,17 @@ fn quicker_products() {
             let gradients = quicker.linear_backward(&x, weight, None, None, &d_y, Some(d_x.clone()), false);
             close("dx", &(d_x.clone() * 2.0), &gradients.input, tolerance);
         }
+        let documents = documents();
+        let q = random("q", [376, 60]) * 3.0;
+        let [k, v] = ["k", "v"].map(|name| random(name, [376, 20]) * 3.0);
+        let attended = FUSED.attend([&q, &k, &v], HEADS, &documents);
+        close("attended", &attended, &quicker.attend([&q, &k, &v], HEADS, &documents), 2.0 * tolerance);
+        let d_out = random("dout", [376, 60]);
+        let expected = FUSED.attend_backward([&q, &k, &v], &d_out, HEADS, &documents);
+        let gradients = quicker.attend_backward([&q, &k, &v], &d_out, HEADS, &documents);
+        for ((name, expected), gradient) in ["dq", "dk", "dv"].iter().zip(&expected).zip(&gradients) {
+            close(name, expected, gradient, 4.0 * tolerance);
+        }
         // A row is computed alike wherever it stands.
         let part = quicker.linear(&x.clone().narrow(0, 100, 31), weights[1], None, None).0;
         close("rows", &quicker.linear(&x, weights[1], None, None).0.narrow(0, 100, 31), &part, 0.0);

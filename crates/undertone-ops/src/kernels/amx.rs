@@ -8,12 +8,14 @@
 //! The unit works on tiles of 16 rows of 64 bytes. The right factor is packed once into such tiles,
 //! pairs of rows interleaved; the left one is converted row by row in a task's own buffer.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::matmul::View;
 
 /// Rows of the left factor, and columns of the right one, that the unit works on at a time.
-const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = 32;
 
 /// Terms of a sum that one instruction adds.
 const DEPTH: usize = 32;
@@ -121,6 +123,85 @@ impl Left {
     }
 }
 
+impl Left {
+    /// The same memory for another factor: `row(i)` are its rows.
+    pub(crate) fn refill<'a>(&mut self, m: usize, k: usize, row: impl Fn(usize) -> &'a [f32]) {
+        (self.m, self.k) = (m, k);
+        self.parts.resize(m.next_multiple_of(BLOCK) * padded(k));
+        for index in 0..m.next_multiple_of(BLOCK) {
+            let place = index * padded(k)..(index + 1) * padded(k);
+            let lo = self.parts.lo.as_mut().map_or(&mut [][..], |lo| &mut lo[place.clone()]);
+            let hi = &mut self.parts.hi[place];
+            match index < m {
+                true => {
+                    let row = row(index);
+                    hi[row.len()..].fill(0);
+                    lo.iter_mut().skip(row.len()).for_each(|lo| *lo = 0);
+                    unit::convert(row, hi, lo);
+                }
+                false => {
+                    hi.fill(0);
+                    lo.fill(0);
+                }
+            }
+        }
+    }
+
+    /// No rows yet, and no remainders.
+    pub(crate) fn empty() -> Self {
+        assert!(available(), "asked for before");
+        Self { m: 0, k: 0, parts: Parts::zeros(0, false) }
+    }
+}
+
+impl Right {
+    /// The same memory for another factor: rows of `n` elements, one after another, `k` of them; both are
+    /// whole blocks.
+    pub(crate) fn refill(&mut self, rows: &[f32], n: usize) {
+        let k = rows.len() / n;
+        assert!(k % DEPTH == 0 && n % BLOCK == 0, "whole blocks");
+        (self.k, self.n) = (k, n);
+        self.parts.resize(k * n);
+        for (index, pair) in rows.chunks_exact(2 * n).enumerate() {
+            let (first, second) = pair.split_at(n);
+            let lo = self.parts.lo.as_mut().map_or(&mut [][..], |lo| &mut lo[index * 32..]);
+            unit::convert_pair([first, second], &mut self.parts.hi[index * 32..], lo, 16 * k);
+        }
+    }
+
+    /// No rows yet, and no remainders.
+    pub(crate) fn empty() -> Self {
+        assert!(available(), "asked for before");
+        Self { k: 0, n: 0, parts: Parts::zeros(0, false) }
+    }
+}
+
+impl Parts {
+    fn resize(&mut self, length: usize) {
+        self.hi.resize(length, 0);
+        if let Some(lo) = &mut self.lo {
+            lo.resize(length, 0);
+        }
+    }
+}
+
+/// Part of a product on the calling thread: all rows of `left` by some columns of `right`, over some of
+/// its terms, to rows of `out` that lie `stride` apart.
+///
+/// # Panics
+/// If the ranges are not whole blocks, or shapes do not fit.
+pub(crate) fn multiply_part(
+    out: &mut [f32],
+    stride: usize,
+    accumulate: bool,
+    left: &Left,
+    right: &Right,
+    terms: Range<usize>,
+    columns: Range<usize>,
+) {
+    unit::part(out, stride, accumulate, left, right, terms, columns);
+}
+
 /// `out = left right`, or `out += left right`, for `[m, n]` rows one after another.
 ///
 /// # Panics
@@ -199,24 +280,12 @@ mod unit {
         columns: Range<usize>,
     ) {
         let k = padded(left.k);
-        let shapes = Shapes {
-            palette: 1,
-            start_row: 0,
-            reserved: [0; 14],
-            bytes_a_row: std::array::from_fn(|tile| if tile < 8 { 64 } else { 0 }),
-            rows: std::array::from_fn(|tile| if tile < 8 { 16 } else { 0 }),
-        };
-        // SAFETY: `shapes` has the layout that the instruction reads.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
-        let part = |parts: &Parts, from: usize| {
-            let part = |all: &[u16]| all[from..from + BLOCK * k].as_ptr();
-            (part(&parts.hi), parts.lo.as_deref().map(part))
-        };
+        let _tiles = Tiles::configure();
         let mut edge = [0.0; BLOCK * BLOCK];
         for column in columns.clone().step_by(BLOCK) {
-            let b = part(&right.parts, column * k);
+            let b = right.parts.at(column * k, BLOCK * k, 16 * k);
             for row in rows.clone().step_by(BLOCK) {
-                let a = part(&left.parts, row * k);
+                let a = left.parts.at(row * k, BLOCK * k, k);
                 let (height, width) = (BLOCK.min(rows.end - row), BLOCK.min(columns.end - column));
                 let place = row * right.n + column;
                 assert!(place + (height - 1) * right.n + width <= out.length, "the block is inside");
@@ -236,8 +305,94 @@ mod unit {
                 }
             }
         }
-        // SAFETY: no tile is in use any more.
-        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+
+    /// Part of a product on the calling thread: all rows of `left` by some columns of `right`, over some of its
+    /// terms. `left` holds those terms alone. Rows of `out` lie `stride` apart; ranges are whole blocks.
+    pub(super) fn part(
+        out: &mut [f32],
+        stride: usize,
+        accumulate: bool,
+        left: &Left,
+        right: &Right,
+        terms: Range<usize>,
+        columns: Range<usize>,
+    ) {
+        let (left_k, right_k) = (padded(left.k), padded(right.k));
+        let rows = left.m.next_multiple_of(BLOCK);
+        assert!(terms.start % DEPTH == 0 && terms.end <= right_k && terms.len() == left_k, "whole terms");
+        assert!(columns.start % BLOCK == 0 && columns.len() % BLOCK == 0, "whole blocks");
+        assert!((rows - 1) * stride + columns.len() <= out.len() && columns.len() <= stride, "the part is inside");
+        let _tiles = Tiles::configure();
+        for column in columns.clone().step_by(BLOCK) {
+            // From the first term of one strip to the last of the next.
+            let b = right.parts.at(column * right_k + terms.start * 16, 16 * (right_k + terms.len()), 16 * right_k);
+            for row in (0..rows).step_by(BLOCK) {
+                let a = left.parts.at(row * left_k, BLOCK * left_k, left_k);
+                let out = out[row * stride + column - columns.start..].as_mut_ptr();
+                // SAFETY: the block of `out` is inside, as asserted; both factors hold what is read.
+                unsafe { block(out, stride, accumulate, a, b, terms.len()) };
+            }
+        }
+    }
+
+    /// The tile registers, set up for this thread until dropped.
+    struct Tiles;
+
+    impl Tiles {
+        /// All eight hold 16 rows of 64 bytes.
+        fn configure() -> Self {
+            let shapes = Shapes {
+                palette: 1,
+                start_row: 0,
+                reserved: [0; 14],
+                bytes_a_row: std::array::from_fn(|tile| if tile < 8 { 64 } else { 0 }),
+                rows: std::array::from_fn(|tile| if tile < 8 { 16 } else { 0 }),
+            };
+            // SAFETY: `shapes` has the layout that the instruction reads; whoever made factors has asked
+            // whether the unit is there.
+            unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
+            Self
+        }
+    }
+
+    impl Drop for Tiles {
+        fn drop(&mut self) {
+            // SAFETY: no tile is in use any more.
+            unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        }
+    }
+
+    /// Two rows of a right factor to pairs of bf16, strip by strip; `apart` elements from strip to strip.
+    pub(super) fn convert_pair(rows: [&[f32]; 2], hi: &mut [u16], lo: &mut [u16], apart: usize) {
+        // SAFETY: whoever makes a factor has asked whether the unit is there, and so these features.
+        unsafe { interleave(rows, hi, lo, apart) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn interleave([first, second]: [&[f32]; 2], hi: &mut [u16], lo: &mut [u16], apart: usize) {
+        for (strip, (first, second)) in first.chunks_exact(16).zip(second.chunks_exact(16)).enumerate() {
+            let place = strip * apart..strip * apart + 32;
+            // SAFETY: sixteen elements of each row are read, and the 32 of `place` written.
+            unsafe {
+                let values = [_mm512_loadu_ps(first.as_ptr()), _mm512_loadu_ps(second.as_ptr())];
+                let rounded = values.map(|x| {
+                    let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(x));
+                    _mm512_cvtepu16_epi32(rounded)
+                });
+                let pair = |[even, odd]: [__m512i; 2]| _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
+                _mm512_storeu_si512(hi[place.clone()].as_mut_ptr().cast(), pair(rounded));
+                if !lo.is_empty() {
+                    let rests = std::array::from_fn(|row| {
+                        let widened = _mm512_castsi512_ps(_mm512_slli_epi32(rounded[row], 16));
+                        let rest = _mm512_cvtneps_pbh(_mm512_sub_ps(values[row], widened));
+                        let rest: __m256i = std::mem::transmute(rest);
+                        _mm512_cvtepu16_epi32(rest)
+                    });
+                    _mm512_storeu_si512(lo[place].as_mut_ptr().cast(), pair(rests));
+                }
+            }
+        }
     }
 
     /// A row to bf16 and, where `lo` is not empty, its remainders.
@@ -272,17 +427,31 @@ mod unit {
         }
     }
 
-    /// The high part of a block's factor, and the remainder.
-    type Pointers = (*const u16, Option<*const u16>);
+    /// The high part of a block's factor, and the remainder; and how many elements its rows, or strips, lie
+    /// apart.
+    #[derive(Clone, Copy)]
+    struct Strided {
+        at: (*const u16, Option<*const u16>),
+        apart: usize,
+    }
+
+    impl Parts {
+        /// A block's factor that begins at `from` and needs `length` elements.
+        fn at(&self, from: usize, length: usize, apart: usize) -> Strided {
+            let part = |all: &[u16]| all[from..from + length].as_ptr();
+            Strided { at: (part(&self.hi), self.lo.as_deref().map(part)), apart }
+        }
+    }
 
     /// One block of the product: 32 rows of `a` by two strips of `b`, all terms of the sum.
     ///
     /// # Safety
-    /// Parts of `a` hold 32 rows of `k`, those of `b` two strips of `16 · k`, k a multiple of 32; `out` is a
-    /// block of 32 rows, `stride` elements apart; tiles are configured.
-    unsafe fn block(out: *mut f32, stride: usize, accumulate: bool, a: Pointers, b: Pointers, k: usize) {
-        let stride = 4 * stride;
-        // SAFETY: four tiles of 16 rows of 16 elements, and k / 32 steps, each over 64 bytes of 32 rows of
+    /// `a` has 32 rows, and `b` two strips, of at least `terms` terms, a multiple of 32; `out` is a block of 32
+    /// rows, `stride` elements apart; tiles are configured.
+    unsafe fn block(out: *mut f32, stride: usize, accumulate: bool, a: Strided, b: Strided, terms: usize) {
+        let (Strided { at: a, apart: a_apart }, Strided { at: b, apart: b_apart }) = (a, b);
+        let (stride, a_bytes) = (4 * stride, 2 * a_apart);
+        // SAFETY: four tiles of 16 rows of 16 elements, and terms / 32 steps, each over 64 bytes of 32 rows of
         // `a` and a tile of either strip of `b`, which the caller vouches for.
         unsafe {
             let below = out.byte_add(16 * stride);
@@ -335,11 +504,11 @@ mod unit {
                     "add {b}, 1024", "add {b_right}, 1024", "add {b_lo}, 1024", "add {b_lo_right}, 1024",
                     "dec {steps}",
                     "jnz 2b",
-                    a = inout(reg) a => _, a_below = inout(reg) a.add(16 * k) => _,
-                    a_lo = inout(reg) a_lo => _, a_lo_below = inout(reg) a_lo.add(16 * k) => _,
-                    b = inout(reg) b => _, b_right = inout(reg) b.add(16 * k) => _,
-                    b_lo = inout(reg) b_lo => _, b_lo_right = inout(reg) b_lo.add(16 * k) => _,
-                    steps = inout(reg) k / DEPTH => _, stride = in(reg) 2 * k, tile = in(reg) 64usize,
+                    a = inout(reg) a => _, a_below = inout(reg) a.add(16 * a_apart) => _,
+                    a_lo = inout(reg) a_lo => _, a_lo_below = inout(reg) a_lo.add(16 * a_apart) => _,
+                    b = inout(reg) b => _, b_right = inout(reg) b.add(b_apart) => _,
+                    b_lo = inout(reg) b_lo => _, b_lo_right = inout(reg) b_lo.add(b_apart) => _,
+                    steps = inout(reg) terms / DEPTH => _, stride = in(reg) a_bytes, tile = in(reg) 64usize,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack, readonly)
                 ),
@@ -356,9 +525,9 @@ mod unit {
                     "add {a}, 64", "add {a_below}, 64", "add {b}, 1024", "add {b_right}, 1024",
                     "dec {steps}",
                     "jnz 2b",
-                    a = inout(reg) a => _, a_below = inout(reg) a.add(16 * k) => _,
-                    b = inout(reg) b => _, b_right = inout(reg) b.add(16 * k) => _,
-                    steps = inout(reg) k / DEPTH => _, stride = in(reg) 2 * k, tile = in(reg) 64usize,
+                    a = inout(reg) a => _, a_below = inout(reg) a.add(16 * a_apart) => _,
+                    b = inout(reg) b => _, b_right = inout(reg) b.add(b_apart) => _,
+                    steps = inout(reg) terms / DEPTH => _, stride = in(reg) a_bytes, tile = in(reg) 64usize,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack, readonly)
                 ),
@@ -396,5 +565,9 @@ mod unit {
 
     pub(super) fn convert(_: &[f32], _: &mut [u16], _: &mut [u16]) {}
 
+    pub(super) fn convert_pair(_: [&[f32]; 2], _: &mut [u16], _: &mut [u16], _: usize) {}
+
     pub(super) fn task(_: &Shared<'_>, _: bool, _: &Left, _: &Right, _: Range<usize>, _: Range<usize>) {}
+
+    pub(super) fn part(_: &mut [f32], _: usize, _: bool, _: &Left, _: &Right, _: Range<usize>, _: Range<usize>) {}
 }

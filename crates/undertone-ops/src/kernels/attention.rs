@@ -19,16 +19,20 @@ use crate::tile::{Tile, tiles};
 const TILE_TOKENS: usize = 64;
 
 /// Gradients of keys and values are summed in so many buffers, whatever the number of threads.
-const PARTS: usize = 8;
+pub(super) const PARTS: usize = 8;
 
 /// One head of some rows of `[tokens, heads, width]`.
-fn head<'a>(rows: &'a [f32], of: usize, heads: usize, width: usize, tokens: &Range<usize>) -> View<'a> {
+pub(super) fn head<'a>(rows: &'a [f32], of: usize, heads: usize, width: usize, tokens: &Range<usize>) -> View<'a> {
     let stride = heads * width;
     View::strided(&rows[tokens.start * stride + of * width..], tokens.len(), width, stride)
 }
 
 /// Cuts rows of `width` elements at the tiles' borders.
-fn by_tile<'a, 'b>(tiles: &'a [Tile], mut rows: &'b mut [f32], width: usize) -> Vec<(&'a Tile, &'b mut [f32])> {
+pub(super) fn by_tile<'a, 'b>(
+    tiles: &'a [Tile],
+    mut rows: &'b mut [f32],
+    width: usize,
+) -> Vec<(&'a Tile, &'b mut [f32])> {
     let mut parts = Vec::with_capacity(tiles.len());
     for tile in tiles {
         let (own, rest) = rows.split_at_mut(tile.queries.len() * width);
@@ -39,34 +43,27 @@ fn by_tile<'a, 'b>(tiles: &'a [Tile], mut rows: &'b mut [f32], width: usize) -> 
 }
 
 /// Queries of one head against the rows of one key head: `[queries, keys]`, through all runs of keys.
-fn against_keys(
-    out: &mut Vec<f32>,
-    tile: &Tile,
-    queries: View<'_>,
-    rows: &[f32],
-    of: usize,
-    heads: Heads,
-    factor: f32,
-) {
+fn against_keys(out: &mut Vec<f32>, tile: &Tile, queries: View<'_>, rows: &[f32], of: usize, heads: Heads) {
     let count = tile.key_count();
     out.resize(tile.queries.len() * count, 0.0);
     let mut from = 0;
     for run in &tile.keys {
         let keys = head(rows, of, heads.key_heads, heads.width, run).transposed();
-        multiply(&mut out[from..], count, false, queries, keys, factor, Workers::One);
+        multiply(&mut out[from..], count, false, queries, keys, 1.0, Workers::One);
         from += run.len();
     }
 }
 
-/// Scores to probabilities, in place.
-fn normalise(scores: &mut [f32], tile: &Tile) {
+/// Products of queries and keys, `count` a row, to probabilities, in place: softmax of `factor` times them
+/// over the keys that are seen.
+pub(super) fn normalise(scores: &mut [f32], count: usize, seen: &[[Range<usize>; 2]], factor: f32) {
     vectorised(
         #[inline(always)]
         || {
-            for (row, [trunk, own]) in scores.chunks_exact_mut(tile.key_count()).zip(&tile.seen) {
+            for (row, [trunk, own]) in scores.chunks_exact_mut(count).zip(seen) {
                 let highest = maximum(&row[trunk.clone()]).max(maximum(&row[own.clone()]));
-                let total =
-                    exponentials(&mut row[trunk.clone()], highest) + exponentials(&mut row[own.clone()], highest);
+                let total = exponentials(&mut row[trunk.clone()], highest, factor)
+                    + exponentials(&mut row[own.clone()], highest, factor);
                 scale(&mut row[trunk.clone()], 1.0 / total);
                 scale(&mut row[own.clone()], 1.0 / total);
                 row[trunk.end..own.start].fill(0.0);
@@ -87,8 +84,8 @@ pub(crate) fn attend(q: &[f32], k: &[f32], v: &[f32], heads: Heads, documents: &
         for of in 0..count {
             let key_head = of / (count / key_heads);
             let queries = head(q, of, count, width, &tile.queries);
-            against_keys(&mut scores, tile, queries, k, key_head, heads, heads.scale());
-            normalise(&mut scores, tile);
+            against_keys(&mut scores, tile, queries, k, key_head, heads);
+            normalise(&mut scores, tile.key_count(), &tile.seen, heads.scale());
             let mut from = 0;
             for run in &tile.keys {
                 let p = View::strided(&scores[from..], tile.queries.len(), run.len(), tile.key_count());
@@ -127,10 +124,10 @@ pub(crate) fn attend_backward(
                 let key_head = of / (count / key_heads);
                 let queries = head(q, of, count, width, &tile.queries);
                 let d_rows = head(d_out, of, count, width, &tile.queries);
-                against_keys(&mut p, tile, queries, k, key_head, heads, heads.scale());
-                normalise(&mut p, tile);
-                against_keys(&mut d_s, tile, d_rows, v, key_head, heads, 1.0);
-                gradient_of_scores(&p, &mut d_s, tile, heads.scale());
+                against_keys(&mut p, tile, queries, k, key_head, heads);
+                normalise(&mut p, tile.key_count(), &tile.seen, heads.scale());
+                against_keys(&mut d_s, tile, d_rows, v, key_head, heads);
+                gradient_of_scores(&p, &mut d_s, tile.key_count(), heads.scale());
                 let (rows, stride) = (tile.queries.len(), tile.key_count());
                 let mut from = 0;
                 for run in &tile.keys {
@@ -162,13 +159,12 @@ pub(crate) fn attend_backward(
 }
 
 /// dP to dS, in place. Where P is exactly 0, so is dS.
-fn gradient_of_scores(p: &[f32], d_p: &mut [f32], tile: &Tile, scale: f32) {
-    let count = tile.key_count();
+pub(super) fn gradient_of_scores(p: &[f32], d_p: &mut [f32], count: usize, scale: f32) {
     vectorised(
         #[inline(always)]
         || {
             for (p, d_p) in p.chunks_exact(count).zip(d_p.chunks_exact_mut(count)) {
-                let along = sum(count, |i| p[i] * d_p[i]);
+                let along = sum([p, d_p], |[p, d_p]| p * d_p);
                 for (p, d_p) in p.iter().zip(d_p) {
                     *d_p = p * (*d_p - along) * scale;
                 }

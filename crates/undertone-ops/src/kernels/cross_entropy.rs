@@ -13,7 +13,7 @@ pub(crate) fn nats(logits: &mut [f32], vocabulary: usize, targets: &[u32]) -> Ve
             #[inline(always)]
             || {
                 let (highest, of_target) = (maximum(row), row[target as usize]);
-                exponentials(row, highest).ln() - (of_target - highest)
+                exponentials(row, highest, 1.0).ln() - (of_target - highest)
             },
         )
     })
@@ -28,7 +28,7 @@ pub(crate) fn nats_and_gradient(logits: &mut [f32], vocabulary: usize, targets: 
             #[inline(always)]
             || {
                 let (highest, of_target) = (maximum(row), row[target as usize]);
-                let total = exponentials(row, highest);
+                let total = exponentials(row, highest, 1.0);
                 scale(row, factor / total);
                 row[target as usize] -= factor;
                 total.ln() - (of_target - highest)

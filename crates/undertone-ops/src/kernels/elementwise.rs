@@ -15,7 +15,7 @@ fn rows_per_task(width: usize) -> usize {
 
 #[inline(always)]
 fn inverse_root_mean_square(row: &[f32], epsilon: f32) -> f32 {
-    let squares = sum(row.len(), |i| row[i] * row[i]);
+    let squares = sum([row], |[x]| x * x);
     1.0 / (squares / row.len() as f32 + epsilon).sqrt()
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn rms_norm_backward(x: &[f32], weight: &[f32], epsilon: f32, d_y: &[
                 let rows = d_x.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(d_y.chunks_exact(width));
                 for ((d_x, x), d_y) in rows {
                     let inverse = inverse_root_mean_square(x, epsilon);
-                    let mean = sum(width, |i| d_y[i] * weight[i] * x[i]) / width as f32;
+                    let mean = sum([d_y, weight, x], |[d_y, weight, x]| d_y * weight * x) / width as f32;
                     let along = inverse * inverse * inverse * mean;
                     for (((d_x, x), d_y), weight) in d_x.iter_mut().zip(x).zip(d_y).zip(weight) {
                         *d_x += d_y * weight * inverse - x * along;
@@ -192,7 +192,7 @@ pub(crate) fn sum_of_squares(x: &[f32]) -> f64 {
     let of_piece = |x: &[f32]| {
         vectorised(
             #[inline(always)]
-            || f64::from(sum(x.len(), |i| x[i] * x[i])),
+            || f64::from(sum([x], |[x]| x * x)),
         )
     };
     x.par_chunks(TASK_ELEMENTS).map(of_piece).collect::<Vec<_>>().iter().sum()

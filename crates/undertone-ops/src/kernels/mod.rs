@@ -6,6 +6,7 @@
 
 pub(crate) mod amx;
 pub(crate) mod attention;
+pub(crate) mod attention_bf16;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod matmul;
@@ -38,42 +39,42 @@ pub(crate) fn unfilled(length: usize) -> Vec<f32> {
 /// Lanes of a sum: enough independent additions to fill the widest vectors.
 pub(crate) const LANES: usize = 32;
 
-/// Σ f(i) over `0..length` in [`LANES`] interleaved sums.
+/// Σ f(x₀, x₁, …) over slices of one length, in [`LANES`] interleaved sums.
 #[inline(always)]
-pub(crate) fn sum(length: usize, f: impl Fn(usize) -> f32) -> f32 {
+pub(crate) fn sum<const N: usize>(slices: [&[f32]; N], f: impl Fn([f32; N]) -> f32) -> f32 {
+    let length = slices[0].len();
+    let slices = slices.map(|slice| &slice[..length]);
     let mut lanes = [0.0; LANES];
-    let whole = length / LANES * LANES;
     let mut from = 0;
-    while from < whole {
+    while from + LANES <= length {
+        let parts: [&[f32; LANES]; N] =
+            slices.map(|slice| slice[from..from + LANES].try_into().expect("as many as lanes"));
         for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += f(from + lane);
+            *sum += f(parts.map(|part| part[lane]));
         }
         from += LANES;
     }
-    let mut total = 0.0;
-    for lane in lanes {
-        total += lane;
-    }
-    for index in whole..length {
-        total += f(index);
-    }
-    total
+    let rest = (from..length).map(|index| f(slices.map(|slice| slice[index])));
+    lanes.into_iter().chain(rest).fold(0.0, |total, x| total + x)
 }
 
 /// eˣ to about 1e-7 relative, without a branch: Cody and Waite's reduction to |r| ≤ ln 2 / 2 and a
 /// polynomial (Cephes `expf`).
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    let x = x.clamp(-87.0, 88.0);
-    // Adding and subtracting 1.5·2²³ rounds to the nearest integer.
+    // Comparisons as the vector instructions make them; `clamp` would look for NaN.
+    let x = if x > -87.0 { x } else { -87.0 };
+    let x = if x < 88.0 { x } else { 88.0 };
+    // Adding 1.5·2²³ rounds to the nearest integer, which is left in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    let power = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let power = rounded - ROUND;
     let r = x - power * 0.693_359_4 - power * -2.121_944_4e-4;
     let mut polynomial = 1.987_569_1e-4;
     for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         polynomial = polynomial * r + coefficient;
     }
-    let two_to_power = f32::from_bits(((power as i32 + 127) << 23) as u32);
+    let two_to_power = f32::from_bits(rounded.to_bits().wrapping_add(127) << 23);
     (polynomial * r * r + r + 1.0) * two_to_power
 }
 
@@ -92,7 +93,8 @@ mod tests {
     #[test]
     fn sums_take_every_element_once() {
         for length in [0, 1, 31, 32, 33, 100] {
-            assert_eq!(super::sum(length, |index| index as f32), (0..length).sum::<usize>() as f32);
+            let numbers: Vec<f32> = (0..length).map(|index| index as f32).collect();
+            assert_eq!(super::sum([&numbers], |[x]| x), (0..length).sum::<usize>() as f32);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Softmax of a row, and cross entropy.
 
-use super::{LANES, exp, sum};
+use super::{LANES, exp};
 
 /// The largest element; −∞ of an empty row.
 #[inline(always)]
@@ -15,13 +15,23 @@ pub(crate) fn maximum(row: &[f32]) -> f32 {
     lanes.iter().chain(chunks.remainder()).fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a })
 }
 
-/// Writes e^(x − `shift`) over a row, and returns the sum.
+/// Writes e^(`factor` · (x − `shift`)) over a row, and returns the sum.
 #[inline(always)]
-pub(crate) fn exponentials(row: &mut [f32], shift: f32) -> f32 {
-    for x in row.iter_mut() {
-        *x = exp(*x - shift);
+pub(crate) fn exponentials(row: &mut [f32], shift: f32, factor: f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let mut chunks = row.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for (sum, x) in lanes.iter_mut().zip(chunk) {
+            *x = exp((*x - shift) * factor);
+            *sum += *x;
+        }
     }
-    sum(row.len(), |i| row[i])
+    let mut total = lanes.iter().fold(0.0, |total, lane| total + lane);
+    for x in chunks.into_remainder() {
+        *x = exp((*x - shift) * factor);
+        total += *x;
+    }
+    total
 }
 
 /// Multiplies a row by a number.
