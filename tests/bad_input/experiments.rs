@@ -169,6 +169,12 @@ fn combinations_that_cannot_be() {
         "error: `x.toml` line 18: `rank` (1000000000000) is above 4096\n\n\
         hint: 8 to 64 is usual; `model.method = \"full\"` trains without adapters",
     );
+    broken(
+        "output = \"out\"\n\n[model]",
+        "output = \"out\"\ndevice = \"libtorch\"\n\n[model]\nmatmul_precision = \"high\"",
+        "error: `x.toml` line 6: `matmul_precision` is for the device `flex`, and `device` is `libtorch`\n\n\
+        hint: set it to \"highest\", or `device = \"flex\"`",
+    );
 }
 
 #[test]

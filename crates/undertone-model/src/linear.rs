@@ -5,9 +5,9 @@
 //! the gradient of W are never formed.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use rand::RngExt;
-use rand::SeedableRng;
+use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use undertone_data::Document;
 use undertone_ops::LowRank;
@@ -189,27 +189,31 @@ impl Linear {
     }
 }
 
-/// `[tokens, width]` of 0 and 1/(1−p), drawn document by document.
+/// Tokens whose masks one task draws.
+const MASK_TOKENS: usize = 16;
+
+/// `[tokens, width]` of 0 and 1/(1−p), drawn document by document: two bytes of one stream an element.
 fn dropout_mask(documents: &[Document], width: usize, path: &str, probability: f64, key: DropoutKey) -> TensorData {
-    use rand::Rng;
     let kept = (1.0 / (1.0 - probability)) as f32;
     let threshold = (probability * 65536.0).round() as u16;
     let tokens = documents.iter().map(|document| document.tokens).sum::<usize>();
-    let mut mask = Vec::with_capacity(tokens * width);
-    let mut bytes = vec![0; 2 * width];
+    let mut mask = vec![0.0; tokens * width];
+    let mut rest = &mut mask[..];
     for document in documents {
         let parts = ["dropout", &key.seed.to_string(), &key.step.to_string(), &document.id, path];
-        let mut random = ChaCha8Rng::from_seed(derived_seed(&parts));
-        for _ in 0..document.tokens {
+        let random = ChaCha8Rng::from_seed(derived_seed(&parts));
+        let (own, others) = rest.split_at_mut(document.tokens * width);
+        rest = others;
+        own.par_chunks_mut(MASK_TOKENS * width).enumerate().for_each(|(index, mask)| {
+            let mut random = random.clone();
+            // The generator counts in words of four bytes, which are two elements.
+            random.set_word_pos((index * MASK_TOKENS * width / 2) as u128);
+            let mut bytes = vec![0; 2 * mask.len()];
             random.fill_bytes(&mut bytes);
-            mask.extend(
-                bytes.chunks_exact(2).map(
-                    |pair| {
-                        if u16::from_le_bytes([pair[0], pair[1]]) < threshold { 0.0 } else { kept }
-                    },
-                ),
-            );
-        }
+            for (mask, pair) in mask.iter_mut().zip(bytes.chunks_exact(2)) {
+                *mask = if u16::from_le_bytes([pair[0], pair[1]]) < threshold { 0.0 } else { kept };
+            }
+        });
     }
     TensorData::new(mask, [tokens, width])
 }

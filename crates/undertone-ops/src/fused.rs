@@ -1,5 +1,7 @@
 //! The operators on slices of CPU memory.
 
+use std::borrow::Cow;
+
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -114,15 +116,8 @@ enum Factor<'a> {
 }
 
 /// x ∘ mask, or x itself.
-fn masked<'a>(x: &'a [f32], mask: Option<&Tensor<2>>, buffer: &'a mut Vec<f32>) -> &'a [f32] {
-    match mask {
-        None => x,
-        Some(mask) => {
-            *buffer = x.to_vec();
-            elementwise::multiply(buffer, &Host::of(mask));
-            buffer
-        }
-    }
+fn masked<'a>(x: &'a [f32], mask: Option<&Tensor<2>>) -> Cow<'a, [f32]> {
+    mask.map_or(Cow::Borrowed(x), |mask| Cow::Owned(elementwise::product(x, &Host::of(mask))))
 }
 
 impl Operators for Fused {
@@ -216,10 +211,11 @@ impl Operators for Fused {
             let rank = adapter.a.dims()[0];
             let mut low = unfilled(tokens * rank);
             let (a, b) = (Host::of(adapter.a), Host::of(adapter.b));
-            let mut buffer = Vec::new();
-            let dropped = adapter.mask.as_ref().map(|mask| self.left(masked(&x, Some(mask), &mut buffer), width));
             let a = View::new(&a, rank, width).transposed();
-            self.times(&mut low, false, dropped.as_ref().unwrap_or(&left), a, 1.0);
+            match &adapter.mask {
+                None => self.times(&mut low, false, &left, a, 1.0),
+                mask => self.times(&mut low, false, &self.left(&masked(&x, mask.as_ref()), width), a, 1.0),
+            }
             let b = View::new(&b, columns, rank).transposed();
             self.times(out.slice_mut(), true, &self.left(&low, rank), b, adapter.scale as f32);
             tensor(low, [tokens, rank])
@@ -259,8 +255,8 @@ impl Operators for Fused {
             let mut d_low = unfilled(tokens * rank);
             self.times(&mut d_low, false, &left, View::new(&b, columns, rank), scale);
             let (mut d_a, mut d_b) = (unfilled(rank * width), unfilled(columns * rank));
-            let mut buffer = Vec::new();
-            let input = View::new(masked(&x, adapter.mask.as_ref(), &mut buffer), tokens, width);
+            let input = masked(&x, adapter.mask.as_ref());
+            let input = View::new(&input, tokens, width);
             let d_z = View::new(&d_low, tokens, rank);
             rayon::join(
                 || multiply(&mut d_a, width, false, d_z.transposed(), input, 1.0, Workers::One),
@@ -275,8 +271,7 @@ impl Operators for Fused {
                 Some(mask) => {
                     let mut back = unfilled(tokens * width);
                     self.times(&mut back, false, &self.left(&d_low, rank), a, 1.0);
-                    elementwise::multiply(&mut back, &Host::of(mask));
-                    elementwise::add(out.slice_mut(), &back);
+                    elementwise::add_product(out.slice_mut(), &back, &Host::of(mask));
                 }
             }
             [tensor(d_a, [rank, width]), tensor(d_b, [columns, rank])]

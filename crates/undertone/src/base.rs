@@ -27,7 +27,8 @@ impl Base {
                 .hint(format!("it has: {}; see `Devices` in README.md for how to build the others", built.join(", ")))
         })?;
         require_folder(path)?;
-        let decoder = Decoder::load(path, &device)?;
+        let mut decoder = Decoder::load(path, &device)?;
+        decoder.precision = experiment.model.matmul_precision;
         Ok(Self { decoder, sha256: fingerprint(path)? })
     }
 

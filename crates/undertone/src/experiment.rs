@@ -15,7 +15,7 @@ use undertone_data::{
     Access, CleanOptions, FoldOptions, InputError, OnInvalid, OnTooLong, Place, ReadOptions, Source, SplitOptions,
     TargetKind, Timing, View,
 };
-use undertone_model::{DeviceName, LoraConfig};
+use undertone_model::{DeviceName, LoraConfig, MatmulPrecision};
 use undertone_train::TrainingConfig;
 
 use self::check::Problem;
@@ -52,6 +52,8 @@ pub(crate) struct ModelSection {
     pub(crate) path: PathBuf,
     /// What is trained.
     pub(crate) method: Method,
+    /// How exactly activations are multiplied with weights.
+    pub(crate) matmul_precision: MatmulPrecision,
 }
 
 /// What training changes.

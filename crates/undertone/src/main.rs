@@ -28,6 +28,7 @@ use crate::experiment::Problems;
 static STOP: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
+    undertone_model::keep_freed_memory();
     let cli = Cli::parse();
     let trains = matches!(cli.command, Command::Train(_) | Command::Ablate(_));
     let handler = ctrlc::set_handler(move || {

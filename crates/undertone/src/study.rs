@@ -47,8 +47,8 @@ pub(crate) struct Evaluated {
     pub(crate) trained: Option<Arm>,
 }
 
-/// Which program lays conversations out: results of another one are not taken for ours.
-pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 1");
+/// Which program lays conversations out and computes: results of another one are not taken for ours.
+pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 1, operators 2");
 
 /// How many items there are, and how many of them can show what thoughts add.
 #[derive(Debug, Clone, Serialize)]

@@ -157,11 +157,24 @@ pub(crate) fn add(out: &mut [f32], x: &[f32]) {
     });
 }
 
-/// `out *= x`.
-pub(crate) fn multiply(out: &mut [f32], x: &[f32]) {
-    out.par_chunks_mut(TASK_ELEMENTS).zip(x.par_chunks(TASK_ELEMENTS)).for_each(|(out, x)| {
-        for (out, x) in out.iter_mut().zip(x) {
-            *out *= x;
+/// `x ∘ y`.
+pub(crate) fn product(x: &[f32], y: &[f32]) -> Vec<f32> {
+    let mut out = unfilled(x.len());
+    let inputs = x.par_chunks(TASK_ELEMENTS).zip(y.par_chunks(TASK_ELEMENTS));
+    out.par_chunks_mut(TASK_ELEMENTS).zip(inputs).for_each(|(out, (x, y))| {
+        for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
+            *out = x * y;
+        }
+    });
+    out
+}
+
+/// `out += x ∘ y`.
+pub(crate) fn add_product(out: &mut [f32], x: &[f32], y: &[f32]) {
+    let inputs = x.par_chunks(TASK_ELEMENTS).zip(y.par_chunks(TASK_ELEMENTS));
+    out.par_chunks_mut(TASK_ELEMENTS).zip(inputs).for_each(|(out, (x, y))| {
+        for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
+            *out += x * y;
         }
     });
 }

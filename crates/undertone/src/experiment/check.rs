@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use undertone_data::{Access, Place, Source};
+use undertone_model::{DeviceName, MatmulPrecision};
 
 use super::{Experiment, Folds, Method};
 
@@ -43,6 +44,12 @@ impl Experiment {
             "model.path",
             "`model.path` is missing".into(),
             "name a Hugging Face folder; `make model` makes one",
+        );
+        check(
+            self.device == DeviceName::Flex || self.model.matmul_precision == MatmulPrecision::Highest,
+            "model.matmul_precision",
+            format!("`matmul_precision` is for the device `flex`, and `device` is `{}`", self.device),
+            "set it to \"highest\", or `device = \"flex\"`",
         );
         check(
             !self.data.path.as_slice().is_empty(),
