@@ -16,7 +16,7 @@ export LIBTORCH := $(LIBTORCH_FOLDER)
 export LD_LIBRARY_PATH := $(LIBTORCH_FOLDER)/lib:$(LD_LIBRARY_PATH)
 endif
 
-.PHONY: help build model demo test libtorch lint docs deny check-devices clean
+.PHONY: help build model demo test bench libtorch lint docs deny check-devices clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -45,6 +45,10 @@ endif
 lint: ## Formatting and clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(FLAGS) --all-targets -- -D warnings
+
+bench: model ## Speed and memory against transformers + PEFT, in turns (an hour; 7 GB to install)
+	$(CARGO) build $(FLAGS) $(FEATURES) --examples
+	python3 scripts/bench/run.py $(BENCH)
 
 docs: ## The API documentation, without warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(FLAGS) --no-deps --document-private-items

@@ -15,7 +15,7 @@ use undertone_data::{
     Access, Conversation, Corpus, Message, OnTooLong, Purpose, Role, Row, Source, Split, Stream, StreamBuilder, Study,
     TargetKind, Template, Thought, Timing, View, encode, pack,
 };
-use undertone_model::{Decoder, DeviceName, DropoutKey, Gradients, LoraConfig, Recompute};
+use undertone_model::{Decoder, DeviceName, DropoutKey, Gradients, LoraConfig, MatmulPrecision, Recompute};
 
 /// A conversation of `turns` messages; every message bears two thoughts. `length` bytes a message.
 fn conversation(user: usize, turns: usize, length: usize) -> Conversation {
@@ -75,10 +75,17 @@ fn plain_rows(stream: &Stream) -> Vec<Row> {
     stream.targets.iter().map(plain).collect()
 }
 
+/// Every device that is built, and every precision of products it has.
+fn computed() -> Vec<(DeviceName, MatmulPrecision)> {
+    let quicker = [MatmulPrecision::High, MatmulPrecision::Medium].map(|precision| (DeviceName::Flex, precision));
+    DeviceName::built().into_iter().map(|device| (device, MatmulPrecision::Highest)).chain(quicker).collect()
+}
+
 /// A model with random adapters on every layer (B is not zero), or fully trainable.
-fn model(device: DeviceName, full: bool, dropout: f64) -> Decoder {
+fn model((device, precision): (DeviceName, MatmulPrecision), full: bool, dropout: f64) -> Decoder {
     let device = device.open().unwrap();
     let mut decoder = tiny::decoder(&device, 1);
+    decoder.precision = precision;
     if full {
         decoder.train_all();
         return decoder;
@@ -118,7 +125,7 @@ fn compare_gradients(a: &Gradients, b: &Gradients) -> f32 {
 
 /// One pass over packed streams against plain rows.
 fn check_plain_rows(conversations: Vec<Conversation>, access: Access, context_tokens: usize, full: bool) {
-    for device in DeviceName::built() {
+    for device in computed() {
         let decoder = model(device, full, 0.0);
         let streams = streams(conversations.clone(), access, context_tokens, Purpose::Train);
         let rows = pack(&streams, 5000);
@@ -130,16 +137,21 @@ fn check_plain_rows(conversations: Vec<Conversation>, access: Access, context_to
         let worst_gradient = compare_gradients(&plain_gradients, &one_pass);
         let longest = streams.iter().map(|stream| stream.tokens.len()).max().unwrap();
         println!(
-            "{device}, {access:?}: {} streams in {} rows, longest {longest} tokens, {} plain rows: nats differ by {worst:.1e}, gradients by {worst_gradient:.1e}",
+            "{device:?}, {access:?}: {} streams in {} rows, longest {longest} tokens, {} plain rows: nats differ by {worst:.1e}, gradients by {worst_gradient:.1e}",
             streams.len(),
             rows.len(),
             plain.len()
         );
-        assert!(worst < 1e-4, "{device}: nats differ by {worst}");
-        assert!(worst_gradient < 1e-3, "{device}: gradients differ by {worst_gradient}");
+        // A sum in another order can round to the next bf16 number, which is 1/256 away.
+        let (tolerance, gradient_tolerance) = match device.1 {
+            MatmulPrecision::Highest | MatmulPrecision::High => (1e-4, 1e-3),
+            MatmulPrecision::Medium => (5e-2, 5e-2),
+        };
+        assert!(worst < tolerance, "{device:?}: nats differ by {worst}");
+        assert!(worst_gradient < gradient_tolerance, "{device:?}: gradients differ by {worst_gradient}");
         let scored: Vec<f32> = rows.iter().flat_map(|row| decoder.nats(row)).collect();
         let worst = scored.iter().zip(&nats).fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs()));
-        assert!(worst < 1e-4, "{device}: scoring and training differ by {worst}");
+        assert!(worst < tolerance, "{device:?}: scoring and training differ by {worst}");
     }
 }
 
@@ -175,7 +187,7 @@ fn text_a_view_hides_cannot_change_a_bit() {
         }
         conversation
     };
-    for device in DeviceName::built() {
+    for device in computed() {
         let decoder = model(device, false, 0.0);
         let nats = |conversation: Conversation, access: Access| {
             let streams = streams(vec![conversation], access, 4096, Purpose::Score);
@@ -188,12 +200,12 @@ fn text_a_view_hides_cannot_change_a_bit() {
         };
         let own = nats(conversation(1, 9, 60), Access::None);
         assert!(own.len() > 40, "next prompts and candidate labels: {}", own.len());
-        assert_eq!(own, nats(replace(conversation(1, 9, 60)), Access::None), "{device}");
+        assert_eq!(own, nats(replace(conversation(1, 9, 60)), Access::None), "{device:?}");
         // The same replacement is seen by a view that shows thoughts, so the test can fail.
         assert_ne!(
             nats(conversation(1, 9, 60), Access::Past),
             nats(replace(conversation(1, 9, 60)), Access::Past),
-            "{device}"
+            "{device:?}"
         );
     }
 }
@@ -206,7 +218,7 @@ fn nats_in_bits(decoder: &Decoder, row: &Row) -> Vec<Vec<u32>> {
 
 #[test]
 fn gradients_equal_finite_differences() {
-    for device in DeviceName::built() {
+    for device in DeviceName::built().into_iter().map(|device| (device, MatmulPrecision::Highest)) {
         for full in [false, true] {
             let mut decoder = model(device, full, 0.3);
             let rows = pack(&streams(vec![conversation(1, 4, 30)], Access::Past, 4096, Purpose::Train), 10_000);
@@ -235,9 +247,24 @@ fn gradients_equal_finite_differences() {
                 };
                 let slope = (moved(1.0) - moved(-1.0)) / (2.0 * step);
                 let error = (slope - norm).abs() / norm;
-                assert!(error < 2e-2, "{device} {name}: slope {slope}, gradient norm {norm}");
+                assert!(error < 2e-2, "{device:?} {name}: slope {slope}, gradient norm {norm}");
             }
             assert!(analytic.0.len() >= 19, "{} parameters", analytic.0.len());
+        }
+    }
+}
+
+/// Coarser sums are no place for finite differences: their gradients are near those of f32.
+#[test]
+fn quicker_products_give_nearly_the_same_gradients() {
+    let rows = pack(&streams(vec![conversation(1, 6, 30)], Access::Past, 4096, Purpose::Train), 10_000);
+    for full in [false, true] {
+        let of = |precision| gradients(&model((DeviceName::Flex, precision), full, 0.0), &rows, Recompute::Off).1;
+        let exact = of(MatmulPrecision::Highest);
+        for (precision, tolerance) in [(MatmulPrecision::High, 1e-3), (MatmulPrecision::Medium, 0.1)] {
+            let worst = compare_gradients(&exact, &of(precision));
+            println!("{precision:?}, full {full}: gradients differ by {worst:.1e}");
+            assert!(worst < tolerance, "{precision:?}: {worst}");
         }
     }
 }
@@ -245,7 +272,7 @@ fn gradients_equal_finite_differences() {
 #[test]
 fn recomputing_changes_nothing() {
     let rows = pack(&streams(vec![conversation(1, 6, 30)], Access::Past, 4096, Purpose::Train), 10_000);
-    let decoder = model(DeviceName::Flex, false, 0.0);
+    let decoder = model((DeviceName::Flex, MatmulPrecision::Highest), false, 0.0);
     let (kept_nats, kept) = gradients(&decoder, &rows, Recompute::Off);
     let (nats, recomputed) = gradients(&decoder, &rows, Recompute::Blocks);
     assert_eq!(kept_nats, nats);

@@ -14,8 +14,8 @@ use undertone_train::{AdamW, TrainingConfig, clip, global_norm};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     undertone_model::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, device, precision, tokens, recompute, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: step_time MODEL_FOLDER DEVICE PRECISION TOKENS blocks|off [STEPS]".into());
+    let [folder, device, precision, tokens, recompute, method, rest @ ..] = arguments.as_slice() else {
+        return Err("usage: step_time MODEL_FOLDER DEVICE PRECISION TOKENS blocks|off lora|full [STEPS]".into());
     };
     let device: DeviceName = serde_json::from_value(device.as_str().into())?;
     let precision: MatmulPrecision = serde_json::from_value(precision.as_str().into())?;
@@ -24,16 +24,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let steps: usize = rest.first().map_or(Ok(5), |steps| steps.parse())?;
     let mut decoder = Decoder::load(Path::new(folder), &device.open()?)?;
     decoder.precision = precision;
-    decoder.add_adapters(&LoraConfig::default(), 0);
+    match method.as_str() {
+        "lora" => decoder.add_adapters(&LoraConfig::default(), 0),
+        "full" => decoder.train_all(),
+        other => return Err(format!("`{other}` is neither `lora` nor `full`").into()),
+    }
     let row = row(tokens, decoder.config.vocab_size);
     let config = TrainingConfig::default();
     let mut optimizer = AdamW::default();
-    let mut seconds = Vec::new();
+    let (mut seconds, mut loss) = (Vec::new(), 0.0);
     for step in 0..=steps {
         let begun = Instant::now();
         let mut gradients = Gradients::default();
         let scale = 1.0 / row.supervised().len() as f64;
-        decoder.nats_and_gradients(&row, scale, recompute, None, &mut gradients);
+        let nats = decoder.nats_and_gradients(&row, scale, recompute, None, &mut gradients);
+        loss = nats.iter().map(|&nats| f64::from(nats)).sum::<f64>() * scale;
         let norm = global_norm(&decoder, &gradients);
         clip(&mut gradients, norm, config.clip_norm);
         optimizer.step(&mut decoder, gradients, 1e-4, step, &config);
@@ -47,8 +52,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!(
         "{}",
         serde_json::json!({
-            "device": device.to_string(), "precision": precision, "tokens": tokens, "recompute": recompute, "steps": steps,
-            "median_seconds": median, "tokens_per_second": tokens as f64 / median, "peak_mib": peak_mib(),
+            "device": device.to_string(), "precision": precision, "tokens": tokens, "recompute": recompute,
+            "method": method, "steps": steps,
+            "median_seconds": median, "tokens_per_second": tokens as f64 / median, "peak_mib": peak_mib(), "loss": loss,
         })
     );
     Ok(())
