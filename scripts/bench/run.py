@@ -106,12 +106,16 @@ def machine() -> dict:
     return {"cpu": cpu, "cores": os.cpu_count(), "amx_bf16": amx}
 
 
-def compare(row: Row, pairs: int) -> dict:
+def measure_pairs(row: Row, pairs: int) -> dict[str, list[dict]]:
     """The two in turns; who goes first changes from pair to pair."""
     measured: dict[str, list[dict]] = {"ours": [], "peer": []}
     for pair in range(pairs):
         for side in ["ours", "peer"] if pair % 2 == 0 else ["peer", "ours"]:
             measured[side].append(measure(row.ours if side == "ours" else row.peer))
+    return measured
+
+
+def compare(row: Row, measured: dict[str, list[dict]]) -> dict:
     numbers = {side: [result[row.metric] for result in results] for side, results in measured.items()}
     ratios = [ours / peer for ours, peer in zip(numbers["ours"], numbers["peer"], strict=True)]
     ratio = statistics.median(ratios)
@@ -152,11 +156,16 @@ def main() -> None:
     arguments = parser.parse_args()
     prepare_peer()
     results = []
+    # Speed and memory of the same work are of the same runs.
+    earlier: dict[tuple, dict[str, list[dict]]] = {}
     for row in ROWS:
         if arguments.only and row.name not in arguments.only:
             continue
         print(f"{row.what} …", file=sys.stderr, flush=True)
-        results.append(compare(row, arguments.pairs))
+        work = (*row.ours, *row.peer)
+        if work not in earlier:
+            earlier[work] = measure_pairs(row, arguments.pairs)
+        results.append(compare(row, earlier[work]))
         print(table(results[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     record = {

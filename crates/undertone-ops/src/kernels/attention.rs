@@ -42,15 +42,96 @@ pub(super) fn by_tile<'a, 'b>(
     parts
 }
 
-/// Queries of one head against the rows of one key head: `[queries, keys]`, through all runs of keys.
-fn against_keys(out: &mut Vec<f32>, tile: &Tile, queries: View<'_>, rows: &[f32], of: usize, heads: Heads) {
-    let count = tile.key_count();
-    out.resize(tile.queries.len() * count, 0.0);
-    let mut from = 0;
-    for run in &tile.keys {
-        let keys = head(rows, of, heads.key_heads, heads.width, run).transposed();
-        multiply(&mut out[from..], count, false, queries, keys, 1.0, Workers::One);
-        from += run.len();
+/// The query heads that share a key head, under one another: row `g · rows + i` is token i of a tile in head g.
+#[derive(Clone, Copy)]
+pub(super) struct Group {
+    pub(super) heads: Heads,
+    pub(super) key_head: usize,
+    /// Rows of one head: the tile's queries, and what fills a block.
+    pub(super) rows: usize,
+}
+
+impl Group {
+    /// Rows of all heads.
+    pub(super) fn count(&self) -> usize {
+        self.heads.heads / self.heads.key_heads * self.rows
+    }
+
+    /// The head and the token of a row; no token for a row that fills a block.
+    fn place(&self, row: usize, tile: &Tile) -> (usize, Option<usize>) {
+        let first = self.key_head * (self.heads.heads / self.heads.key_heads);
+        (first + row / self.rows, Some(row % self.rows).filter(|token| *token < tile.queries.len()))
+    }
+
+    /// A row of `[tokens, heads · width]`; nothing for a row that fills a block.
+    pub(super) fn row<'a>(&self, rows: &'a [f32], tile: &Tile, row: usize) -> &'a [f32] {
+        let (of, Some(token)) = self.place(row, tile) else { return &[] };
+        let start = ((tile.queries.start + token) * self.heads.heads + of) * self.heads.width;
+        &rows[start..start + self.heads.width]
+    }
+
+    /// Puts rows of `[group, stride]` where they belong in the tile's rows of `[tokens, heads · width]`.
+    pub(super) fn scatter(&self, from: &[f32], stride: usize, tile: &Tile, to: &mut [f32]) {
+        let Heads { heads, width, .. } = self.heads;
+        for (row, from) in from.chunks_exact(stride).enumerate() {
+            if let (of, Some(token)) = self.place(row, tile) {
+                to[(token * heads + of) * width..][..width].copy_from_slice(&from[..width]);
+            }
+        }
+    }
+
+    /// The group's rows one after another.
+    fn gather(&self, buffer: &mut Vec<f32>, rows: &[f32], tile: &Tile) {
+        buffer.clear();
+        (0..self.count()).for_each(|row| buffer.extend_from_slice(self.row(rows, tile, row)));
+    }
+
+    /// Gathered rows against the rows of the key head: `[group, keys]`, through all runs of keys.
+    fn against_keys(&self, out: &mut Vec<f32>, tile: &Tile, gathered: &[f32], keys: &[f32]) {
+        let count = tile.key_count();
+        out.resize(self.count() * count, 0.0);
+        let gathered = View::new(gathered, self.count(), self.heads.width);
+        let mut from = 0;
+        for run in &tile.keys {
+            let keys = head(keys, self.key_head, self.heads.key_heads, self.heads.width, run).transposed();
+            multiply(&mut out[from..], count, false, gathered, keys, 1.0, Workers::One);
+            from += run.len();
+        }
+    }
+
+    /// `[group, keys]` times the rows of the key head: `[group, width]`.
+    fn over_keys(&self, out: &mut Vec<f32>, tile: &Tile, scores: &[f32], keys: &[f32]) {
+        let width = self.heads.width;
+        out.resize(self.count() * width, 0.0);
+        let mut from = 0;
+        for run in &tile.keys {
+            let scores = View::strided(&scores[from..], self.count(), run.len(), tile.key_count());
+            let keys = head(keys, self.key_head, self.heads.key_heads, width, run);
+            multiply(out, width, from > 0, scores, keys, 1.0, Workers::One);
+            from += run.len();
+        }
+    }
+
+    /// Adds `[group, keys]`ᵀ times gathered rows to the rows of the key head.
+    fn add_to_keys(&self, out: &mut [f32], tile: &Tile, scores: &[f32], gathered: &[f32]) {
+        let Heads { key_heads, width, .. } = self.heads;
+        let gathered = View::new(gathered, self.count(), width);
+        let mut from = 0;
+        for run in &tile.keys {
+            let scores = View::strided(&scores[from..], self.count(), run.len(), tile.key_count()).transposed();
+            let out = &mut out[(run.start * key_heads + self.key_head) * width..];
+            multiply(out, key_heads * width, true, scores, gathered, 1.0, Workers::One);
+            from += run.len();
+        }
+    }
+
+    /// Probabilities of gathered queries.
+    fn probabilities(&self, p: &mut Vec<f32>, tile: &Tile, queries: &[f32], keys: &[f32]) {
+        self.against_keys(p, tile, queries, keys);
+        let count = tile.key_count();
+        p.chunks_exact_mut(self.rows * count).for_each(|of_head| {
+            normalise(of_head, count, &tile.seen, self.heads.scale());
+        });
     }
 }
 
@@ -73,26 +154,30 @@ pub(super) fn normalise(scores: &mut [f32], count: usize, seen: &[[Range<usize>;
     );
 }
 
-/// `[tokens, heads, width]`; keys and values may have a past before the first query.
+/// Buffers of one task.
+#[derive(Default)]
+struct Scratch {
+    queries: Vec<f32>,
+    d_rows: Vec<f32>,
+    p: Vec<f32>,
+    d_s: Vec<f32>,
+    out: Vec<f32>,
+}
+
+/// `[tokens, heads · width]`; keys and values may have a past before the first query.
 pub(crate) fn attend(q: &[f32], k: &[f32], v: &[f32], heads: Heads, documents: &[Document]) -> Vec<f32> {
-    let Heads { heads: count, key_heads, width } = heads;
-    let past = k.len() / (key_heads * width) - q.len() / (count * width);
+    let row = heads.heads * heads.width;
+    let past = k.len() / (heads.key_heads * heads.width) - q.len() / row;
     let tiles = tiles(documents, past, TILE_TOKENS);
     let mut out = unfilled(q.len());
-    by_tile(&tiles, &mut out, count * width).into_par_iter().for_each(|(tile, out)| {
-        let mut scores = Vec::new();
-        for of in 0..count {
-            let key_head = of / (count / key_heads);
-            let queries = head(q, of, count, width, &tile.queries);
-            against_keys(&mut scores, tile, queries, k, key_head, heads);
-            normalise(&mut scores, tile.key_count(), &tile.seen, heads.scale());
-            let mut from = 0;
-            for run in &tile.keys {
-                let p = View::strided(&scores[from..], tile.queries.len(), run.len(), tile.key_count());
-                let values = head(v, key_head, key_heads, width, run);
-                multiply(&mut out[of * width..], count * width, from > 0, p, values, 1.0, Workers::One);
-                from += run.len();
-            }
+    by_tile(&tiles, &mut out, row).into_par_iter().for_each_init(Scratch::default, |scratch, (tile, rows)| {
+        let Scratch { queries, p, out, .. } = scratch;
+        for key_head in 0..heads.key_heads {
+            let group = Group { heads, key_head, rows: tile.queries.len() };
+            group.gather(queries, q, tile);
+            group.probabilities(p, tile, queries, k);
+            group.over_keys(out, tile, p, v);
+            group.scatter(out, heads.width, tile, rows);
         }
     });
     out
@@ -108,39 +193,28 @@ pub(crate) fn attend_backward(
     heads: Heads,
     documents: &[Document],
 ) -> [Vec<f32>; 3] {
-    let Heads { heads: count, key_heads, width } = heads;
     let tiles = tiles(documents, 0, TILE_TOKENS);
     let mut d_q = unfilled(q.len());
     let mut parts: Vec<Vec<_>> = Vec::new();
     parts.resize_with(PARTS.min(tiles.len()), Vec::new);
-    for (index, tile) in by_tile(&tiles, &mut d_q, count * width).into_iter().enumerate() {
+    for (index, tile) in by_tile(&tiles, &mut d_q, heads.heads * heads.width).into_iter().enumerate() {
         parts[index % PARTS].push(tile);
     }
     let of_part = |part: Vec<(&Tile, &mut [f32])>| {
         let (mut d_k, mut d_v) = (vec![0.0; k.len()], vec![0.0; v.len()]);
-        let (mut p, mut d_s) = (Vec::new(), Vec::new());
+        let Scratch { mut queries, mut d_rows, mut p, mut d_s, mut out } = Scratch::default();
         for (tile, d_q) in part {
-            for of in 0..count {
-                let key_head = of / (count / key_heads);
-                let queries = head(q, of, count, width, &tile.queries);
-                let d_rows = head(d_out, of, count, width, &tile.queries);
-                against_keys(&mut p, tile, queries, k, key_head, heads);
-                normalise(&mut p, tile.key_count(), &tile.seen, heads.scale());
-                against_keys(&mut d_s, tile, d_rows, v, key_head, heads);
+            for key_head in 0..heads.key_heads {
+                let group = Group { heads, key_head, rows: tile.queries.len() };
+                group.gather(&mut queries, q, tile);
+                group.gather(&mut d_rows, d_out, tile);
+                group.probabilities(&mut p, tile, &queries, k);
+                group.against_keys(&mut d_s, tile, &d_rows, v);
                 gradient_of_scores(&p, &mut d_s, tile.key_count(), heads.scale());
-                let (rows, stride) = (tile.queries.len(), tile.key_count());
-                let mut from = 0;
-                for run in &tile.keys {
-                    let place = run.start * key_heads * width + key_head * width;
-                    let (p, d_s) = (&p[from..], &d_s[from..]);
-                    let [p, d_s] = [p, d_s].map(|data| View::strided(data, rows, run.len(), stride));
-                    let keys = head(k, key_head, key_heads, width, run);
-                    let (wide, narrow) = (count * width, key_heads * width);
-                    multiply(&mut d_q[of * width..], wide, from > 0, d_s, keys, 1.0, Workers::One);
-                    multiply(&mut d_k[place..], narrow, true, d_s.transposed(), queries, 1.0, Workers::One);
-                    multiply(&mut d_v[place..], narrow, true, p.transposed(), d_rows, 1.0, Workers::One);
-                    from += run.len();
-                }
+                group.over_keys(&mut out, tile, &d_s, k);
+                group.scatter(&out, heads.width, tile, d_q);
+                group.add_to_keys(&mut d_k, tile, &d_s, &queries);
+                group.add_to_keys(&mut d_v, tile, &p, &d_rows);
             }
         }
         [d_k, d_v]

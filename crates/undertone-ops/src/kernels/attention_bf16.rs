@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use undertone_data::Document;
 
 use super::amx::{BLOCK, Left, Right, multiply_part};
-use super::attention::{PARTS, by_tile, gradient_of_scores, head, normalise};
+use super::attention::{Group, PARTS, by_tile, gradient_of_scores, head, normalise};
 use super::{elementwise, unfilled};
 use crate::Heads;
 use crate::tile::{Tile, tiles};
@@ -73,37 +73,15 @@ impl Scratch {
     }
 }
 
-/// The query heads of one key head, under one another: row `g · BLOCK + i` is token i of head g.
-struct Group {
-    heads: Heads,
-    key_head: usize,
-}
-
 impl Group {
-    fn size(&self) -> usize {
-        self.heads.heads / self.heads.key_heads
-    }
-
-    /// A row of `[tokens, heads · width]`; nothing for the rows that fill a block.
-    fn row<'a>(&self, rows: &'a [f32], tile: &Tile, row: usize) -> &'a [f32] {
-        let (of, token) = (self.key_head * self.size() + row / BLOCK, row % BLOCK);
-        match token < tile.queries.len() {
-            true => {
-                let start = ((tile.queries.start + token) * self.heads.heads + of) * self.heads.width;
-                &rows[start..start + self.heads.width]
-            }
-            false => &[],
-        }
-    }
-
     /// The group's rows as a left factor.
-    fn left(&self, left: &mut Left, rows: &[f32], tile: &Tile) {
-        left.refill(self.size() * BLOCK, self.heads.width, |row| self.row(rows, tile, row));
+    fn as_left(&self, left: &mut Left, rows: &[f32], tile: &Tile) {
+        left.refill(self.count(), self.heads.width, |row| self.row(rows, tile, row));
     }
 
     /// The group's rows, transposed, as a left factor.
     fn left_transposed(&self, left: &mut Left, buffer: &mut Vec<f32>, rows: &[f32], tile: &Tile) {
-        let count = self.size() * BLOCK;
+        let count = self.count();
         buffer.clear();
         buffer.resize(self.heads.width * count, 0.0);
         for row in 0..count {
@@ -114,32 +92,21 @@ impl Group {
         left.refill(self.heads.width, count, |row| &buffer[row * count..][..count]);
     }
 
-    /// Adds what a block product left in `from`, `[group · BLOCK, width]`, to where it belongs in rows of
-    /// the tile.
-    fn scatter(&self, from: &[f32], stride: usize, tile: &Tile, to: &mut [f32]) {
-        let Heads { heads, width, .. } = self.heads;
-        for (row, from) in from.chunks_exact(stride).enumerate() {
-            let (of, token) = (self.key_head * self.size() + row / BLOCK, row % BLOCK);
-            if token < tile.queries.len() {
-                to[(token * heads + of) * width..][..width].copy_from_slice(&from[..width]);
-            }
-        }
-    }
-
     /// Products of the left factor with the tile's keys: `[group · BLOCK, keys]`.
-    fn against_keys(out: &mut Vec<f32>, left: &Left, keys: &Right, blocks: &Blocks, rows: usize, width: usize) {
+    fn left_against_keys(&self, out: &mut Vec<f32>, left: &Left, keys: &Right, blocks: &Blocks) {
         let count = blocks.key_count();
-        out.resize(rows * count, 0.0);
+        out.resize(self.count() * count, 0.0);
+        let width = self.heads.width.next_multiple_of(BLOCK);
         let mut from = 0;
         for run in &blocks.runs {
-            multiply_part(&mut out[from..], count, false, left, keys, 0..width.next_multiple_of(BLOCK), run.clone());
+            multiply_part(&mut out[from..], count, false, left, keys, 0..width, run.clone());
             from += run.len();
         }
     }
 
     /// Products of rows over the tile's keys with the keys' rows: `[group · BLOCK, width]`, in `scratch.rows`.
-    fn over_keys(scratch: &mut Scratch, of_gradient: bool, keys: &Right, blocks: &Blocks, rows: usize, width: usize) {
-        let (count, stride) = (blocks.key_count(), width.next_multiple_of(BLOCK));
+    fn left_over_keys(&self, scratch: &mut Scratch, of_gradient: bool, keys: &Right, blocks: &Blocks) {
+        let (rows, count, stride) = (self.count(), blocks.key_count(), self.heads.width.next_multiple_of(BLOCK));
         scratch.rows.resize(rows * stride, 0.0);
         let scores = if of_gradient { &scratch.d_scores } else { &scratch.scores };
         let mut from = 0;
@@ -152,10 +119,9 @@ impl Group {
     }
 
     /// Probabilities of the group's rows, in `scratch.scores`.
-    fn probabilities(&self, scratch: &mut Scratch, q: &[f32], tile: &Tile, blocks: &Blocks, keys: &Keys) {
-        let rows = self.size() * BLOCK;
-        self.left(&mut scratch.left, q, tile);
-        Self::against_keys(&mut scratch.scores, &scratch.left, &keys.k_transposed, blocks, rows, self.heads.width);
+    fn left_probabilities(&self, scratch: &mut Scratch, q: &[f32], tile: &Tile, blocks: &Blocks, keys: &Keys) {
+        self.as_left(&mut scratch.left, q, tile);
+        self.left_against_keys(&mut scratch.scores, &scratch.left, &keys.k_transposed, blocks);
         let count = blocks.key_count();
         for of_head in scratch.scores.chunks_exact_mut(BLOCK * count) {
             let (seen, filling) = of_head.split_at_mut(tile.queries.len() * count);
@@ -180,9 +146,9 @@ pub(crate) fn attend(q: &[f32], k: &[f32], v: &[f32], heads: Heads, documents: &
         by_tile(&tiles, own, row).into_par_iter().for_each_init(Scratch::new, |scratch, (tile, out)| {
             let blocks = Blocks::new(tile, document);
             for (key_head, keys) in keys.iter().enumerate() {
-                let group = Group { heads, key_head };
-                group.probabilities(scratch, q, tile, &blocks, keys);
-                Group::over_keys(scratch, false, &keys.rows, &blocks, group.size() * BLOCK, heads.width);
+                let group = Group { heads, key_head, rows: BLOCK };
+                group.left_probabilities(scratch, q, tile, &blocks, keys);
+                group.left_over_keys(scratch, false, &keys.rows, &blocks);
                 group.scatter(&scratch.rows, heads.width.next_multiple_of(BLOCK), tile, out);
             }
         });
@@ -222,7 +188,7 @@ pub(crate) fn attend_backward(
             for (tile, d_q) in part {
                 let blocks = Blocks::new(tile, document);
                 for (key_head, keys) in keys.iter().enumerate() {
-                    let group = Group { heads, key_head };
+                    let group = Group { heads, key_head, rows: BLOCK };
                     let places = d_keys.each_mut().map(|all| &mut all[key_head * stride..][..stride]);
                     backward_of_tile(&mut scratch, &group, [q, d_out], tile, &blocks, keys, d_q, places, tokens);
                 }
@@ -261,13 +227,13 @@ fn backward_of_tile(
     tokens: usize,
 ) {
     let Heads { width, .. } = group.heads;
-    let (rows, count) = (group.size() * BLOCK, blocks.key_count());
-    group.probabilities(scratch, q, tile, blocks, keys);
-    group.left(&mut scratch.left, d_out, tile);
+    let (rows, count) = (group.count(), blocks.key_count());
+    group.left_probabilities(scratch, q, tile, blocks, keys);
+    group.as_left(&mut scratch.left, d_out, tile);
     let v_transposed = keys.v_transposed.as_ref().expect("made for the backward");
-    Group::against_keys(&mut scratch.d_scores, &scratch.left, v_transposed, blocks, rows, width);
+    group.left_against_keys(&mut scratch.d_scores, &scratch.left, v_transposed, blocks);
     gradient_of_scores(&scratch.scores, &mut scratch.d_scores, count, group.heads.scale());
-    Group::over_keys(scratch, true, &keys.rows, blocks, rows, width);
+    group.left_over_keys(scratch, true, &keys.rows, blocks);
     group.scatter(&scratch.rows, width.next_multiple_of(BLOCK), tile, d_q);
     // dKᵀ += Qᵀ dS and dVᵀ += dOᵀ P.
     for (from, of_gradient, to) in [(q, true, d_k), (d_out, false, d_v)] {
