@@ -159,7 +159,7 @@ impl Right {
     /// whole blocks.
     pub(crate) fn refill(&mut self, rows: &[f32], n: usize) {
         let k = rows.len() / n;
-        assert!(k % DEPTH == 0 && n % BLOCK == 0, "whole blocks");
+        assert!(k.is_multiple_of(DEPTH) && n.is_multiple_of(BLOCK), "whole blocks");
         (self.k, self.n) = (k, n);
         self.parts.resize(k * n);
         for (index, pair) in rows.chunks_exact(2 * n).enumerate() {
@@ -320,8 +320,8 @@ mod unit {
     ) {
         let (left_k, right_k) = (padded(left.k), padded(right.k));
         let rows = left.m.next_multiple_of(BLOCK);
-        assert!(terms.start % DEPTH == 0 && terms.end <= right_k && terms.len() == left_k, "whole terms");
-        assert!(columns.start % BLOCK == 0 && columns.len() % BLOCK == 0, "whole blocks");
+        assert!(terms.start.is_multiple_of(DEPTH) && terms.end <= right_k && terms.len() == left_k, "whole terms");
+        assert!(columns.start.is_multiple_of(BLOCK) && columns.len().is_multiple_of(BLOCK), "whole blocks");
         assert!((rows - 1) * stride + columns.len() <= out.len() && columns.len() <= stride, "the part is inside");
         let _tiles = Tiles::configure();
         for column in columns.clone().step_by(BLOCK) {
