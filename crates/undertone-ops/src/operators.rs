@@ -184,7 +184,7 @@ pub trait Operators: std::fmt::Debug + Send + Sync {
         composed::linear_backward(x, weight.value, low_rank, low, d_y, d_x, of_weight)
     }
 
-    /// The nats of each row's target: −ln softmax(x Wᵀ)[target], for a few rows at a time.
+    /// The nats of each row's target: −ln softmax(x Wᵀ) at the target, for a few rows at a time.
     fn nats(&self, x: &Tensor<2>, weight: Weight<'_>, targets: &[u32]) -> Vec<f32> {
         composed::nats(x, weight.value, targets)
     }
