@@ -63,7 +63,7 @@ impl DeviceName {
     pub fn open(self) -> Result<Device, NotBuilt> {
         match self {
             Self::Flex => Ok(Device::flex()),
-            // Burn deprecates it in favour of its GPU backends; on a CPU it is still the fastest.
+            // Burn deprecates it in favour of its GPU backends.
             #[cfg(feature = "libtorch")]
             #[allow(deprecated)]
             Self::Libtorch => Ok(Device::libtorch()),
