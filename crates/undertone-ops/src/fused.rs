@@ -61,9 +61,9 @@ impl Fused {
         Self { precision }
     }
 
-    /// Whether matrices go to the unit for bf16, and in two parts; the last is a rounding of f32 otherwise.
+    /// None if products are in f32; else whether the unit's factors are split in two parts (*high*).
     fn unit(&self) -> Option<bool> {
-        (self.precision != MatmulPrecision::Highest && amx::available())
+        (self.precision != MatmulPrecision::Highest && self.precision.is_supported())
             .then_some(self.precision == MatmulPrecision::High)
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::amx::Right;
+use crate::kernels::amx::{self, Right};
 use crate::kernels::matmul::View;
 
 /// How exactly matrices are multiplied: the words of PyTorch's `set_float32_matmul_precision`.
@@ -23,6 +23,13 @@ pub enum MatmulPrecision {
     /// Products with weights, and those of attention, round both factors to bf16 and sum in f32; f32 where
     /// the machine has no unit for it.
     Medium,
+}
+
+impl MatmulPrecision {
+    /// Whether this machine computes products as this precision says, and not in f32 for want of a unit.
+    pub fn is_supported(self) -> bool {
+        self == Self::Highest || amx::available()
+    }
 }
 
 /// Copies of a frozen matrix in the layouts that the fused operators multiply with. Made when first needed,

@@ -29,6 +29,9 @@ impl Base {
         require_folder(path)?;
         let mut decoder = Decoder::load(path, &device)?;
         decoder.precision = experiment.model.matmul_precision;
+        if !decoder.precision.is_supported() {
+            eprintln!("note: this CPU has no AMX, so `matmul_precision` computes as \"highest\", in f32");
+        }
         Ok(Self { decoder, sha256: fingerprint(path)? })
     }
 

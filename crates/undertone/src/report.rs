@@ -8,6 +8,7 @@ use undertone_eval::{
     BootstrapOptions, Comparison, ItemRecord, KindMetrics, Subset, Table, compare, comparison_table, labels_table,
     metrics, metrics_table, summary_table,
 };
+use undertone_model::MatmulPrecision;
 
 use crate::experiment::{Arm, Experiment};
 use crate::study::{Coverage, Evaluated, FoldData, Study};
@@ -298,6 +299,11 @@ fn setting(study: &Study, scored: &[String]) -> Vec<String> {
         "{} epochs of {} windows a step, peak learning rate {:.1e}, seed {}, from the same weights in every arm.",
         training.epochs, training.conversations_per_step, training.learning_rate, experiment.seed
     ));
+    let precision = experiment.model.matmul_precision;
+    if precision != MatmulPrecision::Highest {
+        let instead = if precision.is_supported() { "" } else { "; this CPU has no AMX, so they were in f32" };
+        lines.push(format!("`matmul_precision` is `{}`{instead}.", format!("{precision:?}").to_lowercase()));
+    }
     let own_targets = experiment.arms.iter().any(|arm| arm.targets.is_some());
     lines.push(match own_targets || training.patience_validations > 0 {
         false => "Every trained arm takes the same steps over the same windows in the same order.".into(),
