@@ -7,7 +7,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::{Device, Tensor, TensorData};
 use undertone_data::Document;
 
-use crate::kernels::amx::{self, Left, Right};
+use crate::kernels::bf16::{self, Left, Product, Right, RightFactor};
 use crate::kernels::matmul::{View, Workers, multiply};
 use crate::kernels::{attention, attention_bf16, cross_entropy, elementwise, unfilled};
 use crate::operators::{AdamW, Heads, LinearGradients, LowRank, Moments, Operators, Rotation};
@@ -61,58 +61,68 @@ impl Fused {
         Self { precision }
     }
 
-    /// None if products are in f32; else whether the unit's factors are split in two parts (*high*).
-    fn unit(&self) -> Option<bool> {
-        (self.precision != MatmulPrecision::Highest && self.precision.is_supported())
-            .then_some(self.precision == MatmulPrecision::High)
-    }
-
     /// A left factor, in the form that this precision multiplies with.
-    fn left<'a>(&self, rows: &'a [f32], width: usize) -> Factor<'a> {
-        match self.unit() {
-            None => Factor::Plain(View::new(rows, rows.len() / width.max(1), width)),
-            Some(high) => Factor::Converted(Left::new(rows, width, high)),
+    fn left<'a>(&self, matrix: View<'a>) -> Factor<'a> {
+        match bf16::parts(self.precision) {
+            Some(parts) if matrix.rows >= LEAST_ROWS => Factor::Tiles(Left::new(matrix, parts), parts),
+            _ => Factor::Plain(matrix),
         }
     }
 
-    /// `out (+)= left Wᵀ`, or `left W`.
-    fn times_weight(&self, out: &mut [f32], accumulate: bool, left: &Factor<'_>, weight: Weight<'_>, side: Side) {
-        let [rows, columns] = weight.value.dims();
-        match left {
-            Factor::Plain(_) => {
-                let value = Host::of(weight.value);
-                self.times(out, accumulate, left, side.of(View::new(&value, rows, columns)), 1.0);
-            }
-            Factor::Converted(left) => {
-                let high = self.precision == MatmulPrecision::High;
-                let convert = || {
-                    let value = Host::of(weight.value);
-                    Right::new(side.of(View::new(&value, rows, columns)), 1.0, high)
-                };
-                match weight.copies {
-                    Some(copies) => amx::multiply(out, accumulate, left, copies.get(side, high, convert)),
-                    None => amx::multiply(out, accumulate, left, &convert()),
-                }
-            }
-        }
-    }
-
-    /// `out (+)= factor · left right`, for a right factor that changes from call to call.
+    /// `out (+)= factor · left right`.
     fn times(&self, out: &mut [f32], accumulate: bool, left: &Factor<'_>, right: View<'_>, factor: f32) {
         match left {
             Factor::Plain(left) => multiply(out, right.columns, accumulate, *left, right, factor, Workers::All),
-            Factor::Converted(left) => {
-                let right = Right::new(right, factor, self.precision == MatmulPrecision::High);
-                amx::multiply(out, accumulate, left, &right);
+            Factor::Tiles(left, parts) => {
+                let right = RightFactor::Plain { matrix: right, factor, parts: *parts };
+                bf16::multiply(out, accumulate, &[Product { left, right }]);
             }
         }
     }
+
+    /// `out (+)= left Wᵀ`, or `left W`, and `factor · left right` of an adapter.
+    fn times_weight(
+        &self,
+        out: &mut [f32],
+        accumulate: bool,
+        left: &Factor<'_>,
+        (weight, side): (Weight<'_>, Side),
+        adapter: Option<(&Factor<'_>, View<'_>, f32)>,
+    ) {
+        let [rows, columns] = weight.value.dims();
+        let value = Host::of(weight.value);
+        let matrix = side.of(View::new(&value, rows, columns));
+        let Factor::Tiles(left, parts) = left else {
+            self.times(out, accumulate, left, matrix, 1.0);
+            if let Some((left, right, factor)) = adapter {
+                self.times(out, true, left, right, factor);
+            }
+            return;
+        };
+        let whole = || bf16::is_one_part(&value);
+        let right = match weight.copies {
+            Some(copies) if *parts == 1 || copies.is_one_part(whole) => {
+                RightFactor::Tiles(copies.get(side, || Right::new(matrix, 1)))
+            }
+            _ => RightFactor::Plain { matrix, factor: 1.0, parts: *parts },
+        };
+        let mut products = vec![Product { left, right }];
+        if let Some((Factor::Tiles(left, parts), matrix, factor)) = adapter {
+            products.push(Product { left, right: RightFactor::Plain { matrix, factor, parts: *parts } });
+        }
+        bf16::multiply(out, accumulate, &products);
+    }
 }
+
+/// Rows from which cutting both factors into tiles pays.
+const LEAST_ROWS: usize = 16;
 
 /// A left factor of a product.
 enum Factor<'a> {
+    /// In f32.
     Plain(View<'a>),
-    Converted(Left),
+    /// In tiles, of so many parts.
+    Tiles(Left, usize),
 }
 
 /// x ∘ mask, or x itself.
@@ -166,8 +176,8 @@ impl Operators for Fused {
         let shape = q.dims();
         let has_past = k.dims()[0] > shape[0];
         let [q, k, v] = [q, k, v].map(Host::of);
-        let out = match self.unit() {
-            Some(false) if !has_past => attention_bf16::attend(&q, &k, &v, heads, documents),
+        let out = match bf16::parts(self.precision) {
+            Some(parts) if !has_past => attention_bf16::attend([&q, &k, &v], heads, documents, parts),
             _ => attention::attend(&q, &k, &v, heads, documents),
         };
         tensor(out, shape)
@@ -183,9 +193,9 @@ impl Operators for Fused {
         let shapes = qkv.map(Tensor::dims);
         let [q, k, v] = qkv.map(Host::of);
         let (qkv, d_out) = ([&*q, &*k, &*v], Host::of(d_out));
-        let [d_q, d_k, d_v] = match self.unit() {
-            Some(false) => attention_bf16::attend_backward(qkv, &d_out, heads, documents),
-            _ => attention::attend_backward(qkv, &d_out, heads, documents),
+        let [d_q, d_k, d_v] = match bf16::parts(self.precision) {
+            Some(parts) => attention_bf16::attend_backward(qkv, &d_out, heads, documents, parts),
+            None => attention::attend_backward(qkv, &d_out, heads, documents),
         };
         [tensor(d_q, shapes[0]), tensor(d_k, shapes[1]), tensor(d_v, shapes[2])]
     }
@@ -205,21 +215,27 @@ impl Operators for Fused {
             Some(plus) => Host::owned(plus),
             None => Host::owned(tensor(unfilled(tokens * columns), [tokens, columns])),
         };
-        let left = self.left(&x, width);
-        self.times_weight(out.slice_mut(), accumulate, &left, weight, Side::Forward);
-        let low = low_rank.map(|adapter| {
-            let rank = adapter.a.dims()[0];
-            let mut low = unfilled(tokens * rank);
-            let (a, b) = (Host::of(adapter.a), Host::of(adapter.b));
-            let a = View::new(&a, rank, width).transposed();
-            match &adapter.mask {
-                None => self.times(&mut low, false, &left, a, 1.0),
-                mask => self.times(&mut low, false, &self.left(&masked(&x, mask.as_ref()), width), a, 1.0),
+        let left = self.left(View::new(&x, tokens, width));
+        let Some(adapter) = low_rank else {
+            self.times_weight(out.slice_mut(), accumulate, &left, (weight, Side::Forward), None);
+            return (out.into_tensor(), None);
+        };
+        let rank = adapter.a.dims()[0];
+        let mut low = unfilled(tokens * rank);
+        let (a, b) = (Host::of(adapter.a), Host::of(adapter.b));
+        let a = View::new(&a, rank, width).transposed();
+        match &adapter.mask {
+            None => self.times(&mut low, false, &left, a, 1.0),
+            mask => {
+                let masked = masked(&x, mask.as_ref());
+                self.times(&mut low, false, &self.left(View::new(&masked, tokens, width)), a, 1.0);
             }
-            let b = View::new(&b, columns, rank).transposed();
-            self.times(out.slice_mut(), true, &self.left(&low, rank), b, adapter.scale as f32);
-            tensor(low, [tokens, rank])
-        });
+        }
+        let b = View::new(&b, columns, rank).transposed();
+        let low_left = self.left(View::new(&low, tokens, rank));
+        let adapted = Some((&low_left, b, adapter.scale as f32));
+        self.times_weight(out.slice_mut(), accumulate, &left, (weight, Side::Forward), adapted);
+        let low = Some(tensor(low, [tokens, rank]));
         (out.into_tensor(), low)
     }
 
@@ -241,42 +257,49 @@ impl Operators for Fused {
             Some(d_x) => Host::owned(d_x),
             None => Host::owned(tensor(unfilled(tokens * width), [tokens, width])),
         };
-        let left = self.left(&d_y, columns);
-        self.times_weight(out.slice_mut(), accumulate, &left, weight, Side::Backward);
         let d_rows = View::new(&d_y, tokens, columns);
-        let d_weight = of_weight.then(|| {
+        let left = self.left(d_rows);
+        let weight_gradient = of_weight.then(|| {
             let mut gradient = unfilled(columns * width);
-            multiply(&mut gradient, width, false, d_rows.transposed(), View::new(&x, tokens, width), 1.0, Workers::All);
+            self.times(&mut gradient, false, &self.left(d_rows.transposed()), View::new(&x, tokens, width), 1.0);
             tensor(gradient, [columns, width])
         });
-        let low_rank = low_rank.map(|adapter| {
-            let (rank, scale) = (adapter.a.dims()[0], adapter.scale as f32);
-            let (a, b, low) = (Host::of(adapter.a), Host::of(adapter.b), Host::of(low.expect("the forward kept it")));
-            let mut d_low = unfilled(tokens * rank);
-            self.times(&mut d_low, false, &left, View::new(&b, columns, rank), scale);
-            let (mut d_a, mut d_b) = (unfilled(rank * width), unfilled(columns * rank));
-            let input = masked(&x, adapter.mask.as_ref());
-            let input = View::new(&input, tokens, width);
-            let d_z = View::new(&d_low, tokens, rank);
-            rayon::join(
-                || multiply(&mut d_a, width, false, d_z.transposed(), input, 1.0, Workers::One),
-                || {
-                    let low = View::new(&low, tokens, rank);
-                    multiply(&mut d_b, rank, false, d_rows.transposed(), low, scale, Workers::One);
-                },
-            );
-            let a = View::new(&a, rank, width);
-            match &adapter.mask {
-                None => self.times(out.slice_mut(), true, &self.left(&d_low, rank), a, 1.0),
-                Some(mask) => {
-                    let mut back = unfilled(tokens * width);
-                    self.times(&mut back, false, &self.left(&d_low, rank), a, 1.0);
-                    elementwise::add_product(out.slice_mut(), &back, &Host::of(mask));
-                }
+        let Some(adapter) = low_rank else {
+            self.times_weight(out.slice_mut(), accumulate, &left, (weight, Side::Backward), None);
+            return LinearGradients { input: out.into_tensor(), weight: weight_gradient, low_rank: None };
+        };
+        let (rank, scale) = (adapter.a.dims()[0], adapter.scale as f32);
+        let (a, b, low) = (Host::of(adapter.a), Host::of(adapter.b), Host::of(low.expect("the forward kept it")));
+        let mut d_low = unfilled(tokens * rank);
+        self.times(&mut d_low, false, &left, View::new(&b, columns, rank), scale);
+        let d_low = View::new(&d_low, tokens, rank);
+        let (a, d_low_left) = (View::new(&a, rank, width), self.left(d_low));
+        match &adapter.mask {
+            None => {
+                let adapted = Some((&d_low_left, a, 1.0));
+                self.times_weight(out.slice_mut(), accumulate, &left, (weight, Side::Backward), adapted);
             }
-            [tensor(d_a, [rank, width]), tensor(d_b, [columns, rank])]
-        });
-        LinearGradients { input: out.into_tensor(), weight: d_weight, low_rank }
+            Some(mask) => {
+                self.times_weight(out.slice_mut(), accumulate, &left, (weight, Side::Backward), None);
+                let mut back = unfilled(tokens * width);
+                self.times(&mut back, false, &d_low_left, a, 1.0);
+                elementwise::add_product(out.slice_mut(), &back, &Host::of(mask));
+            }
+        }
+        let (mut d_a, mut d_b) = (unfilled(rank * width), unfilled(columns * rank));
+        let input = masked(&x, adapter.mask.as_ref());
+        rayon::join(
+            || {
+                let input = View::new(&input, tokens, width);
+                multiply(&mut d_a, width, false, d_low.transposed(), input, 1.0, Workers::One);
+            },
+            || {
+                let low = View::new(&low, tokens, rank);
+                multiply(&mut d_b, rank, false, d_rows.transposed(), low, scale, Workers::One);
+            },
+        );
+        let of_adapter = Some([tensor(d_a, [rank, width]), tensor(d_b, [columns, rank])]);
+        LinearGradients { input: out.into_tensor(), weight: weight_gradient, low_rank: of_adapter }
     }
 
     fn nats(&self, x: &Tensor<2>, weight: Weight<'_>, targets: &[u32]) -> Vec<f32> {
@@ -287,7 +310,8 @@ impl Operators for Fused {
         chunks
             .flat_map(|(ids, rows)| {
                 logits.resize(ids.len() * vocabulary, 0.0);
-                self.times_weight(&mut logits, false, &self.left(rows, width), weight, Side::Forward);
+                let left = self.left(View::new(rows, ids.len(), width));
+                self.times_weight(&mut logits, false, &left, (weight, Side::Forward), None);
                 cross_entropy::nats(&mut logits, vocabulary, ids)
             })
             .collect()
@@ -310,12 +334,13 @@ impl Operators for Fused {
         let chunks = targets.chunks(CHUNK_POSITIONS).zip(x.chunks(CHUNK_POSITIONS * width));
         for ((ids, rows), d_rows) in chunks.zip(d_x.chunks_mut(CHUNK_POSITIONS * width)) {
             logits.resize(ids.len() * vocabulary, 0.0);
-            self.times_weight(&mut logits, false, &self.left(rows, width), weight, Side::Forward);
+            let left = self.left(View::new(rows, ids.len(), width));
+            self.times_weight(&mut logits, false, &left, (weight, Side::Forward), None);
             nats.extend(cross_entropy::nats_and_gradient(&mut logits, vocabulary, ids, scale as f32));
-            self.times_weight(d_rows, false, &self.left(&logits, vocabulary), weight, Side::Backward);
+            let d_logits = View::new(&logits, ids.len(), vocabulary);
+            self.times_weight(d_rows, false, &self.left(d_logits), (weight, Side::Backward), None);
             if let Some(gradient) = &mut d_weight {
-                let d_logits = View::new(&logits, ids.len(), vocabulary).transposed();
-                multiply(gradient, width, true, d_logits, View::new(rows, ids.len(), width), 1.0, Workers::All);
+                self.times(gradient, true, &self.left(d_logits.transposed()), View::new(rows, ids.len(), width), 1.0);
             }
         }
         (nats, tensor(d_x, shape), d_weight.map(|gradient| tensor(gradient, [vocabulary, width])))

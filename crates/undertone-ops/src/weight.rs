@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::amx::{self, Right};
+use crate::kernels::bf16::{self, Right};
 use crate::kernels::matmul::View;
 
 /// How exactly matrices are multiplied: the words of PyTorch's `set_float32_matmul_precision`.
@@ -14,33 +14,43 @@ use crate::kernels::matmul::View;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MatmulPrecision {
-    /// f32.
+    /// f32: all 24 bits of each factor count.
     #[default]
     Highest,
-    /// Products with weights count about 16 bits of each factor (three products of bf16 numbers); f32
-    /// where the machine has no unit for it.
+    /// About 16 bits of each factor count (sums of two bf16 numbers) on a CPU with AMX; f32 elsewhere.
     High,
-    /// Products with weights, and those of attention, round both factors to bf16 and sum in f32; f32 where
-    /// the machine has no unit for it.
+    /// Factors are rounded to bf16, and sums are f32, on a CPU with AMX, or of AMD with AVX-512-BF16; f32 elsewhere.
     Medium,
 }
 
 impl MatmulPrecision {
-    /// Whether this machine computes products as this precision says, and not in f32 for want of a unit.
+    /// Whether this machine computes products as this precision says, and not in f32 for want of instructions.
     pub fn is_supported(self) -> bool {
-        self == Self::Highest || amx::available()
+        self == Self::Highest || bf16::parts(self).is_some()
     }
 }
 
-/// Copies of a frozen matrix in the layouts that the fused operators multiply with. Made when first needed,
-/// and shared by clones.
+/// Copies of a frozen matrix in tiles of bf16, one for each side of a product. Made when first needed, and
+/// shared by clones. More parts than one would take more memory than the matrix itself: those are cut anew
+/// for each product.
 #[derive(Debug, Clone, Default)]
-pub struct PackedCopies(Arc<[OnceLock<Right>; 4]>);
+pub struct PackedCopies(Arc<Copies>);
+
+#[derive(Debug, Default)]
+struct Copies {
+    is_one_part: OnceLock<bool>,
+    sides: [OnceLock<Right>; 2],
+}
 
 impl PackedCopies {
-    /// The copy for one side of a product and one precision.
-    pub(crate) fn get(&self, side: Side, high: bool, pack: impl FnOnce() -> Right) -> &Right {
-        self.0[2 * usize::from(side == Side::Backward) + usize::from(high)].get_or_init(pack)
+    /// Whether the matrix is exact in bf16.
+    pub(crate) fn is_one_part(&self, look: impl FnOnce() -> bool) -> bool {
+        *self.0.is_one_part.get_or_init(look)
+    }
+
+    /// The copy for one side of a product.
+    pub(crate) fn get(&self, side: Side, cut: impl FnOnce() -> Right) -> &Right {
+        self.0.sides[usize::from(side == Side::Backward)].get_or_init(cut)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use undertone_data::{Item, Row, Stream, Target, TargetKind};
 use undertone_model::{Decoder, DeviceName, Gradients, LoraConfig, MatmulPrecision, Recompute};
-use undertone_train::{AdamW, TrainingConfig, clip, global_norm};
+use undertone_train::{AdamW, TrainingConfig, clip, global_norm, peak_mib};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     undertone_model::keep_freed_memory();
@@ -80,12 +80,4 @@ fn row(tokens: usize, vocabulary: usize) -> Row {
         pieces: Vec::new(),
         hidden: Default::default(),
     }])
-}
-
-/// The highest resident memory so far, where Linux tells.
-fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib / 1024.0)
 }

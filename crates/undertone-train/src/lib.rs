@@ -7,6 +7,7 @@
 mod checkpoint;
 mod config;
 mod log;
+mod memory;
 mod optimizer;
 mod plan;
 mod train;
@@ -14,6 +15,7 @@ mod train;
 pub use checkpoint::{Best, Checkpoint, Description, State};
 pub use config::{Schedule, TrainingConfig};
 pub use log::Scalars;
+pub use memory::peak_mib;
 pub use optimizer::{AdamW, clip, global_norm};
 pub use plan::Plan;
 pub use train::{Run, TrainError};

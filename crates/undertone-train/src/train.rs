@@ -13,6 +13,7 @@ use undertone_model::{Decoder, DropoutKey, Gradients};
 use crate::checkpoint::{self, Best, Checkpoint, Description, State};
 use crate::config::TrainingConfig;
 use crate::log::{EventLog, Scalars};
+use crate::memory::resident_mib;
 use crate::optimizer::{AdamW, clip, global_norm};
 use crate::plan::Plan;
 
@@ -194,8 +195,4 @@ impl Run<'_> {
             ..self.description.clone()
         }
     }
-}
-
-fn resident_mib() -> f64 {
-    memory_stats::memory_stats().map_or(0.0, |stats| stats.physical_mem as f64 / 1_048_576.0)
 }

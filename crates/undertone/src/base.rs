@@ -30,7 +30,7 @@ impl Base {
         let mut decoder = Decoder::load(path, &device)?;
         decoder.precision = experiment.model.matmul_precision;
         if !decoder.precision.is_supported() {
-            eprintln!("note: this CPU has no AMX, so `matmul_precision` computes as \"highest\", in f32");
+            eprintln!("note: this CPU has no quicker products, so `matmul_precision` computes as \"highest\", in f32");
         }
         Ok(Self { decoder, sha256: fingerprint(path)? })
     }

@@ -301,7 +301,7 @@ fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     ));
     let precision = experiment.model.matmul_precision;
     if precision != MatmulPrecision::Highest {
-        let instead = if precision.is_supported() { "" } else { "; this CPU has no AMX, so they were in f32" };
+        let instead = if precision.is_supported() { "" } else { "; this CPU has no quicker ones, so they were in f32" };
         lines.push(format!("`matmul_precision` is `{}`{instead}.", format!("{precision:?}").to_lowercase()));
     }
     let own_targets = experiment.arms.iter().any(|arm| arm.targets.is_some());

@@ -11,7 +11,7 @@ use undertone_data::Document;
 
 use super::matmul::{View, Workers, multiply};
 use super::softmax::{exponentials, maximum, scale};
-use super::{sum, unfilled, vectorised};
+use super::{elementwise, sum, unfilled, vectorised};
 use crate::Heads;
 use crate::tile::{Tile, tiles};
 
@@ -19,7 +19,27 @@ use crate::tile::{Tile, tiles};
 const TILE_TOKENS: usize = 64;
 
 /// Gradients of keys and values are summed in so many buffers, whatever the number of threads.
-pub(super) const PARTS: usize = 8;
+const HANDS: usize = 8;
+
+/// Deals tiles to hands of about equal work; each hand has a buffer.
+pub(super) fn deal<T>(tiles: Vec<T>) -> Vec<Vec<T>> {
+    let mut hands: Vec<Vec<T>> = Vec::new();
+    hands.resize_with(HANDS.min(tiles.len()), Vec::new);
+    let count = hands.len();
+    for (index, tile) in tiles.into_iter().enumerate() {
+        hands[index % count].push(tile);
+    }
+    hands
+}
+
+/// The sums of the hands' buffers, in one order.
+pub(super) fn add_parts(parts: Vec<[Vec<f32>; 2]>) -> [Vec<f32>; 2] {
+    let sum = |mut total: [Vec<f32>; 2], part: [Vec<f32>; 2]| {
+        total.iter_mut().zip(&part).for_each(|(total, part)| elementwise::add(total, part));
+        total
+    };
+    parts.into_iter().reduce(sum).unwrap_or_default()
+}
 
 /// One head of some rows of `[tokens, heads, width]`.
 pub(super) fn head<'a>(rows: &'a [f32], of: usize, heads: usize, width: usize, tokens: &Range<usize>) -> View<'a> {
@@ -64,7 +84,7 @@ impl Group {
     }
 
     /// A row of `[tokens, heads · width]`; nothing for a row that fills a block.
-    pub(super) fn row<'a>(&self, rows: &'a [f32], tile: &Tile, row: usize) -> &'a [f32] {
+    fn row<'a>(&self, rows: &'a [f32], tile: &Tile, row: usize) -> &'a [f32] {
         let (of, Some(token)) = self.place(row, tile) else { return &[] };
         let start = ((tile.queries.start + token) * self.heads.heads + of) * self.heads.width;
         &rows[start..start + self.heads.width]
@@ -80,10 +100,13 @@ impl Group {
         }
     }
 
-    /// The group's rows one after another.
-    fn gather(&self, buffer: &mut Vec<f32>, rows: &[f32], tile: &Tile) {
+    /// The group's rows one after another; zeros where a row fills a block.
+    pub(super) fn gather(&self, buffer: &mut Vec<f32>, rows: &[f32], tile: &Tile) {
         buffer.clear();
-        (0..self.count()).for_each(|row| buffer.extend_from_slice(self.row(rows, tile, row)));
+        for row in 0..self.count() {
+            buffer.extend_from_slice(self.row(rows, tile, row));
+            buffer.resize((row + 1) * self.heads.width, 0.0);
+        }
     }
 
     /// Gathered rows against the rows of the key head: `[group, keys]`, through all runs of keys.
@@ -195,15 +218,10 @@ pub(crate) fn attend_backward(
 ) -> [Vec<f32>; 3] {
     let tiles = tiles(documents, 0, TILE_TOKENS);
     let mut d_q = unfilled(q.len());
-    let mut parts: Vec<Vec<_>> = Vec::new();
-    parts.resize_with(PARTS.min(tiles.len()), Vec::new);
-    for (index, tile) in by_tile(&tiles, &mut d_q, heads.heads * heads.width).into_iter().enumerate() {
-        parts[index % PARTS].push(tile);
-    }
-    let of_part = |part: Vec<(&Tile, &mut [f32])>| {
+    let of_hand = |hand: Vec<(&Tile, &mut [f32])>| {
         let (mut d_k, mut d_v) = (vec![0.0; k.len()], vec![0.0; v.len()]);
         let Scratch { mut queries, mut d_rows, mut p, mut d_s, mut out } = Scratch::default();
-        for (tile, d_q) in part {
+        for (tile, d_q) in hand {
             for key_head in 0..heads.key_heads {
                 let group = Group { heads, key_head, rows: tile.queries.len() };
                 group.gather(&mut queries, q, tile);
@@ -219,16 +237,8 @@ pub(crate) fn attend_backward(
         }
         [d_k, d_v]
     };
-    let parts: Vec<[Vec<f32>; 2]> = parts.into_par_iter().map(of_part).collect();
-    let [d_k, d_v] = parts
-        .into_iter()
-        .reduce(|mut total, part| {
-            for (total, part) in total.iter_mut().zip(&part) {
-                super::elementwise::add(total, part);
-            }
-            total
-        })
-        .unwrap_or_default();
+    let hands = deal(by_tile(&tiles, &mut d_q, heads.heads * heads.width));
+    let [d_k, d_v] = add_parts(hands.into_par_iter().map(of_hand).collect());
     [d_q, d_k, d_v]
 }
 

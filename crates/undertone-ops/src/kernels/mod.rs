@@ -4,9 +4,9 @@
 //! order: results do not depend on the machine's load. Loops are written so that the compiler
 //! vectorises them; [`vectorised`] compiles them for AVX-512 and AVX2 and picks one when the program runs.
 
-pub(crate) mod amx;
 pub(crate) mod attention;
 pub(crate) mod attention_bf16;
+pub(crate) mod bf16;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod matmul;
@@ -28,9 +28,9 @@ pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
 
 /// A buffer that a kernel is about to fill, every element of it.
 #[allow(unsafe_code, clippy::uninit_vec)]
-pub(crate) fn unfilled(length: usize) -> Vec<f32> {
+pub(crate) fn unfilled<T: bytemuck::AnyBitPattern>(length: usize) -> Vec<T> {
     let mut buffer = Vec::with_capacity(length);
-    // SAFETY: the capacity is there, any bytes are a valid f32, and callers write before they read.
+    // SAFETY: the capacity is there, any bytes are a valid element, and callers write before they read.
     // Zeroing first would cost a tenth of a matrix product.
     unsafe { buffer.set_len(length) };
     buffer

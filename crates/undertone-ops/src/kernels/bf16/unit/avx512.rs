@@ -1,0 +1,61 @@
+//! Vectors of sixteen sums, each of which takes two products at a time (AVX-512-BF16).
+
+use std::arch::x86_64::*;
+
+use super::super::{STEP, STRIP, Strips, TILE};
+
+/// Rows whose sums are in registers at a time, for the columns of two strips.
+const ROWS: usize = 8;
+
+/// # Safety
+/// `out` is a block of 32 rows of 32 elements, `stride` apart; the machine has these instructions.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) unsafe fn whole_block(out: *mut f32, stride: usize, accumulate: bool, factors: &[(Strips<'_>, Strips<'_>)]) {
+    for first in (0..2 * STRIP).step_by(ROWS) {
+        let (strip, line) = (first / STRIP, first % STRIP);
+        // SAFETY: a vector of the block.
+        let place = |row: usize, column: usize| unsafe { out.add((first + row) * stride + column * STRIP) };
+        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+        if accumulate {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                for (column, sum) in sums.iter_mut().enumerate() {
+                    // SAFETY: as above.
+                    *sum = unsafe { _mm512_loadu_ps(place(row, column)) };
+                }
+            }
+        }
+        for (left, right) in factors {
+            assert_eq!((left.parts, right.parts), (1, 1), "parts of a number");
+            let [b, b_right] = right.strips.map(|strip| strip.chunks_exact(TILE));
+            for ((a, b), b_right) in left.strips[strip].chunks_exact(TILE).zip(b).zip(b_right) {
+                for pair in 0..STRIP {
+                    // SAFETY: a row of a right tile has 32 elements, and so has that of a left tile, of which
+                    // two are read.
+                    unsafe {
+                        let columns =
+                            [b, b_right].map(|tile| as_bf16(_mm512_loadu_si512(tile.as_ptr().add(pair * STEP).cast())));
+                        for (row, sums) in sums.iter_mut().enumerate() {
+                            let terms = a.as_ptr().add((line + row) * STEP + 2 * pair).cast::<i32>().read_unaligned();
+                            let terms = as_bf16(_mm512_set1_epi32(terms));
+                            for (sum, column) in sums.iter_mut().zip(columns) {
+                                *sum = _mm512_dpbf16_ps(*sum, terms, column);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            for (column, sum) in sums.iter().enumerate() {
+                // SAFETY: as above.
+                unsafe { _mm512_storeu_ps(place(row, column), *sum) };
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn as_bf16(pairs: __m512i) -> __m512bh {
+    // SAFETY: both are 512 bits.
+    unsafe { std::mem::transmute(pairs) }
+}

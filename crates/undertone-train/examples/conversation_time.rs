@@ -1,0 +1,201 @@
+//! Whole conversations, one at a time, in turns with another program: our side of `make bench`.
+//!
+//! ```text
+//! cargo run --release --workspace --example conversation_time -- \
+//!     MODEL_FOLDER DATA.jsonl epoch|score|labels highest|high|medium FOLDER
+//! ```
+//!
+//! Targets are the user messages after the first, or the labels of reactions, each with its whole history
+//! up to the model's context. The folder gets what the other program needs for the same work: `rows.jsonl`, a
+//! line for each conversation, and for `epoch` the fresh adapters in PEFT's form. Then each line of
+//! standard input asks for the next conversation, and a line of JSON tells its seconds: for `epoch` an
+//! optimiser step, for `score` the nats under two arms, for `labels` those of every candidate. At the end of
+//! the input come the nats of every target that was asked for, after training, and the peak memory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, Write, stdin, stdout};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use undertone_data::{
+    Access, Corpus, OnTooLong, Purpose, ReadOptions, Reader, Source, Split, Stream, StreamBuilder, Study, Target,
+    TargetKind, Template, Timing, View, encode, pack,
+};
+use undertone_eval::nats_by_target;
+use undertone_model::{Decoder, DeviceName, Gradients, LlamaConfig, LoraConfig, MatmulPrecision, load_tokenizer};
+use undertone_train::{AdamW, TrainingConfig, clip, global_norm, peak_mib};
+
+/// What is done with a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Work {
+    Epoch,
+    Score,
+    Labels,
+}
+
+/// The windows of one conversation, arm by arm.
+struct Conversation {
+    id: String,
+    windows: Vec<(&'static str, Stream)>,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    undertone_model::keep_freed_memory();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [model, data, work, precision, folder] = arguments.as_slice() else {
+        return Err("usage: conversation_time MODEL_FOLDER DATA epoch|score|labels PRECISION FOLDER".into());
+    };
+    let (model, folder) = (Path::new(model), Path::new(folder));
+    let work: Work = serde_json::from_value(work.as_str().into())?;
+    let conversations = conversations(model, Path::new(data), work)?;
+    fs::create_dir_all(folder)?;
+    write_rows(&conversations, &folder.join("rows.jsonl"))?;
+
+    let mut decoder = Decoder::load(model, &DeviceName::default().open()?)?;
+    decoder.precision = serde_json::from_value::<MatmulPrecision>(precision.as_str().into())?;
+    if work == Work::Epoch {
+        decoder.add_adapters(&LoraConfig { dropout: 0.0, ..LoraConfig::default() }, 0);
+        let adapter = folder.join("adapter");
+        let _ = fs::remove_dir_all(&adapter);
+        undertone_export::peft(&decoder, model, &adapter, &Value::Null)?;
+    }
+    let config = TrainingConfig { row_tokens: decoder.config.max_position_embeddings, ..TrainingConfig::default() };
+    let mut trainer = Trainer { decoder, optimizer: AdamW::default(), config, steps: 0 };
+    let say = |value: Value| -> std::io::Result<()> {
+        writeln!(stdout(), "{value}")?;
+        stdout().flush()
+    };
+    say(json!({ "conversations": conversations.len() }))?;
+    let mut done = 0;
+    let mut nats = BTreeMap::new();
+    for (conversation, line) in conversations.iter().zip(stdin().lock().lines()) {
+        line?;
+        let begun = Instant::now();
+        match work {
+            Work::Epoch => trainer.step(conversation),
+            Work::Score | Work::Labels => trainer.score(conversation, &mut nats),
+        }
+        done += 1;
+        let count = |of: fn(&Stream) -> usize| conversation.windows.iter().map(|(_, stream)| of(stream)).sum::<usize>();
+        say(json!({
+            "id": conversation.id, "seconds": begun.elapsed().as_secs_f64(),
+            "tokens": count(|stream| stream.tokens.len()), "targets": count(|stream| stream.targets.len()),
+        }))?;
+    }
+    let peak = peak_mib();
+    if work == Work::Epoch {
+        for conversation in &conversations[..done] {
+            trainer.score(conversation, &mut nats);
+        }
+    }
+    say(json!({ "peak_mib": peak, "nats": nats }))?;
+    Ok(())
+}
+
+struct Trainer {
+    decoder: Decoder,
+    optimizer: AdamW,
+    config: TrainingConfig,
+    steps: usize,
+}
+
+impl Trainer {
+    /// One optimiser step.
+    fn step(&mut self, conversation: &Conversation) {
+        let streams = || conversation.windows.iter().map(|(_, stream)| stream);
+        let scale = 1.0 / streams().map(Stream::supervised_tokens).sum::<usize>() as f64;
+        let mut gradients = Gradients::default();
+        for row in pack(streams(), self.config.row_tokens) {
+            self.decoder.nats_and_gradients(&row, scale, self.config.recompute, None, &mut gradients);
+        }
+        let norm = global_norm(&self.decoder, &gradients);
+        clip(&mut gradients, norm, self.config.clip_norm);
+        self.optimizer.step(&mut self.decoder, gradients, 1e-4, self.steps, &self.config);
+        self.steps += 1;
+    }
+
+    /// The nats of every target, by [`key`].
+    fn score(&self, conversation: &Conversation, nats: &mut BTreeMap<String, f64>) {
+        for (arm, stream) in &conversation.windows {
+            for row in pack([stream], self.config.row_tokens) {
+                let of_row = nats_by_target(&self.decoder, &row);
+                nats.extend(stream.targets.iter().map(|target| key(arm, target)).zip(of_row));
+            }
+        }
+    }
+}
+
+/// What a target is called in both programs.
+fn key(arm: &str, target: &Target) -> String {
+    match target.candidate {
+        None => format!("{arm} {}", target.item),
+        Some(candidate) => format!("{arm} {} {}", target.item, candidate.label),
+    }
+}
+
+/// Every conversation with a target, in file order.
+fn conversations(model: &Path, data: &Path, work: Work) -> Result<Vec<Conversation>, Box<dyn std::error::Error>> {
+    let config = LlamaConfig::read(model)?;
+    let template = Template::new(load_tokenizer(model, &config)?).map_err(|missing| missing.0)?;
+    let builder = StreamBuilder::new(template, "");
+    let past = View { access: Access::Past, timing: Timing::Strict };
+    let (arms, kind, purpose): (&[_], _, _) = match work {
+        Work::Epoch => (&[("none", View::default())], TargetKind::NextPrompt, Purpose::Train),
+        Work::Score => (&[("none", View::default()), ("past", past)], TargetKind::NextPrompt, Purpose::Score),
+        Work::Labels => (&[("none", View::default())], TargetKind::ReactionLabel, Purpose::Score),
+    };
+    let shown: Vec<(View, Source)> = arms.iter().map(|(_, view)| (*view, Source::Own)).collect();
+    let study = Study {
+        shown: &shown,
+        kinds: &[kind],
+        context_tokens: config.max_position_embeddings,
+        assistant_tokens: config.max_position_embeddings,
+        on_too_long: OnTooLong::Error,
+        seed: 0,
+    };
+    let (records, _) = Reader::open(&[PathBuf::from(data)], ReadOptions::default())?.read_all()?;
+    let all: Vec<_> = records.into_iter().map(|record| record.conversation).collect();
+    let ids: Vec<String> = all.iter().map(|conversation| conversation.id.clone()).collect();
+    let splits = all.iter().map(|conversation| (conversation.user.clone(), Split::Train)).collect();
+    let corpus = Corpus::new(data, encode(all, &builder, &study), &splits, builder, &study)?;
+    let mut conversations: Vec<Conversation> =
+        ids.into_iter().map(|id| Conversation { id, windows: Vec::new() }).collect();
+    for (arm, view) in arms {
+        for mut stream in corpus.streams(Split::Train, *view, Source::Own, &[kind], purpose) {
+            stream.targets.retain(|target| kind != TargetKind::NextPrompt || target.earlier_user_messages > 0);
+            let Some(target) = stream.targets.first() else { continue };
+            let id = &target.item.conversation;
+            let conversation = conversations.iter_mut().find(|conversation| conversation.id == *id);
+            conversation.expect("it was read").windows.push((*arm, stream));
+        }
+    }
+    conversations.retain(|conversation| !conversation.windows.is_empty());
+    Ok(conversations)
+}
+
+/// For each conversation its targets as rows of their own, and as spans of whole windows.
+fn write_rows(conversations: &[Conversation], path: &Path) -> std::io::Result<()> {
+    let mut file = std::io::BufWriter::new(fs::File::create(path)?);
+    for Conversation { id, windows } in conversations {
+        let row = |arm: &str, stream: &Stream, target: &Target| {
+            let tokens = stream.plain_row(target);
+            let (prompt, completion) = tokens.split_at(tokens.len() - target.span.len());
+            json!({ "key": key(arm, target), "prompt": prompt, "completion": completion })
+        };
+        let rows: Vec<Value> = windows
+            .iter()
+            .flat_map(|(arm, stream)| stream.targets.iter().map(|target| row(arm, stream, target)))
+            .collect();
+        let window = |(arm, stream): &(&str, Stream)| {
+            let spans = stream.targets.iter().map(|target| json!([target.span.start, target.span.end]));
+            let keys = stream.targets.iter().map(|target| key(arm, target));
+            json!({ "tokens": stream.tokens, "spans": spans.collect::<Vec<_>>(), "keys": keys.collect::<Vec<_>>() })
+        };
+        let windows: Vec<Value> = windows.iter().map(window).collect();
+        writeln!(file, "{}", json!({ "id": id, "rows": rows, "windows": windows }))?;
+    }
+    file.flush()
+}
