@@ -10,7 +10,7 @@
 
 use burn::tensor::Tensor;
 use undertone_data::Document;
-use undertone_ops::{Heads, Operators, Rotation};
+use undertone_ops::{Attended, Heads, Operators, Rotation};
 
 use crate::cache::BlockCache;
 use crate::linear::{DropoutKey, Linear};
@@ -54,7 +54,7 @@ pub(crate) struct Kept {
     x: Tensor<2>,
     /// Queries and keys, turned to their positions, and values.
     qkv: [Tensor<2>; 3],
-    attended: Tensor<2>,
+    attended: Attended,
     hidden: Tensor<2>,
     gate: Tensor<2>,
     up: Tensor<2>,
@@ -95,7 +95,7 @@ impl Block {
             Some(cache) => cache.extend(k, v),
         };
         let attended = operators.attend([&q, &k, &v], self.heads, pass.documents);
-        let (hidden, low_o) = self.o.forward(&attended, Some(x.clone()), pass);
+        let (hidden, low_o) = self.o.forward(&attended.rows, Some(x.clone()), pass);
         let normed = operators.rms_norm(&hidden, self.post_norm.value(), self.norm_epsilon);
         let (gate, low_gate) = self.gate.forward(&normed, None, pass);
         let (up, low_up) = self.up.forward(&normed, None, pass);
@@ -133,11 +133,10 @@ impl Block {
         gradients.add_if(norm, d_norm);
         drop((d_normed, hidden));
 
-        let d_attended = self.o.backward(&attended, low.o.as_ref(), &d_hidden, None, pass, gradients);
-        drop(attended);
+        let d_attended = self.o.backward(&attended.rows, low.o.as_ref(), &d_hidden, None, pass, gradients);
         let [q, k, v] = &qkv;
-        let [d_q, d_k, d_v] = operators.attend_backward([q, k, v], &d_attended, self.heads, pass.documents);
-        drop((d_attended, qkv));
+        let [d_q, d_k, d_v] = operators.attend_backward([q, k, v], &attended, &d_attended, self.heads, pass.documents);
+        drop((attended, d_attended, qkv));
         let d_q = operators.rotate(d_q, &pass.rotation, true);
         let d_k = operators.rotate(d_k, &pass.rotation, true);
         let normed = operators.rms_norm(&x, self.input_norm.value(), epsilon);

@@ -85,8 +85,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let documents = [Document { id: String::new(), start: 0, trunk: tokens, branches: Vec::new(), tokens }];
     let (q, k, v) = (random(tokens, 576), random(tokens, 192), random(tokens, 192));
     time("attend", BLOCKS, &mut || drop(operators.attend([&q, &k, &v], heads, &documents)));
+    let attended = operators.attend([&q, &k, &v], heads, &documents);
     time("attend_backward", BLOCKS, &mut || {
-        drop(operators.attend_backward([&q, &k, &v], &x, heads, &documents));
+        drop(operators.attend_backward([&q, &k, &v], &attended, &x, heads, &documents));
     });
     let (vocabulary, copies) = (random(49_152, 576), PackedCopies::default());
     let targets: Vec<u32> = (0..tokens as u32 / 4).collect();

@@ -10,7 +10,7 @@ use undertone_data::Document;
 use crate::kernels::bf16::{self, Left, Product, Right, RightFactor};
 use crate::kernels::matmul::{View, Workers, multiply};
 use crate::kernels::{attention, attention_bf16, cross_entropy, elementwise, unfilled};
-use crate::operators::{AdamW, Heads, LinearGradients, LowRank, Moments, Operators, Rotation};
+use crate::operators::{AdamW, Attended, Heads, LinearGradients, LowRank, Moments, Operators, Rotation};
 use crate::weight::{MatmulPrecision, Side, Weight};
 
 /// Fused operators for tensors of Burn's `flex` backend.
@@ -172,20 +172,22 @@ impl Operators for Fused {
         [d_gate.into_tensor(), tensor(d_up, gate.dims())]
     }
 
-    fn attend(&self, [q, k, v]: [&Tensor<2>; 3], heads: Heads, documents: &[Document]) -> Tensor<2> {
+    fn attend(&self, [q, k, v]: [&Tensor<2>; 3], heads: Heads, documents: &[Document]) -> Attended {
         let shape = q.dims();
         let has_past = k.dims()[0] > shape[0];
         let [q, k, v] = [q, k, v].map(Host::of);
-        let out = match bf16::parts(self.precision) {
-            Some(parts) if !has_past => attention_bf16::attend([&q, &k, &v], heads, documents, parts),
-            _ => attention::attend(&q, &k, &v, heads, documents),
-        };
-        tensor(out, shape)
+        if let Some(parts) = bf16::parts(self.precision).filter(|_| !has_past) {
+            let rows = attention_bf16::attend([&q, &k, &v], heads, documents, parts);
+            return Attended { rows: tensor(rows, shape), log_sums: None };
+        }
+        let [rows, log_sums] = attention::attend([&q, &k, &v], heads, documents);
+        Attended { rows: tensor(rows, shape), log_sums: Some(tensor(log_sums, [shape[0], heads.heads])) }
     }
 
     fn attend_backward(
         &self,
         qkv: [&Tensor<2>; 3],
+        attended: &Attended,
         d_out: &Tensor<2>,
         heads: Heads,
         documents: &[Document],
@@ -193,9 +195,15 @@ impl Operators for Fused {
         let shapes = qkv.map(Tensor::dims);
         let [q, k, v] = qkv.map(Host::of);
         let (qkv, d_out) = ([&*q, &*k, &*v], Host::of(d_out));
-        let [d_q, d_k, d_v] = match bf16::parts(self.precision) {
-            Some(parts) => attention_bf16::attend_backward(qkv, &d_out, heads, documents, parts),
-            None => attention::attend_backward(qkv, &d_out, heads, documents),
+        let [d_q, d_k, d_v] = match &attended.log_sums {
+            None => {
+                let parts = bf16::parts(self.precision).expect("the f32 attention gives sums");
+                attention_bf16::attend_backward(qkv, &d_out, heads, documents, parts)
+            }
+            Some(log_sums) => {
+                let (rows, log_sums) = (Host::of(&attended.rows), Host::of(log_sums));
+                attention::attend_backward(qkv, [&rows, &log_sums], &d_out, heads, documents)
+            }
         };
         [tensor(d_q, shapes[0]), tensor(d_k, shapes[1]), tensor(d_v, shapes[2])]
     }

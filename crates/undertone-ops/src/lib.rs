@@ -17,5 +17,7 @@ mod weight;
 
 pub use fused::Fused;
 pub use memory::keep_freed_memory;
-pub use operators::{AdamW, Composed, Heads, LinearGradients, LowRank, Moments, Operators, Rotation, operators};
+pub use operators::{
+    AdamW, Attended, Composed, Heads, LinearGradients, LowRank, Moments, Operators, Rotation, operators,
+};
 pub use weight::{MatmulPrecision, PackedCopies, Weight};

@@ -25,6 +25,15 @@ impl Heads {
     }
 }
 
+/// What attention gives, and what its backward needs of it.
+#[derive(Debug, Clone)]
+pub struct Attended {
+    /// `[tokens, heads · width]`.
+    pub rows: Tensor<2>,
+    /// The logarithm of each query's sum of exponentials, `[tokens, heads]`, where the backward wants it.
+    pub log_sums: Option<Tensor<2>>,
+}
+
 /// Cosines and sines of every token's position, `[tokens, width/2]`.
 ///
 /// Rotary position embedding (Su et al., arXiv 2104.09864) with Hugging Face's pairing: element i of a
@@ -140,16 +149,17 @@ pub trait Operators: std::fmt::Debug + Send + Sync {
         composed::swiglu_backward(gate, up, d_out)
     }
 
-    /// Attention of every document over itself by the rule of trunk and branches: `[tokens, heads · width]`
-    /// from queries of that shape and keys and values `[past + tokens, key_heads · width]`.
-    fn attend(&self, qkv: [&Tensor<2>; 3], heads: Heads, documents: &[Document]) -> Tensor<2> {
-        composed::attend(qkv, heads, documents)
+    /// Attention of every document over itself by the rule of trunk and branches, from queries
+    /// `[tokens, heads · width]` and keys and values `[past + tokens, key_heads · width]`.
+    fn attend(&self, qkv: [&Tensor<2>; 3], heads: Heads, documents: &[Document]) -> Attended {
+        Attended { rows: composed::attend(qkv, heads, documents), log_sums: None }
     }
 
-    /// The gradients of queries, keys and values; there is no past.
+    /// The gradients of queries, keys and values from that of the rows; there is no past.
     fn attend_backward(
         &self,
         qkv: [&Tensor<2>; 3],
+        _attended: &Attended,
         d_out: &Tensor<2>,
         heads: Heads,
         documents: &[Document],

@@ -1,8 +1,9 @@
 //! Attention by the rule of trunk and branches, tile by tile.
 //!
-//! A tile's scores are a buffer of one task, and the backward computes them again (as FlashAttention
-//! does, arXiv 2205.14135). Keys that a query must not see get probability exactly 0. Grouped heads
-//! read their key head in place: nothing is copied.
+//! As FlashAttention does (arXiv 2205.14135), a tile of queries goes through its keys block by block, with
+//! running maxima and sums, and the backward computes the scores again: those of one block stay in the
+//! second-level cache. Keys that a query must not see get probability exactly 0. Grouped heads read their key
+//! head in place: nothing is copied.
 
 use std::ops::Range;
 
@@ -11,23 +12,28 @@ use undertone_data::Document;
 
 use super::matmul::{View, Workers, multiply};
 use super::softmax::{exponentials, maximum, scale};
-use super::{elementwise, sum, unfilled, vectorised};
+use super::{elementwise, exp, sum, unfilled, vectorised};
 use crate::Heads;
 use crate::tile::{Tile, tiles};
 
 /// Queries of one tile.
 const TILE_TOKENS: usize = 64;
 
-/// Gradients of keys and values are summed in so many buffers, whatever the number of threads.
+/// Keys whose scores exist at one time.
+const BLOCK_KEYS: usize = 256;
+
+/// Tiles are computed in so many hands, whatever the number of threads; gradients of keys and values are
+/// summed in a buffer of each.
 const HANDS: usize = 8;
 
-/// Deals tiles to hands of about equal work; each hand has a buffer.
+/// Deals tiles to hands of about equal work: later tiles see more keys, so every other round goes backwards.
 pub(super) fn deal<T>(tiles: Vec<T>) -> Vec<Vec<T>> {
     let mut hands: Vec<Vec<T>> = Vec::new();
     hands.resize_with(HANDS.min(tiles.len()), Vec::new);
     let count = hands.len();
     for (index, tile) in tiles.into_iter().enumerate() {
-        hands[index % count].push(tile);
+        let (round, place) = (index / count, index % count);
+        hands[if round % 2 == 0 { place } else { count - 1 - place }].push(tile);
     }
     hands
 }
@@ -83,6 +89,12 @@ impl Group {
         (first + row / self.rows, Some(row % self.rows).filter(|token| *token < tile.queries.len()))
     }
 
+    /// The place of a row that fills no block in the tile's part of `[tokens, heads]`.
+    fn index(&self, row: usize, tile: &Tile) -> usize {
+        let (of, token) = self.place(row, tile);
+        token.expect("a row of the tile") * self.heads.heads + of
+    }
+
     /// A row of `[tokens, heads · width]`; nothing for a row that fills a block.
     fn row<'a>(&self, rows: &'a [f32], tile: &Tile, row: usize) -> &'a [f32] {
         let (of, Some(token)) = self.place(row, tile) else { return &[] };
@@ -109,75 +121,110 @@ impl Group {
         }
     }
 
-    /// Gathered rows against the rows of the key head: `[group, keys]`, through all runs of keys.
-    fn against_keys(&self, out: &mut Vec<f32>, tile: &Tile, gathered: &[f32], keys: &[f32]) {
-        let count = tile.key_count();
-        out.resize(self.count() * count, 0.0);
-        let gathered = View::new(gathered, self.count(), self.heads.width);
-        let mut from = 0;
-        for run in &tile.keys {
-            let keys = head(keys, self.key_head, self.heads.key_heads, self.heads.width, run).transposed();
-            multiply(&mut out[from..], count, false, gathered, keys, 1.0, Workers::One);
-            from += run.len();
-        }
-    }
-
-    /// `[group, keys]` times the rows of the key head: `[group, width]`.
-    fn over_keys(&self, out: &mut Vec<f32>, tile: &Tile, scores: &[f32], keys: &[f32]) {
-        let width = self.heads.width;
-        out.resize(self.count() * width, 0.0);
-        let mut from = 0;
-        for run in &tile.keys {
-            let scores = View::strided(&scores[from..], self.count(), run.len(), tile.key_count());
-            let keys = head(keys, self.key_head, self.heads.key_heads, width, run);
-            multiply(out, width, from > 0, scores, keys, 1.0, Workers::One);
-            from += run.len();
-        }
-    }
-
-    /// Adds `[group, keys]`ᵀ times gathered rows to the rows of the key head.
-    fn add_to_keys(&self, out: &mut [f32], tile: &Tile, scores: &[f32], gathered: &[f32]) {
+    /// Gathered rows against a block of rows of the key head: `[group, block]`.
+    fn against(&self, out: &mut Vec<f32>, gathered: &[f32], rows: &[f32], block: &Block) {
         let Heads { key_heads, width, .. } = self.heads;
+        out.resize(self.count() * block.keys.len(), 0.0);
+        let rows = head(rows, self.key_head, key_heads, width, &block.keys).transposed();
         let gathered = View::new(gathered, self.count(), width);
-        let mut from = 0;
+        multiply(out, block.keys.len(), false, gathered, rows, 1.0, Workers::One);
+    }
+
+    /// Adds `[group, block]` times a block of rows of the key head to `[group, width]`.
+    fn add_over(&self, out: &mut [f32], scores: &[f32], rows: &[f32], block: &Block) {
+        let Heads { key_heads, width, .. } = self.heads;
+        let rows = head(rows, self.key_head, key_heads, width, &block.keys);
+        let scores = View::new(scores, self.count(), block.keys.len());
+        multiply(out, width, true, scores, rows, 1.0, Workers::One);
+    }
+
+    /// Adds `[group, block]`ᵀ times gathered rows to a block of rows of the key head.
+    fn add_to(&self, out: &mut [f32], scores: &[f32], gathered: &[f32], block: &Block) {
+        let Heads { key_heads, width, .. } = self.heads;
+        let out = &mut out[(block.keys.start * key_heads + self.key_head) * width..];
+        let scores = View::new(scores, self.count(), block.keys.len()).transposed();
+        multiply(out, key_heads * width, true, scores, View::new(gathered, self.count(), width), 1.0, Workers::One);
+    }
+}
+
+/// Some of a tile's keys, all of the trunk or all behind it.
+struct Block {
+    /// Rows of keys.
+    keys: Range<usize>,
+    /// The first of them among the tile's keys.
+    first: usize,
+}
+
+impl Block {
+    /// The blocks of a tile, in order.
+    fn all(tile: &Tile) -> Vec<Self> {
+        let mut blocks = Vec::new();
+        let mut first = 0;
         for run in &tile.keys {
-            let scores = View::strided(&scores[from..], self.count(), run.len(), tile.key_count()).transposed();
-            let out = &mut out[(run.start * key_heads + self.key_head) * width..];
-            multiply(out, key_heads * width, true, scores, gathered, 1.0, Workers::One);
-            from += run.len();
-        }
-    }
-
-    /// Probabilities of gathered queries.
-    fn probabilities(&self, p: &mut Vec<f32>, tile: &Tile, queries: &[f32], keys: &[f32]) {
-        self.against_keys(p, tile, queries, keys);
-        let count = tile.key_count();
-        p.chunks_exact_mut(self.rows * count).for_each(|of_head| {
-            normalise(of_head, count, &tile.seen, self.heads.scale());
-        });
-    }
-}
-
-/// Products of queries and keys, `count` a row, to probabilities, in place: softmax of `factor` times them
-/// over the keys that are seen.
-pub(super) fn normalise(scores: &mut [f32], count: usize, seen: &[[Range<usize>; 2]], factor: f32) {
-    vectorised(
-        #[inline(always)]
-        || {
-            for (row, [trunk, own]) in scores.chunks_exact_mut(count).zip(seen) {
-                let highest = maximum(&row[trunk.clone()]).max(maximum(&row[own.clone()]));
-                let total = exponentials(&mut row[trunk.clone()], highest, factor)
-                    + exponentials(&mut row[own.clone()], highest, factor);
-                scale(&mut row[trunk.clone()], 1.0 / total);
-                scale(&mut row[own.clone()], 1.0 / total);
-                row[trunk.end..own.start].fill(0.0);
-                row[own.end..].fill(0.0);
+            for start in run.clone().step_by(BLOCK_KEYS) {
+                let keys = start..run.end.min(start + BLOCK_KEYS);
+                blocks.push(Self { first, keys: keys.clone() });
+                first += keys.len();
             }
-        },
-    );
+        }
+        blocks
+    }
+
+    /// Which keys of the block a query sees.
+    fn seen(&self, [trunk, own]: &[Range<usize>; 2]) -> Range<usize> {
+        let seen = if self.first < trunk.end { trunk } else { own };
+        let here = |place: usize| place.clamp(self.first, self.first + self.keys.len()) - self.first;
+        here(seen.start)..here(seen.end)
+    }
 }
 
-/// Buffers of one task.
+/// What a group's queries have seen so far: the largest score, and the sum of e^(score − largest).
+#[derive(Default)]
+struct Running {
+    highest: Vec<f32>,
+    total: Vec<f32>,
+}
+
+impl Running {
+    fn reset(&mut self, rows: usize) {
+        self.highest.clear();
+        self.highest.resize(rows, f32::NEG_INFINITY);
+        self.total.clear();
+        self.total.resize(rows, 0.0);
+    }
+
+    /// Turns a block's products of queries and keys into e^(`factor` · (product − highest)), 0 for hidden keys.
+    /// What `out` holds of earlier blocks is scaled down wherever the highest grows.
+    fn take(&mut self, scores: &mut [f32], out: &mut [f32], block: &Block, group: Group, tile: &Tile) {
+        let (factor, width) = (group.heads.scale(), group.heads.width);
+        let rows = scores.chunks_exact_mut(block.keys.len()).zip(out.chunks_exact_mut(width));
+        let states = self.highest.iter_mut().zip(&mut self.total);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, ((scores, out), (highest, total))) in rows.zip(states).enumerate() {
+                    let seen = block.seen(&tile.seen[row % group.rows]);
+                    scores[..seen.start].fill(0.0);
+                    scores[seen.end..].fill(0.0);
+                    if seen.is_empty() {
+                        continue;
+                    }
+                    let scores = &mut scores[seen];
+                    let new = maximum(scores).max(*highest);
+                    if new > *highest {
+                        let down = exp((*highest - new) * factor);
+                        *total *= down;
+                        scale(out, down);
+                        *highest = new;
+                    }
+                    *total += exponentials(scores, new, factor);
+                }
+            },
+        );
+    }
+}
+
+/// Buffers of one hand.
 #[derive(Default)]
 struct Scratch {
     queries: Vec<f32>,
@@ -185,33 +232,51 @@ struct Scratch {
     p: Vec<f32>,
     d_s: Vec<f32>,
     out: Vec<f32>,
+    running: Running,
 }
 
-/// `[tokens, heads · width]`; keys and values may have a past before the first query.
-pub(crate) fn attend(q: &[f32], k: &[f32], v: &[f32], heads: Heads, documents: &[Document]) -> Vec<f32> {
+/// `[tokens, heads · width]`, and `[tokens, heads]`, the logarithm of each query's sum of exponentials; keys
+/// and values may have a past before the first query.
+pub(crate) fn attend([q, k, v]: [&[f32]; 3], heads: Heads, documents: &[Document]) -> [Vec<f32>; 2] {
     let row = heads.heads * heads.width;
     let past = k.len() / (heads.key_heads * heads.width) - q.len() / row;
     let tiles = tiles(documents, past, TILE_TOKENS);
-    let mut out = unfilled(q.len());
-    by_tile(&tiles, &mut out, row).into_par_iter().for_each_init(Scratch::default, |scratch, (tile, rows)| {
-        let Scratch { queries, p, out, .. } = scratch;
-        for key_head in 0..heads.key_heads {
-            let group = Group { heads, key_head, rows: tile.queries.len() };
-            group.gather(queries, q, tile);
-            group.probabilities(p, tile, queries, k);
-            group.over_keys(out, tile, p, v);
-            group.scatter(out, heads.width, tile, rows);
+    let [mut out, mut log_sums] = [unfilled(q.len()), unfilled(q.len() / heads.width)];
+    let parts = by_tile(&tiles, &mut out, row).into_iter().zip(by_tile(&tiles, &mut log_sums, heads.heads));
+    deal(parts.collect()).into_par_iter().for_each_init(Scratch::default, |scratch, hand| {
+        let Scratch { queries, p, out, running, .. } = scratch;
+        for ((tile, rows), (_, log_sums)) in hand {
+            let blocks = Block::all(tile);
+            for key_head in 0..heads.key_heads {
+                let group = Group { heads, key_head, rows: tile.queries.len() };
+                group.gather(queries, q, tile);
+                running.reset(group.count());
+                out.clear();
+                out.resize(group.count() * heads.width, 0.0);
+                for block in &blocks {
+                    group.against(p, queries, k, block);
+                    running.take(p, out, block, group, tile);
+                    group.add_over(out, p, v, block);
+                }
+                for (row, out) in out.chunks_exact_mut(heads.width).enumerate() {
+                    scale(out, 1.0 / running.total[row]);
+                    let log_sum = running.highest[row] * heads.scale() + running.total[row].ln();
+                    log_sums[group.index(row, tile)] = log_sum;
+                }
+                group.scatter(out, heads.width, tile, rows);
+            }
         }
     });
-    out
+    [out, log_sums]
 }
 
-/// Gradients of queries, keys and values.
+/// Gradients of queries, keys and values; `out` and `log_sums` are what [`attend`] gave.
 ///
-/// With P the probabilities and s the scale: dV = Pᵀ dO, dP = dO Vᵀ, dS = s P ∘ (dP − rowsum(P ∘ dP)),
+/// With P the probabilities and s the scale: dV = Pᵀ dO, dP = dO Vᵀ, dS = s P ∘ (dP − rowsum(dO ∘ O)),
 /// dQ = dS K, dK = dSᵀ Q.
 pub(crate) fn attend_backward(
     [q, k, v]: [&[f32]; 3],
+    [out, log_sums]: [&[f32]; 2],
     d_out: &[f32],
     heads: Heads,
     documents: &[Document],
@@ -220,19 +285,30 @@ pub(crate) fn attend_backward(
     let mut d_q = unfilled(q.len());
     let of_hand = |hand: Vec<(&Tile, &mut [f32])>| {
         let (mut d_k, mut d_v) = (vec![0.0; k.len()], vec![0.0; v.len()]);
-        let Scratch { mut queries, mut d_rows, mut p, mut d_s, mut out } = Scratch::default();
+        let Scratch { mut queries, mut d_rows, mut p, mut d_s, out: mut d_queries, .. } = Scratch::default();
+        let mut rows = Vec::new();
         for (tile, d_q) in hand {
+            let blocks = Block::all(tile);
             for key_head in 0..heads.key_heads {
                 let group = Group { heads, key_head, rows: tile.queries.len() };
-                group.gather(&mut queries, q, tile);
+                group.gather(&mut rows, out, tile);
                 group.gather(&mut d_rows, d_out, tile);
-                group.probabilities(&mut p, tile, &queries, k);
-                group.against_keys(&mut d_s, tile, &d_rows, v);
-                gradient_of_scores(&p, &mut d_s, tile.key_count(), heads.scale());
-                group.over_keys(&mut out, tile, &d_s, k);
-                group.scatter(&out, heads.width, tile, d_q);
-                group.add_to_keys(&mut d_k, tile, &d_s, &queries);
-                group.add_to_keys(&mut d_v, tile, &p, &d_rows);
+                let both = rows.chunks_exact(heads.width).zip(d_rows.chunks_exact(heads.width));
+                let along: Vec<f32> = both.map(|(out, d_out)| sum([out, d_out], |[out, d_out]| out * d_out)).collect();
+                let first = tile.queries.start * heads.heads;
+                let of_row = |row: usize| (log_sums[first + group.index(row, tile)], along[row]);
+                group.gather(&mut queries, q, tile);
+                d_queries.clear();
+                d_queries.resize(queries.len(), 0.0);
+                for block in &blocks {
+                    group.against(&mut p, &queries, k, block);
+                    group.against(&mut d_s, &d_rows, v, block);
+                    to_gradients(&mut p, &mut d_s, block, group, tile, of_row);
+                    group.add_over(&mut d_queries, &d_s, k, block);
+                    group.add_to(&mut d_k, &d_s, &queries, block);
+                    group.add_to(&mut d_v, &p, &d_rows, block);
+                }
+                group.scatter(&d_queries, heads.width, tile, d_q);
             }
         }
         [d_k, d_v]
@@ -242,15 +318,30 @@ pub(crate) fn attend_backward(
     [d_q, d_k, d_v]
 }
 
-/// dP to dS, in place. Where P is exactly 0, so is dS.
-pub(super) fn gradient_of_scores(p: &[f32], d_p: &mut [f32], count: usize, scale: f32) {
+/// A block's products of queries and keys to P, and dP to dS, in place. Hidden keys get 0 in both. `of_row` gives
+/// the logarithm of a query's sum and its rowsum(dO ∘ O).
+fn to_gradients(
+    scores: &mut [f32],
+    d_p: &mut [f32],
+    block: &Block,
+    group: Group,
+    tile: &Tile,
+    of_row: impl Fn(usize) -> (f32, f32),
+) {
+    let (factor, count) = (group.heads.scale(), block.keys.len());
     vectorised(
         #[inline(always)]
         || {
-            for (p, d_p) in p.chunks_exact(count).zip(d_p.chunks_exact_mut(count)) {
-                let along = sum([p, d_p], |[p, d_p]| p * d_p);
-                for (p, d_p) in p.iter().zip(d_p) {
-                    *d_p = p * (*d_p - along) * scale;
+            for (row, (p, d_p)) in scores.chunks_exact_mut(count).zip(d_p.chunks_exact_mut(count)).enumerate() {
+                let seen = block.seen(&tile.seen[row % group.rows]);
+                for hidden in [0..seen.start, seen.end..count] {
+                    p[hidden.clone()].fill(0.0);
+                    d_p[hidden].fill(0.0);
+                }
+                let (log_sum, along) = of_row(row);
+                for (p, d_p) in p[seen.clone()].iter_mut().zip(&mut d_p[seen]) {
+                    *p = exp(*p * factor - log_sum);
+                    *d_p = *p * (*d_p - along) * factor;
                 }
             }
         },

@@ -9,10 +9,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 use undertone_data::Document;
 
-use super::attention::{Group, add_parts, by_tile, deal, gradient_of_scores, head, normalise};
+use super::attention::{Group, add_parts, by_tile, deal, head};
 use super::bf16::{BLOCK, Left, Right, multiply_part};
 use super::matmul::View;
-use super::unfilled;
+use super::softmax::{exponentials, maximum, scale};
+use super::{sum, unfilled, vectorised};
 use crate::Heads;
 use crate::tile::{Tile, tiles};
 
@@ -254,4 +255,38 @@ fn range(document: &Document) -> Range<usize> {
 
 fn keys_of(heads: Heads, of_head: impl Fn(usize) -> Keys + Send + Sync) -> Vec<Keys> {
     (0..heads.key_heads).into_par_iter().map(of_head).collect()
+}
+
+/// Products of queries and keys, `count` a row, to probabilities, in place: softmax of `factor` times them
+/// over the keys that are seen.
+fn normalise(scores: &mut [f32], count: usize, seen: &[[Range<usize>; 2]], factor: f32) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (row, [trunk, own]) in scores.chunks_exact_mut(count).zip(seen) {
+                let highest = maximum(&row[trunk.clone()]).max(maximum(&row[own.clone()]));
+                let total = exponentials(&mut row[trunk.clone()], highest, factor)
+                    + exponentials(&mut row[own.clone()], highest, factor);
+                scale(&mut row[trunk.clone()], 1.0 / total);
+                scale(&mut row[own.clone()], 1.0 / total);
+                row[trunk.end..own.start].fill(0.0);
+                row[own.end..].fill(0.0);
+            }
+        },
+    );
+}
+
+/// dP to dS, in place. Where P is exactly 0, so is dS.
+fn gradient_of_scores(p: &[f32], d_p: &mut [f32], count: usize, scale: f32) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (p, d_p) in p.chunks_exact(count).zip(d_p.chunks_exact_mut(count)) {
+                let along = sum([p, d_p], |[p, d_p]| p * d_p);
+                for (p, d_p) in p.iter().zip(d_p) {
+                    *d_p = p * (*d_p - along) * scale;
+                }
+            }
+        },
+    );
 }
