@@ -1,22 +1,62 @@
 //! Keys and values of the tokens a generation has already seen.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
+
+/// Rows of `[tokens, width]` with room for more, so that appending one does not copy the others.
+#[derive(Debug, Clone)]
+struct Rows {
+    /// `[room, width]`; what lies behind `count` means nothing.
+    rows: Tensor<2>,
+    count: usize,
+}
+
+impl Rows {
+    fn append(this: Option<Self>, new: Tensor<2>) -> Self {
+        let [added, width] = new.dims();
+        let (old, count) = match this {
+            Some(Self { rows, count }) => (Some(rows), count),
+            None => (None, 0),
+        };
+        let total = count + added;
+        let rows = match old {
+            Some(rows) if total <= rows.dims()[0] => rows,
+            old => {
+                let room = Tensor::zeros([(2 * total).next_multiple_of(64), width], &new.device());
+                match old {
+                    Some(old) => put(room, 0..count, old.narrow(0, 0, count)),
+                    None => room,
+                }
+            }
+        };
+        Self { rows: put(rows, count..total, new), count: total }
+    }
+
+    fn all(&self) -> Tensor<2> {
+        self.rows.clone().narrow(0, 0, self.count)
+    }
+}
+
+fn put(rows: Tensor<2>, place: Range<usize>, new: Tensor<2>) -> Tensor<2> {
+    rows.slice_assign([place], new)
+}
 
 /// The keys and values of one block, `[tokens, kv_heads · width]` each.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct BlockCache(Option<(Tensor<2>, Tensor<2>)>);
+pub(crate) struct BlockCache {
+    keys: Option<Rows>,
+    values: Option<Rows>,
+}
 
 impl BlockCache {
     /// Appends, and returns all of them.
     pub(crate) fn extend(&mut self, keys: Tensor<2>, values: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        let all = match self.0.take() {
-            None => (keys, values),
-            Some((past_keys, past_values)) => {
-                (Tensor::cat(vec![past_keys, keys], 0), Tensor::cat(vec![past_values, values], 0))
-            }
+        let append = |to: &mut Option<Rows>, new| {
+            let appended = Rows::append(to.take(), new);
+            to.insert(appended).all()
         };
-        self.0 = Some(all.clone());
-        all
+        (append(&mut self.keys, keys), append(&mut self.values, values))
     }
 }
 

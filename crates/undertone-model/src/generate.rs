@@ -73,11 +73,11 @@ impl Decoder {
 
 /// One token id. Ties go to the lower id.
 fn choose(logits: &[f32], sampling: Sampling, random: &mut ChaCha8Rng) -> u32 {
-    let mut order: Vec<usize> = (0..logits.len()).collect();
     let by_logit = |&a: &usize, &b: &usize| logits[b].total_cmp(&logits[a]).then(a.cmp(&b));
     if sampling.temperature == 0.0 {
-        return order.into_iter().min_by(by_logit).expect("a vocabulary") as u32;
+        return (0..logits.len()).min_by(by_logit).expect("a vocabulary") as u32;
     }
+    let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_unstable_by(by_logit);
     let highest = f64::from(logits[order[0]]);
     let weight = |id: usize| ((f64::from(logits[id]) - highest) / sampling.temperature).exp();

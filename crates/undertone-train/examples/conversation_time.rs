@@ -24,7 +24,9 @@ use undertone_data::{
     TargetKind, Template, Timing, View, encode, pack,
 };
 use undertone_eval::nats_by_target;
-use undertone_model::{Decoder, DeviceName, Gradients, LlamaConfig, LoraConfig, MatmulPrecision, load_tokenizer};
+use undertone_model::{
+    Decoder, DeviceName, Gradients, LlamaConfig, LoraConfig, MatmulPrecision, Recompute, load_tokenizer,
+};
 use undertone_train::{AdamW, TrainingConfig, clip, global_norm, peak_mib};
 
 /// What is done with a conversation.
@@ -109,7 +111,9 @@ impl Trainer {
         let scale = 1.0 / streams().map(Stream::supervised_tokens).sum::<usize>() as f64;
         let mut gradients = Gradients::default();
         for row in pack(streams(), self.config.row_tokens) {
-            self.decoder.nats_and_gradients(&row, scale, self.config.recompute, None, &mut gradients);
+            // As the other program does, which needs the memory.
+            let recompute = if row.tokens.len() > 4096 { Recompute::Blocks } else { Recompute::Off };
+            self.decoder.nats_and_gradients(&row, scale, recompute, None, &mut gradients);
         }
         let norm = global_norm(&self.decoder, &gradients);
         clip(&mut gradients, norm, self.config.clip_norm);

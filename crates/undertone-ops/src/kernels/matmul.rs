@@ -1,4 +1,8 @@
-//! Matrix products of strided views, by the `gemm` crate.
+//! Matrix products of strided views, by the `gemm` crate; a single row by ourselves.
+
+use rayon::prelude::*;
+
+use super::{sum, vectorised};
 
 /// A matrix in somebody's memory: element (i, j) lies at `i · row_stride + j · column_stride`.
 #[derive(Clone, Copy)]
@@ -70,6 +74,10 @@ pub(crate) fn multiply(
     }
     assert!(out_stride >= n && (m - 1) * out_stride + n <= out.len(), "the product fits its memory");
     assert!(a.end() <= a.data.len() && b.end() <= b.data.len(), "views fit their memory");
+    if m == 1 && workers == Workers::All && a.column_stride == 1 && b.row_stride == 1 {
+        multiply_row(&mut out[..n], accumulate, &a.data[..k], b, factor);
+        return;
+    }
     let parallelism = match workers {
         Workers::One => gemm::Parallelism::None,
         Workers::All => gemm::Parallelism::Rayon(0),
@@ -99,4 +107,24 @@ pub(crate) fn multiply(
             parallelism,
         );
     }
+}
+
+/// Elements of the matrix that one task takes.
+const ROW_TASK: usize = 1 << 16;
+
+/// A row times a matrix whose columns lie each in one piece: as quick as memory gives the matrix.
+fn multiply_row(out: &mut [f32], accumulate: bool, row: &[f32], matrix: View<'_>, factor: f32) {
+    let columns = ROW_TASK.div_ceil(row.len().max(1));
+    out.par_chunks_mut(columns).enumerate().for_each(|(task, out)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (index, out) in out.iter_mut().enumerate() {
+                    let start = (task * columns + index) * matrix.column_stride;
+                    let product = factor * sum([row, &matrix.data[start..start + row.len()]], |[x, y]| x * y);
+                    *out = if accumulate { *out + product } else { product };
+                }
+            },
+        );
+    });
 }
