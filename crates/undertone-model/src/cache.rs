@@ -67,3 +67,24 @@ pub struct Cache {
     /// Tokens seen so far; the next token has this position.
     pub tokens: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+
+    #[test]
+    fn everything_appended_is_there_in_order_however_often_the_room_grows() {
+        let device = Device::flex();
+        let (mut cache, mut expected) = (BlockCache::default(), Vec::new());
+        for count in [3, 1, 1, 200, 1, 500] {
+            let new = Tensor::<2>::random([count, 4], Distribution::Default, &device);
+            expected.push(new.clone());
+            let (keys, values) = cache.extend(new.clone(), new * 2.0);
+            let all = Tensor::cat(expected.clone(), 0);
+            assert!(keys.to_data() == all.to_data());
+            assert!(values.to_data() == (all * 2.0).to_data());
+        }
+    }
+}
