@@ -30,5 +30,5 @@ pub use linear::{Adapter, DropoutKey, Linear, LoraConfig, Projection};
 pub use parameter::{Gradients, Parameter};
 pub use seed::derived_seed;
 pub use tokenizer::load_tokenizer;
-pub use undertone_ops::{AdamW, MatmulPrecision, Moments, Operators, keep_freed_memory};
+pub use undertone_ops::{AdamW, MatmulPrecision, Moments, Operators, keep_freed_memory, release_freed_memory};
 pub use weights::WeightFiles;

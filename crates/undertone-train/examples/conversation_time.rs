@@ -80,10 +80,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Work::Epoch => trainer.step(conversation),
             Work::Score | Work::Labels => trainer.score(conversation, &mut nats),
         }
+        let seconds = begun.elapsed().as_secs_f64();
+        // The other program's turn, which needs most of the memory there is.
+        undertone_model::release_freed_memory();
         done += 1;
         let count = |of: fn(&Stream) -> usize| conversation.windows.iter().map(|(_, stream)| of(stream)).sum::<usize>();
         say(json!({
-            "id": conversation.id, "seconds": begun.elapsed().as_secs_f64(),
+            "id": conversation.id, "seconds": seconds,
             "tokens": count(|stream| stream.tokens.len()), "targets": count(|stream| stream.targets.len()),
         }))?;
     }
@@ -111,9 +114,7 @@ impl Trainer {
         let scale = 1.0 / streams().map(Stream::supervised_tokens).sum::<usize>() as f64;
         let mut gradients = Gradients::default();
         for row in pack(streams(), self.config.row_tokens) {
-            // As the other program does, which needs the memory.
-            let recompute = if row.tokens.len() > 4096 { Recompute::Blocks } else { Recompute::Off };
-            self.decoder.nats_and_gradients(&row, scale, recompute, None, &mut gradients);
+            self.decoder.nats_and_gradients(&row, scale, Recompute::Off, None, &mut gradients);
         }
         let norm = global_norm(&self.decoder, &gradients);
         clip(&mut gradients, norm, self.config.clip_norm);
