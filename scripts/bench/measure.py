@@ -70,8 +70,8 @@ def longest(row: Row) -> Measured:
 
     ours = search(lambda tokens: fits(row.ours, tokens))
     peer = search(lambda tokens: fits(row.peer, tokens))
-    checkpointed = search(lambda tokens: fits([*row.peer, "--checkpointing"], tokens))
-    return {"ours": [ours], "peer": [peer], "peer_with_checkpointing": [checkpointed]}
+    tight = search(lambda tokens: fits([*row.peer, "--tight"], tokens))
+    return {"ours": [ours], "peer": [peer], "peer_tight": [tight]}
 
 
 def is_out_of_memory(ran: subprocess.CompletedProcess) -> bool:

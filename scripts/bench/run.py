@@ -99,8 +99,8 @@ def table(results: list[dict]) -> str:
         for whole in result["measured"].get("whole", []):
             part = "" if whole["conversations"] == whole["of"] else f"first {whole['conversations']} of {whole['of']} conversations, "
             what += f" ({part}{whole['targets']} targets)"
-        for checkpointed in result["measured"].get("peer_with_checkpointing", []):
-            peer += f"; with gradient checkpointing {checkpointed['tokens']:,.0f}"
+        for tight in result["measured"].get("peer_tight", []):
+            peer += f"; {tight['tokens']:,.0f} with its allocator set to hand memory back"
         if result["pairs"] > 1:
             ratio += f" ({result['lowest_ratio']:.2f} to {result['highest_ratio']:.2f})"
         verdict = "" if result["holds"] else " (missed)"

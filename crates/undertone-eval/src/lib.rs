@@ -5,19 +5,21 @@
 
 #![warn(clippy::unwrap_used)]
 
-mod bootstrap;
 mod compare;
+mod inference;
 mod metrics;
 mod record;
 mod score;
 mod table;
 
-pub use bootstrap::{
-    BootstrapOptions, ENOUGH_USERS, Estimate, Interval, MIN_DRAWS, UserEstimates, UserSums, estimate,
-    mean_of_user_means, ratio, signed, student_t, sum_by_user,
+pub use compare::{Arms, Comparison, Contrast, NotComparable, PairedLosses, Rules, Subset, compare};
+pub use inference::{
+    ALPHA, BootstrapOptions, Decision, ENOUGH_USERS, Estimate, Evidence, Inference, Interval, Intervals, MIN_DRAWS,
+    SignFlip, StandardError, UserSums, holm, mean_of_user_means, ratio, signed, sum_by_user,
 };
-pub use compare::{Comparison, Contrast, NotComparable, PairedLosses, Subset, compare};
 pub use metrics::{ClassMetrics, KindMetrics, LabelMetrics, metrics};
 pub use record::{ItemRecord, LabelOutcome, RecordFault, RecordProblem, check_records, read_records, write_records};
 pub use score::{nats_by_target, score, total_nats};
-pub use table::{Column, Table, columns, comparison_table, count, decimal, labels_table, metrics_table, summary_table};
+pub use table::{
+    Column, Table, columns, comparison_table, count, decimal, evidence_table, labels_table, metrics_table, summary_table,
+};

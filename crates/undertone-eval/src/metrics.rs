@@ -2,14 +2,16 @@
 //!
 //! In come item records, out comes one [`KindMetrics`] for each arm and kind. Kinds are never
 //! pooled: a label of three tokens and a message of fifty have no loss in common. Nothing here says
-//! which of two arms is better; that takes pairs of the same items, which are compared elsewhere.
+//! which of two arms is better; that takes pairs of the same items, which are compared elsewhere. An arm trained
+//! with several seeds has the means of its trainings.
 
+use std::collections::BTreeSet;
 use std::f64::consts::LN_2;
 
 use serde::{Deserialize, Serialize};
 use undertone_data::TargetKind;
 
-use crate::bootstrap::{mean_of_user_means, sum_by_user};
+use crate::inference::{mean_of_user_means, sum_by_user};
 use crate::record::{ItemRecord, LabelOutcome, RecordFault, check_records};
 
 /// One arm's numbers for one kind of target. Lower losses are better.
@@ -47,7 +49,7 @@ pub struct KindMetrics {
 /// How one kind of label is classified. The prediction is the most probable candidate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LabelMetrics {
-    /// How many targets had their candidates scored.
+    /// How many times candidates were scored: once a target and training seed.
     pub items: usize,
     /// The share of predictions that are right.
     pub accuracy: f64,
@@ -110,16 +112,19 @@ pub fn metrics(records: &[ItemRecord]) -> Result<Vec<KindMetrics>, RecordFault> 
 
 /// The metrics of checked records of one arm and kind; `None` if there are none.
 fn of_one_kind(arm: &str, kind: TargetKind, records: &[&ItemRecord]) -> Option<KindMetrics> {
-    let sums = sum_by_user(records.iter().map(|r| (r.user.as_str(), r.nats, r.tokens)));
+    let seeds: BTreeSet<Option<u64>> = records.iter().map(|record| record.seed).collect();
+    let sums = sum_by_user(records.iter().map(|r| (r.user.as_str(), vec![r.nats], r.tokens)));
     let mean_of_user_means = mean_of_user_means(&sums)?;
-    let nats: f64 = records.iter().map(|record| record.nats).sum();
-    let tokens: usize = records.iter().map(|record| record.tokens).sum();
-    let bytes: usize = records.iter().map(|record| record.bytes).sum();
-    let count = |of: fn(&&&ItemRecord) -> bool| records.iter().filter(of).count();
+    // Each seed has every item once.
+    let nats = records.iter().map(|record| record.nats).sum::<f64>() / seeds.len() as f64;
+    let items: Vec<&&ItemRecord> = records.iter().filter(|record| Some(&record.seed) == seeds.first()).collect();
+    let tokens: usize = items.iter().map(|record| record.tokens).sum();
+    let bytes: usize = items.iter().map(|record| record.bytes).sum();
+    let count = |of: fn(&&&&ItemRecord) -> bool| items.iter().filter(of).count();
     Some(KindMetrics {
         arm: arm.to_owned(),
         kind,
-        items: records.len(),
+        items: items.len(),
         users: sums.len(),
         primary_items: count(|record| record.primary),
         items_with_visible_thoughts: count(|record| record.visible_thoughts > 0),
@@ -127,7 +132,7 @@ fn of_one_kind(arm: &str, kind: TargetKind, records: &[&ItemRecord]) -> Option<K
         bytes,
         nats_per_token: nats / tokens as f64,
         bits_per_byte: (bytes > 0).then(|| nats / (LN_2 * bytes as f64)),
-        nats_per_message: nats / records.len() as f64,
+        nats_per_message: nats / items.len() as f64,
         mean_of_user_means,
         labels: label_metrics(records.iter().filter_map(|record| record.label.as_ref())),
     })
@@ -183,6 +188,7 @@ mod tests {
             quotes_target: false,
             visible_thoughts: 0,
             fold: None,
+            seed: None,
         }
     }
 

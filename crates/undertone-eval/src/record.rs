@@ -29,7 +29,7 @@ const PROBABILITY_SLACK: f64 = 1e-3;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ItemRecord {
-    /// The target's id: the same in every arm, unique within one.
+    /// The target's id: the same in every arm, unique within one, for each training seed.
     pub item: String,
     /// The conversation the target is from.
     pub conversation: String,
@@ -57,6 +57,9 @@ pub struct ItemRecord {
     /// The cross-validation fold that the item was held out in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fold: Option<usize>,
+    /// The seed that the arm's model was trained with; none if it was not trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 /// The candidates of one label target, scored side by side.
@@ -123,7 +126,7 @@ pub enum RecordProblem {
         /// How many the records before it have.
         before: usize,
     },
-    /// The arm has the item already.
+    /// The arm has the item already, with the same training seed.
     Duplicate,
 }
 
@@ -198,7 +201,7 @@ impl ItemRecord {
 /// What must be remembered of earlier records to check the next one.
 #[derive(Default)]
 struct Checker {
-    seen: HashSet<(String, String)>,
+    seen: HashSet<(String, Option<u64>, String)>,
     classes: BTreeMap<TargetKind, usize>,
 }
 
@@ -212,7 +215,7 @@ impl Checker {
                 return Err(RecordProblem::Classes { classes, before });
             }
         }
-        let key = (record.arm.clone(), record.item.clone());
+        let key = (record.arm.clone(), record.seed, record.item.clone());
         if !self.seen.insert(key) {
             return Err(RecordProblem::Duplicate);
         }
@@ -317,6 +320,7 @@ mod tests {
             quotes_target: false,
             visible_thoughts: 2,
             fold: None,
+            seed: None,
         }
     }
 

@@ -81,5 +81,6 @@ fn record(arm: &str, user: &str, of_item: &[(&Target, f64)]) -> ItemRecord {
         quotes_target: target.quoted,
         visible_thoughts: target.visible_thoughts,
         fold: None,
+        seed: None,
     }
 }

@@ -7,14 +7,16 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Cell, CellAlignment, ContentArrangement};
 use undertone_data::TargetKind;
 
-use crate::bootstrap::{Estimate, Interval, signed};
-use crate::compare::{Comparison, Contrast, Subset};
+use crate::compare::{Comparison, Contrast, PairedLosses, Subset, p_value};
+use crate::inference::{BootstrapOptions, ENOUGH_USERS, Estimate, Inference, Interval, Intervals, signed};
 use crate::metrics::KindMetrics;
 
 /// What stands in a cell that has no number.
 const NOTHING: &str = "–";
 /// What marks a number of users that is too small.
 const FEW: char = '†';
+/// What marks the primary comparison.
+const PRIMARY: char = '★';
 
 /// A title, a header, rows of cells and notes below.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,98 +198,156 @@ pub fn labels_table(metrics: &[KindMetrics]) -> Option<Table> {
     })
 }
 
-/// One comparison: a row for each kind and subset that has items.
+/// One comparison: a row for each kind and subset that has items, with every interval.
 pub fn comparison_table(comparison: &Comparison) -> Table {
     let Comparison { arm_a, arm_b, .. } = comparison;
-    let (mut rows, mut empty) = (Vec::new(), Vec::new());
-    for contrast in &comparison.contrasts {
-        let (kind, subset) = (contrast.kind, contrast.subset);
-        match contrast_cells(contrast) {
-            Some(cells) => {
-                let names = [kind.to_string(), subset.to_string()];
-                rows.push(names.into_iter().chain(cells).collect());
-            }
-            None => empty.push(format!("{kind} ({subset})")),
-        }
-    }
-    let mut notes = vec![comparison.verdict().to_owned()];
+    let mut table = by_subset(comparison, |contrast, losses| {
+        let Inference { ratio, mean_of_user_means, .. } = &losses.difference;
+        let of = |estimate: &Estimate, which: fn(Intervals) -> Interval| interval(estimate.intervals.map(which));
+        vec![
+            count(contrast.items),
+            users(contrast.users, losses),
+            count(contrast.tokens),
+            decimal(losses.a),
+            decimal(losses.b),
+            signed(ratio.value),
+            of(ratio, |intervals| intervals.bca),
+            of(ratio, |intervals| intervals.percentile),
+            of(ratio, |intervals| intervals.student_t),
+            signed(mean_of_user_means.value),
+            of(mean_of_user_means, |intervals| intervals.bca),
+        ]
+    });
+    table.title = format!("`{arm_b}` − `{arm_a}`, nats per token; below zero, `{arm_b}` is better");
+    let numbers = ["items", "users", "tokens", arm_a, arm_b, "difference", "BCa", "percentile", "Student's t"];
+    table.header = columns(&["kind", "subset"], &[&numbers[..], &["user means", "BCa"]].concat());
+    table.notes.insert(0, comparison.verdict().to_owned());
+    let empty: Vec<String> = comparison
+        .contrasts
+        .iter()
+        .filter(|contrast| contrast.losses.is_none())
+        .map(|contrast| format!("{} ({})", contrast.kind, contrast.subset))
+        .collect();
     if !empty.is_empty() {
-        let empty = empty.join(", ");
-        notes.push(format!("No items, so nothing is compared: {empty}."));
+        table.notes.push(format!("No items, so nothing is compared: {}.", empty.join(", ")));
     }
-    notes.extend(common_notes(&[comparison], &rows));
-    Table {
-        title: format!("`{arm_b}` − `{arm_a}`, nats per token; below zero, `{arm_b}` is better"),
-        header: contrast_columns(&["kind", "subset"], arm_a, arm_b),
-        rows,
-        notes,
-    }
+    table.notes.extend(common_notes(&[comparison], &table.rows));
+    table
 }
 
-/// How many of a contrast's cells a summary shows: up to the interval of the difference.
-const SUMMARY_CELLS: usize = 7;
+/// What one comparison's words rest on: tests, sizes, and what a study of this size can see.
+pub fn evidence_table(comparison: &Comparison) -> Table {
+    let Comparison { arm_a, arm_b, rules, primary, .. } = comparison;
+    let mut table = by_subset(comparison, |_, losses| {
+        let PairedLosses { difference, evidence, .. } = losses;
+        let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
+        let error = difference.standard_error;
+        vec![
+            or_nothing(difference.sign_flip.map(|test| p_value(test.p))),
+            or_nothing(evidence.p_adjusted.map(p_value)),
+            or_nothing(evidence.p_tied.map(p_value)),
+            evidence.decision.to_string(),
+            or_nothing(error.map(|error| decimal(error.total))),
+            or_nothing(error.and_then(|error| error.of_seeds).map(decimal)),
+            or_nothing(difference.effect_size().map(signed)),
+            or_nothing(error.map(|error| decimal(error.minimum_detectable()))),
+            or_nothing(difference.users_needed().map(count)),
+        ]
+    });
+    table.title = format!("What is behind `{arm_b}` − `{arm_a}`");
+    let tests = ["p", "p corrected", "p tied", "result"];
+    let sizes = ["standard error", "of training", "effect size", "detectable", "users needed"];
+    table.header = columns(&["kind", "subset"], &[&tests[..], &sizes].concat());
+    let corrected = match primary {
+        true => "This comparison was declared primary, so its p is not corrected.",
+        false => "It is corrected for the other comparisons but the primary one (Holm).",
+    };
+    let margin = match rules.margin {
+        Some(margin) => format!("p tied is of two one-sided tests against the declared margin of {margin} nats per token."),
+        None => "No margin was declared, so nothing can be tied.".to_owned(),
+    };
+    table.notes = vec![
+        format!("p is two-sided, by flipping the signs of users. {corrected} {margin}"),
+        "Standard errors are of the difference, that of training among them if there is more than one seed. The effect \
+         size is the difference in standard deviations between users. Detectable is the smallest true difference that \
+         four of five such studies would find; users needed is how many users make the observed difference detectable."
+            .to_owned(),
+    ];
+    table
+}
 
-/// Several comparisons on one kind and subset: a row for each that has items. The difference between
-/// user means stands in [`comparison_table`].
+/// A row for each kind and subset of a comparison that has items; title, the columns of `cells` and notes are left
+/// to the caller.
+fn by_subset(comparison: &Comparison, cells: impl Fn(&Contrast, &PairedLosses) -> Vec<String>) -> Table {
+    let row = |contrast: &Contrast| {
+        let names = [contrast.kind.to_string(), contrast.subset.to_string()];
+        let cells = cells(contrast, contrast.losses.as_ref()?);
+        Some(names.into_iter().chain(cells).collect())
+    };
+    let rows = comparison.contrasts.iter().filter_map(row).collect();
+    Table { title: String::new(), header: Vec::new(), rows, notes: Vec::new() }
+}
+
+/// Several comparisons on one kind and subset: a row for each that has items.
 pub fn summary_table(comparisons: &[Comparison], kind: TargetKind, subset: Subset) -> Table {
     let mut rows = Vec::new();
     let mut notes = Vec::new();
     for comparison in comparisons {
         let name = format!("{} − {}", comparison.arm_b, comparison.arm_a);
         let contrast = comparison.contrast(kind, subset);
-        match contrast.and_then(contrast_cells) {
-            Some(mut cells) => {
-                cells.truncate(SUMMARY_CELLS);
-                cells.insert(0, name);
-                rows.push(cells);
+        match contrast.and_then(summary_cells) {
+            Some(cells) => {
+                let name = if comparison.primary { format!("{name} {PRIMARY}") } else { name };
+                rows.push([vec![name], cells].concat());
             }
             None => notes.push(format!("{name}: no items of {kind} ({subset}).")),
         }
     }
+    if rows.iter().any(|row: &Vec<String>| row[0].ends_with(PRIMARY)) {
+        notes.push(format!("{PRIMARY} Declared primary: its p is not corrected, the others' are (Holm)."));
+    }
     let all: Vec<&Comparison> = comparisons.iter().collect();
     notes.extend(common_notes(&all, &rows));
-    let mut header = contrast_columns(&["b − a"], "a", "b");
-    header.truncate(1 + SUMMARY_CELLS);
-    Table { title: format!("{kind} ({subset}), nats per token; below zero, b is better"), header, rows, notes }
+    let numbers = ["items", "users", "tokens", "a", "b", "difference", "95 % interval", "p", "b is"];
+    let title = format!("{kind} ({subset}), nats per token; below zero, b is better");
+    Table { title, header: columns(&["b − a"], &numbers), rows, notes }
 }
 
-/// Columns of words, and those that [`contrast_cells`] fills.
-fn contrast_columns(words: &[&str], arm_a: &str, arm_b: &str) -> Vec<Column> {
-    let of_total = ["difference", "95 % interval"];
-    let of_users = ["user means", "95 % interval"];
-    let numbers = [&["items", "users", "tokens", arm_a, arm_b][..], &of_total, &of_users];
-    columns(words, &numbers.concat())
-}
-
-/// The cells of a contrast; `None` if it has no items.
-fn contrast_cells(contrast: &Contrast) -> Option<Vec<String>> {
+/// The cells of a contrast in a summary; `None` if it has no items.
+fn summary_cells(contrast: &Contrast) -> Option<Vec<String>> {
     let losses = contrast.losses.as_ref()?;
-    let both = |estimate: Estimate| match estimate.student_t {
-        Some(t) => format!("{} (t: {t})", interval(estimate.bootstrap)),
-        None => interval(estimate.bootstrap),
+    let PairedLosses { a, b, difference, evidence, .. } = losses;
+    let shown = match difference.ratio.intervals {
+        Some(Intervals { bca, student_t, .. }) if difference.too_few_users => format!("{bca} (t: {student_t})"),
+        intervals => interval(intervals.map(|intervals| intervals.bca)),
     };
-    let total = losses.difference.ratio;
-    let by_user = losses.difference.mean_of_user_means;
-    let mut users = count(contrast.users);
-    users.extend(losses.difference.too_few_users.then_some(FEW));
     Some(vec![
         count(contrast.items),
-        users,
+        users(contrast.users, losses),
         count(contrast.tokens),
-        decimal(losses.a),
-        decimal(losses.b),
-        signed(total.value),
-        both(total),
-        signed(by_user.value),
-        both(by_user),
+        decimal(*a),
+        decimal(*b),
+        signed(difference.ratio.value),
+        shown,
+        evidence.p_adjusted.map_or_else(|| NOTHING.to_owned(), p_value),
+        evidence.decision.to_string(),
     ])
+}
+
+/// How many users there are, marked if they are too few.
+fn users(users: usize, losses: &PairedLosses) -> String {
+    let mut shown = count(users);
+    shown.extend(losses.difference.too_few_users.then_some(FEW));
+    shown
 }
 
 /// What must be said below any table of these comparisons, of which `rows` are shown.
 fn common_notes(comparisons: &[&Comparison], rows: &[Vec<String>]) -> Vec<String> {
     let mut notes: Vec<String> = Vec::new();
     if rows.iter().flatten().any(|cell| cell.ends_with(FEW)) {
-        notes.push(format!("{FEW} Too few users: beside the bootstrap stands the interval of Student's t."));
+        notes.push(format!(
+            "{FEW} Too few users: fewer than {ENOUGH_USERS}, where only the interval of Student's t has its coverage."
+        ));
     }
     let mut add = |note: String| {
         if !notes.contains(&note) {
@@ -296,12 +356,9 @@ fn common_notes(comparisons: &[&Comparison], rows: &[Vec<String>]) -> Vec<String
     };
     for comparison in comparisons {
         comparison.notes.iter().cloned().for_each(&mut add);
-        let draws = count(comparison.bootstrap.draws);
-        let seed = comparison.bootstrap.seed;
-        add(format!(
-            "Intervals: percentile bootstrap over users, {draws} resamples, seed {seed}; user means \
-             are the same difference with each user counting alike."
-        ));
+        let BootstrapOptions { draws, seed } = comparison.rules.bootstrap;
+        let draws = count(draws);
+        add(format!("Intervals: bootstrap over users, {draws} resamples, seed {seed}, bias-corrected and accelerated."));
         add(comparison.seeds_note.clone());
     }
     notes
@@ -310,8 +367,7 @@ fn common_notes(comparisons: &[&Comparison], rows: &[Vec<String>]) -> Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bootstrap::BootstrapOptions;
-    use crate::compare::compare;
+    use crate::compare::{Arms, Rules, compare};
     use crate::metrics::metrics;
     use crate::record::{ItemRecord, LabelOutcome};
 
@@ -330,6 +386,7 @@ mod tests {
             quotes_target: item == 1,
             visible_thoughts: 1,
             fold: None,
+            seed: None,
         }
     }
 
@@ -377,36 +434,50 @@ mod tests {
     fn a_comparison_is_shown_with_its_warnings() {
         let a = arm("none", &[2000.0, 2100.0, 2200.0]);
         let b = arm("past", &[1900.0, 2050.0, 2200.0]);
-        let comparison = compare(&a, &b, BootstrapOptions::default()).unwrap();
+        let comparison = compare(&[Arms { a: &a, b: &b, primary: true }], Rules::default()).unwrap().remove(0);
         let table = comparison_table(&comparison);
         assert_eq!(
             table.rows[0].join(" | "),
             "next_prompt | primary | 2 | 2† | 2,000 | 2.150 | 2.125 \
-             | −0.025 | −0.050 to 0.000 (t: −0.343 to +0.293) \
-             | −0.025 | −0.050 to 0.000 (t: −0.343 to +0.293)"
+             | −0.025 | −0.050 to 0.000 | −0.050 to 0.000 | −0.343 to +0.293 | −0.025 | −0.050 to 0.000"
         );
         assert_eq!(
             table.rows[2].join(" | "),
-            "next_prompt | primary, no quotes | 1 | 1† | 1,000 | 2.200 | 2.200 | 0.000 | – | 0.000 | –"
+            "next_prompt | primary, no quotes | 1 | 1† | 1,000 | 2.200 | 2.200 | 0.000 | – | – | – | 0.000 | –"
         );
         assert_eq!(table.notes[0], comparison.verdict());
         assert!(table.notes[1].starts_with("† Too few users"));
         assert_eq!(table.notes.last(), Some(&comparison.seeds_note));
+        let evidence = evidence_table(&comparison);
+        // Two users at −0.05 and 0: error 0.025, t(1) = 12.706 and 1.376.
+        assert_eq!(
+            evidence.rows[0].join(" | "),
+            "next_prompt | primary | 1.000 | 1.000 | – | undecided | 0.025 | – | −0.707 | 0.352 | 18"
+        );
+        assert!(evidence.notes[0].contains("declared primary") && evidence.notes[0].contains("No margin"));
         let summary = summary_table(&[comparison], TargetKind::NextPrompt, Subset::Primary);
-        assert_eq!(summary.rows[0][0], "past − none");
-        assert_eq!(summary.rows[0][1..], table.rows[0][2..2 + SUMMARY_CELLS]);
+        assert_eq!(
+            summary.rows[0].join(" | "),
+            "past − none ★ | 2 | 2† | 2,000 | 2.150 | 2.125 | −0.025 | −0.050 to 0.000 (t: −0.343 to +0.293) \
+             | 1.000 | undecided"
+        );
+        for table in [table, evidence, summary] {
+            assert!(table.rows.iter().all(|row| row.len() == table.header.len()));
+        }
     }
 
     #[test]
     fn empty_subsets_are_said_not_shown() {
         let alone = |name: &str| vec![ItemRecord { primary: false, ..record(name, 0, 2000.0) }];
-        let comparison = compare(&alone("none"), &alone("past"), BootstrapOptions::default()).unwrap();
+        let (a, b) = (alone("none"), alone("past"));
+        let comparison = compare(&[Arms { a: &a, b: &b, primary: false }], Rules::default()).unwrap().remove(0);
         let table = comparison_table(&comparison);
         assert_eq!(table.rows.len(), 1);
         assert_eq!(
             table.notes[1],
             "No items, so nothing is compared: next_prompt (primary), next_prompt (primary, no quotes)."
         );
+        assert!(evidence_table(&comparison).rows.len() == 1);
         let summary = summary_table(&[comparison], TargetKind::NextPrompt, Subset::Primary);
         assert!(summary.rows.is_empty());
         assert_eq!(summary.notes[0], "past − none: no items of next_prompt (primary).");

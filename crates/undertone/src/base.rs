@@ -36,10 +36,10 @@ impl Base {
     }
 
     /// A copy that is ready to train: fresh adapters, or every weight.
-    pub(crate) fn trainable(&self, experiment: &Experiment) -> Decoder {
+    pub(crate) fn trainable(&self, experiment: &Experiment, seed: u64) -> Decoder {
         let mut decoder = self.decoder.clone();
         match experiment.model.method {
-            Method::Lora => decoder.add_adapters(&experiment.lora, experiment.seed),
+            Method::Lora => decoder.add_adapters(&experiment.lora, seed),
             Method::Full => decoder.train_all(),
         }
         decoder
@@ -57,7 +57,8 @@ impl Base {
             return Err(InputError::new(path, format!("was trained from other weights than those in `{base}`"))
                 .hint("point `--set model.path=` to the base model it was trained from"));
         }
-        let mut decoder = self.trainable(experiment);
+        // The checkpoint replaces what the seed draws.
+        let mut decoder = self.trainable(experiment, experiment.seed);
         checkpoint.restore_weights(&mut decoder)?;
         Ok(decoder)
     }

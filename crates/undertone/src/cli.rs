@@ -98,6 +98,9 @@ pub(crate) struct Train {
     /// Which fold, counted from 0, where the experiment divides users in folds.
     #[arg(long, default_value_t = 0)]
     pub(crate) fold: usize,
+    /// Train with this seed instead of the experiment's: one of its `seeds`, for example.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
     /// Go on from `last.safetensors`.
     #[arg(long)]
     pub(crate) resume: bool,

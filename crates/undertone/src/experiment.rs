@@ -15,6 +15,7 @@ use undertone_data::{
     Access, CleanOptions, FoldOptions, InputError, OnInvalid, OnTooLong, Place, ReadOptions, Source, SplitOptions,
     TargetKind, Timing, View,
 };
+use undertone_eval::{BootstrapOptions, Rules};
 use undertone_model::{DeviceName, LoraConfig, MatmulPrecision};
 use undertone_train::TrainingConfig;
 
@@ -30,6 +31,8 @@ pub(crate) struct Experiment {
     pub(crate) name: String,
     /// Seed of adapters, order, dropout, shuffles and resampling.
     pub(crate) seed: u64,
+    /// Trainings of each arm: with `seed`, `seed + 1`, …
+    pub(crate) seeds: Seeds,
     /// Where tensors live.
     pub(crate) device: DeviceName,
     /// The folder in which the folder of results is made.
@@ -42,6 +45,32 @@ pub(crate) struct Experiment {
     pub(crate) evaluation: EvaluationSection,
     #[serde(rename = "arm")]
     pub(crate) arms: Vec<Arm>,
+    #[serde(rename = "comparison", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) comparisons: Vec<Declared>,
+}
+
+/// A number of seeds; 1 unless told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Seeds(pub(crate) usize);
+
+impl Default for Seeds {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+/// One `[[comparison]]`: which arms are compared. Without any, every arm is compared with the first, and own
+/// thoughts with others'.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Declared {
+    /// The arm that is subtracted.
+    pub(crate) a: String,
+    /// The arm it is subtracted from.
+    pub(crate) b: String,
+    /// Whether the study was made for this comparison: its p-value is not corrected for the others.
+    pub(crate) primary: bool,
 }
 
 /// `[model]`
@@ -208,11 +237,14 @@ pub(crate) struct EvaluationSection {
     pub(crate) draws: usize,
     /// Tokens that are run through the model at once.
     pub(crate) row_tokens: usize,
+    /// A difference below this does not matter, in nats per token: what is shown to be smaller is called tied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) margin: Option<f64>,
 }
 
 impl Default for EvaluationSection {
     fn default() -> Self {
-        Self { draws: 10_000, row_tokens: 4096 }
+        Self { draws: 10_000, row_tokens: 4096, margin: None }
     }
 }
 
@@ -359,6 +391,17 @@ impl Experiment {
 
     pub(crate) fn read_options(&self) -> ReadOptions {
         ReadOptions { on_invalid: self.data.on_invalid, clean: self.data.clean.clone(), ..ReadOptions::default() }
+    }
+
+    /// The rules by which comparisons are decided.
+    pub(crate) fn rules(&self) -> Rules {
+        let bootstrap = BootstrapOptions { draws: self.evaluation.draws, seed: self.seed };
+        Rules { bootstrap, margin: self.evaluation.margin }
+    }
+
+    /// The seeds that every arm is trained with.
+    pub(crate) fn training_seeds(&self) -> Vec<u64> {
+        (0..self.seeds.0 as u64).map(|index| self.seed + index).collect()
     }
 
     /// The arm called `name`, or the first.

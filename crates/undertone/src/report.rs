@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use undertone_data::{Source, Split, TargetKind, Timing, View};
 use undertone_eval::{
-    BootstrapOptions, Comparison, ItemRecord, KindMetrics, Subset, Table, compare, comparison_table, labels_table,
+    Arms, Comparison, ItemRecord, KindMetrics, Subset, Table, compare, comparison_table, evidence_table, labels_table,
     metrics, metrics_table, summary_table,
 };
 use undertone_model::MatmulPrecision;
 
-use crate::experiment::{Arm, Experiment};
+use crate::experiment::{Arm, Declared, Experiment};
 use crate::study::{Coverage, Evaluated, FoldData, Study};
 
 /// The whole result, as `results.json` holds it.
@@ -46,10 +46,12 @@ impl<'a> Results<'a> {
         scored: &[String],
     ) -> anyhow::Result<Self> {
         let experiment = &study.experiment;
-        let options = BootstrapOptions { draws: experiment.evaluation.draws, seed: experiment.seed };
-        let contrast = |(a, b): (usize, usize)| compare(&records[a], &records[b], options);
-        let comparisons = pairs_of_arms(experiment, arms).into_iter().map(contrast).collect::<Result<_, _>>()?;
-        let training_gains = pairs_with_base(experiment, arms).into_iter().map(contrast).collect::<Result<_, _>>()?;
+        let family = |pairs: Vec<PairOfArms>| {
+            let arms = |pair: PairOfArms| Arms { a: &records[pair.a], b: &records[pair.b], primary: pair.primary };
+            compare(&pairs.into_iter().map(arms).collect::<Vec<_>>(), experiment.rules())
+        };
+        let comparisons = family(pairs_of_arms(experiment, arms))?;
+        let training_gains = family(pairs_with_base(experiment, arms))?;
         let all: Vec<ItemRecord> = records.concat();
         let unknown_users = study.read.ids_of_other_shape + study.read.ids_missing;
         let shown: Vec<(&str, View)> = experiment.arms.iter().map(|arm| (arm.name.as_str(), arm.shown().0)).collect();
@@ -161,34 +163,48 @@ impl<'a> Results<'a> {
         text += "\n## Every comparison\n\n";
         for comparison in self.comparisons.iter().chain(&self.training_gains) {
             text += &format!("{}\n", comparison_table(comparison).markdown());
+            text += &format!("{}\n", evidence_table(comparison).markdown());
         }
         text
     }
 }
 
-/// Which arms are compared, as indices `(a, b)`: the first arm with every other, and shuffled thoughts
-/// with the user's own.
-fn pairs_of_arms(experiment: &Experiment, arms: &[Evaluated]) -> Vec<(usize, usize)> {
+/// Two arms to compare, by their places among all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct PairOfArms {
+    a: usize,
+    b: usize,
+    primary: bool,
+}
+
+/// Which arms are compared: those the file declares, or the first arm with every other and shuffled thoughts with
+/// the user's own, of which the first is primary.
+fn pairs_of_arms(experiment: &Experiment, arms: &[Evaluated]) -> Vec<PairOfArms> {
     let index = |name: &str| arms.iter().position(|arm| arm.name == name).expect("every arm is evaluated");
+    if !experiment.comparisons.is_empty() {
+        let pair = |Declared { a, b, primary }: &Declared| PairOfArms { a: index(a), b: index(b), primary: *primary };
+        return experiment.comparisons.iter().map(pair).collect();
+    }
     let (first, others) = experiment.arms.split_first().expect("an experiment has an arm");
     let mut pairs: Vec<(usize, usize)> = others.iter().map(|arm| (index(&first.name), index(&arm.name))).collect();
-    for arm in experiment.arms.iter().filter(|arm| arm.source == Source::Shuffled) {
+    for arm in experiment.arms.iter().filter(|arm| arm.source != Source::Own) {
         let is_own = |own: &&Arm| own.source == Source::Own && (own.view, own.timing) == (arm.view, arm.timing);
         let own = experiment.arms.iter().filter(is_own).find(|own| own.trained_as.is_none());
         pairs.extend(own.map(|own| (index(&arm.name), index(&own.name))));
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     pairs.retain(|pair| seen.insert(*pair));
-    pairs
+    pairs.into_iter().enumerate().map(|(place, (a, b))| PairOfArms { a, b, primary: place == 0 }).collect()
 }
 
 /// Each arm with a training of its own, and before it the untrained model that sees the same.
-fn pairs_with_base(experiment: &Experiment, arms: &[Evaluated]) -> Vec<(usize, usize)> {
+fn pairs_with_base(experiment: &Experiment, arms: &[Evaluated]) -> Vec<PairOfArms> {
     let trained = experiment.arms.iter().filter(|arm| arm.trained_as.is_none());
     trained
         .filter_map(|arm| {
-            let base = arms.iter().position(|base| base.trained.is_none() && base.shown == arm.shown())?;
-            Some((base, arms.iter().position(|other| other.name == arm.name)?))
+            let a = arms.iter().position(|base| base.trained.is_none() && base.shown == arm.shown())?;
+            let b = arms.iter().position(|other| other.name == arm.name)?;
+            Some(PairOfArms { a, b, primary: false })
         })
         .collect()
 }
@@ -296,8 +312,14 @@ fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     ));
     let training = &experiment.training;
     lines.push(format!(
-        "{} epochs of {} windows a step, peak learning rate {:.1e}, seed {}, from the same weights in every arm.",
-        training.epochs, training.conversations_per_step, training.learning_rate, experiment.seed
+        "{} epochs of {} windows a step, peak learning rate {:.1e}, {}, from the same weights in every arm.",
+        training.epochs,
+        training.conversations_per_step,
+        training.learning_rate,
+        match experiment.training_seeds().as_slice() {
+            [seed] => format!("seed {seed}"),
+            seeds => format!("seeds {seeds:?}, each arm trained with each"),
+        }
     ));
     let precision = experiment.model.matmul_precision;
     if precision != MatmulPrecision::Highest {

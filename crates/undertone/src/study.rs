@@ -47,6 +47,21 @@ pub(crate) struct Evaluated {
     pub(crate) trained: Option<Arm>,
 }
 
+/// One training of an arm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Training {
+    pub(crate) fold: usize,
+    pub(crate) seed: u64,
+}
+
+impl Training {
+    /// Its folder in that of the arm: `fold0`, or `fold0-seed1` of a further seed.
+    pub(crate) fn folder(self, experiment: &Experiment) -> String {
+        let Self { fold, seed } = self;
+        if seed == experiment.seed { format!("fold{fold}") } else { format!("fold{fold}-seed{seed}") }
+    }
+}
+
 /// Which program lays conversations out and computes: results of another one are not taken for ours.
 pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 1, operators 3");
 
@@ -174,7 +189,7 @@ impl Study {
     }
 
     /// What determines the weights of an arm's training: with the same key, the same run.
-    fn training_key(&self, arm: &Arm, fold: usize, base: &Base) -> String {
+    fn training_key(&self, arm: &Arm, training: Training, base: &Base) -> String {
         let experiment = &self.experiment;
         let shared = Experiment {
             arms: vec![Arm {
@@ -183,15 +198,17 @@ impl Study {
                 targets: Some(experiment.training_targets(arm)),
                 ..arm.clone()
             }],
+            comparisons: Vec::new(),
             name: String::new(),
             output: PathBuf::new(),
             evaluation: Default::default(),
+            seeds: Default::default(),
             ..experiment.clone()
         };
         // The windows depend on what every arm asks for, so that belongs to the key too.
         let mut parts: Vec<String> = experiment.arms.iter().map(|arm| format!("{:?}", arm.shown())).collect();
         parts.push(format!("{:?}", experiment.all_targets()));
-        parts.extend([PROGRAM.to_owned(), shared.resolved(), fold.to_string()]);
+        parts.extend([PROGRAM.to_owned(), shared.resolved(), training.fold.to_string(), training.seed.to_string()]);
         parts.extend([base.sha256.clone(), self.data_sha256.clone()]);
         sha256_hex(parts.join("\0").as_bytes())
     }
@@ -224,12 +241,14 @@ impl Study {
     pub(crate) fn train(
         &self,
         arm: &Arm,
-        fold: usize,
+        training: Training,
         base: &Base,
         folder: &Path,
         resume: bool,
     ) -> Result<PathBuf, TrainError> {
         let experiment = &self.experiment;
+        let Training { fold, seed } = training;
+        let key = self.training_key(arm, training, base);
         let training = self.training_streams(arm, fold, Split::Train);
         if training.is_empty() {
             let path = &experiment.data.path.as_slice()[0];
@@ -238,11 +257,16 @@ impl Study {
                 .into());
         }
         let validation = self.training_streams(arm, fold, Split::Validation);
-        let key = self.training_key(arm, fold, base);
-        let label = if self.folds.len() > 1 { format!("{} fold {fold}", arm.name) } else { arm.name.clone() };
+        let mut label = arm.name.clone();
+        if self.folds.len() > 1 {
+            label += &format!(" fold {fold}");
+        }
+        if experiment.seeds.0 > 1 {
+            label += &format!(" seed {seed}");
+        }
         let run = Run {
             config: &experiment.training,
-            seed: experiment.seed,
+            seed,
             training: &training,
             validation: &validation,
             folder,
@@ -271,7 +295,7 @@ impl Study {
                 return Ok(run.best());
             }
         }
-        let mut decoder = base.trainable(experiment);
+        let mut decoder = base.trainable(experiment, seed);
         run.train(&mut decoder, checkpoint.as_ref())?;
         Ok(run.best())
     }
@@ -280,7 +304,7 @@ impl Study {
     pub(crate) fn evaluate(
         &self,
         arm: &Evaluated,
-        fold: usize,
+        Training { fold, seed }: Training,
         decoder: impl FnOnce() -> Result<Decoder, InputError>,
         saved: &Path,
     ) -> anyhow::Result<Vec<ItemRecord>> {
@@ -296,6 +320,7 @@ impl Study {
         });
         for record in &mut records {
             record.fold = Some(fold);
+            record.seed = arm.trained.as_ref().map(|_| seed);
         }
         let speed = done as f64 / begun.elapsed().as_secs_f64();
         eprintln!("{}: scored {} items, {all} tokens, {speed:.0} tokens/s", arm.name, records.len());

@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::RecordProblem;
+use crate::record::{RecordFault, RecordProblem};
 
 /// One next prompt: item, user, tokens, nats.
 type Row = (&'static str, &'static str, usize, f64);
@@ -19,6 +19,7 @@ fn arm(name: &str, rows: &[Row]) -> Vec<ItemRecord> {
         quotes_target: false,
         visible_thoughts: 1,
         fold: None,
+        seed: None,
     };
     rows.iter().map(record).collect()
 }
@@ -27,11 +28,11 @@ const NONE: [Row; 3] = [("a", "user1", 10, 20.0), ("b", "user1", 30, 30.0), ("c"
 const PAST: [Row; 3] = [("a", "user1", 10, 18.0), ("b", "user1", 30, 33.0), ("c", "user2", 20, 40.0)];
 
 fn compared(a: &[ItemRecord], b: &[ItemRecord]) -> Comparison {
-    compare(a, b, BootstrapOptions::default()).unwrap()
+    compare(&[Arms { a, b, primary: true }], Rules::default()).unwrap().remove(0)
 }
 
 fn refused(a: &[ItemRecord], b: &[ItemRecord]) -> String {
-    compare(a, b, BootstrapOptions::default()).unwrap_err().to_string()
+    compare(&[Arms { a, b, primary: true }], Rules::default()).unwrap_err().to_string()
 }
 
 fn close(actual: f64, expected: f64) {
@@ -44,7 +45,7 @@ fn the_difference_is_a_ratio_of_sums_by_user() {
     let comparison = compared(&arm("none", &NONE), &arm("past", &PAST));
     let primary = comparison.contrast(TargetKind::NextPrompt, Subset::Primary).unwrap();
     assert_eq!((primary.items, primary.users, primary.tokens), (3, 2, 60));
-    let losses = primary.losses.unwrap();
+    let losses = primary.losses.as_ref().unwrap();
     close(losses.a, 100.0 / 60.0);
     close(losses.b, 91.0 / 60.0);
     close(losses.difference.ratio.value, -0.15);
@@ -52,12 +53,12 @@ fn the_difference_is_a_ratio_of_sums_by_user() {
     close(losses.difference.mean_of_user_means.value, (0.025 - 0.5) / 2.0);
     // A quarter of the resamples holds only user 1, a quarter only user 2.
     for estimate in [losses.difference.ratio, losses.difference.mean_of_user_means] {
-        let interval = estimate.bootstrap.unwrap();
+        let interval = estimate.intervals.unwrap().percentile;
         close(interval.low, -0.5);
         close(interval.high, 0.025);
     }
     // Residuals 1 + 0.15 · 40 = 7 and −7: half width t(1) · √(2 · 98) / 60.
-    let t = losses.difference.ratio.student_t.unwrap();
+    let t = losses.difference.ratio.intervals.unwrap().student_t;
     assert!((t.high - (-0.15 + 12.706_204_7 * 14.0 / 60.0)).abs() < 1e-6, "{t:?}");
 }
 
@@ -77,11 +78,15 @@ fn items_are_paired_so_what_both_arms_share_cancels() {
     let mut b = rows(0.5);
     b.iter_mut().for_each(|record| record.arm = "past".into());
     let comparison = compared(&rows(0.0), &b);
-    let losses = comparison.contrasts[0].losses.unwrap();
-    assert_eq!(losses.difference.ratio.bootstrap, Some(Interval { low: -0.5, high: -0.5 }));
+    let intervals = comparison.contrasts[0].losses.as_ref().unwrap().difference.ratio.intervals.unwrap();
+    for interval in [intervals.percentile, intervals.bca, intervals.student_t] {
+        close(interval.low, -0.5);
+        close(interval.high, -0.5);
+    }
     assert_eq!(
         comparison.verdict(),
-        "next_prompt (primary): `past` is lower than `none` by 0.500 nats per token on 20 items of 20 users. \
+        "next_prompt (primary): `past` is lower than `none` by 0.500 nats per token on 20 items of 20 users: \
+         `past` is better (p = < 0.001). \
          Zero lies outside the 95 % interval of `past` − `none`, −0.500 to −0.500."
     );
 }
@@ -109,8 +114,8 @@ fn one_user_has_a_verdict_without_interval() {
     let comparison = compared(&arm("none", &NONE[..1]), &arm("past", &PAST[..1]));
     assert_eq!(
         comparison.verdict(),
-        "next_prompt (primary): `past` is lower than `none` by 0.200 nats per token on 1 item of 1 user. \
-         One user gives no interval. Too few users: fewer than 10 show little about others."
+        "next_prompt (primary): `past` is lower than `none` by 0.200 nats per token on 1 item of 1 user: \
+         undecided. One user gives no interval, and shows little about others."
     );
 }
 
@@ -119,13 +124,13 @@ fn the_verdict_says_where_zero_lies_and_warns() {
     let comparison = compared(&arm("past", &PAST), &arm("none", &NONE));
     assert_eq!(
         comparison.verdict(),
-        "next_prompt (primary): `past` is lower than `none` by 0.150 nats per token on 3 items of 2 users. \
-         Zero lies inside the 95 % interval of `none` − `past`, −0.025 to +0.500. \
-         Too few users: fewer than 10 show little about others; \
-         by Student's t(1) the interval is −2.815 to +3.115, with zero inside."
+        "next_prompt (primary): `past` is lower than `none` by 0.150 nats per token on 3 items of 2 users: \
+         undecided (p = 1.000). \
+         Zero lies inside the 95 % interval of `none` − `past` by Student's t(1), −2.815 to +3.115. \
+         Too few users: fewer than 10 show little about others."
     );
     let same = compared(&arm("past", &PAST), &arm("none", &PAST));
-    assert!(same.verdict().starts_with("next_prompt (primary): `none` equals `past` on 3 items of 2 users."));
+    assert!(same.verdict().starts_with("next_prompt (primary): `none` equals `past` on 3 items of 2 users: undecided"));
 }
 
 #[test]
@@ -181,7 +186,7 @@ fn what_is_no_pair_is_refused_with_the_difference_named() {
     assert_eq!(refused(&a, &[a.clone(), b.clone()].concat()), "one side holds several arms: `none`, `past`");
     let mut spoilt = b.clone();
     spoilt[1].nats = f64::NAN;
-    let error = compare(&a, &spoilt, BootstrapOptions::default()).unwrap_err();
+    let error = compare(&[Arms { a: &a, b: &spoilt, primary: true }], Rules::default()).unwrap_err();
     assert!(matches!(error, NotComparable::Record(RecordFault { problem: RecordProblem::Nats(_), .. })));
 }
 
@@ -203,4 +208,74 @@ fn items_that_are_not_the_same_target_are_refused_field_by_field() {
     refused_if(|r| r.tokens = 31, "`tokens` of `b` is `30` in `none` and `31`");
     refused_if(|r| r.bytes = 1, "`bytes` of `b` is `120` in `none` and `1`");
     refused_if(|r| r.fold = Some(2), "`fold` of `b` is `none` in `none` and `2`");
+}
+
+/// The same records, as trained with some seeds; each seed adds `apart` nats to every item.
+fn with_seeds(records: &[ItemRecord], seeds: &[u64], apart: f64) -> Vec<ItemRecord> {
+    let of_seed = |seed: &u64| {
+        let change = |record: &ItemRecord| ItemRecord {
+            seed: Some(*seed),
+            nats: record.nats + apart * *seed as f64,
+            ..record.clone()
+        };
+        records.iter().map(change).collect::<Vec<_>>()
+    };
+    seeds.iter().flat_map(of_seed).collect()
+}
+
+#[test]
+fn seeds_are_paired_averaged_and_part_of_the_error() {
+    let a = with_seeds(&arm("none", &NONE), &[0, 1, 2], 0.0);
+    let b = with_seeds(&arm("past", &PAST), &[0, 1, 2], 1.0);
+    let comparison = compared(&a, &b);
+    let primary = comparison.contrast(TargetKind::NextPrompt, Subset::Primary).unwrap();
+    // Three seeds do not make three times the items. The seeds add 0, 1 and 2 nats to each of three items.
+    assert_eq!((primary.items, primary.users, primary.tokens), (3, 2, 60));
+    let losses = primary.losses.as_ref().unwrap();
+    close(losses.difference.ratio.value, (91.0 + 3.0 - 100.0) / 60.0);
+    close(losses.difference.standard_error.unwrap().of_seeds.unwrap(), 3.0 / 60.0 / 3.0_f64.sqrt());
+    assert!(comparison.seeds_note.contains("3 training seeds"));
+    // An untrained arm has no seed and stands beside each of the other's.
+    let untrained = compared(&arm("base", &NONE), &b);
+    close(untrained.contrasts[0].losses.as_ref().unwrap().difference.ratio.value, losses.difference.ratio.value);
+}
+
+#[test]
+fn other_seeds_are_refused() {
+    let a = with_seeds(&arm("none", &NONE), &[0, 1], 0.0);
+    let b = with_seeds(&arm("past", &PAST), &[0, 2], 0.0);
+    assert_eq!(
+        refused(&a, &b),
+        "the arms were trained with different seeds: `none` with [0, 1], `past` with [0, 2]"
+    );
+    let short = with_seeds(&arm("past", &PAST), &[0, 1], 0.0);
+    assert_eq!(
+        refused(&a, &short[..5]),
+        "the arms scored different items: 1 only in `none` (`c`), none only in `past`"
+    );
+}
+
+#[test]
+fn comparisons_made_together_are_corrected_together_but_for_the_primary() {
+    // Ten users, all lower: p = 2/1024 each.
+    let users: Vec<String> = (0..10).map(|user| format!("user{user}")).collect();
+    let rows = |name: &str, lower: f64| -> Vec<ItemRecord> {
+        let record = |(index, user): (usize, &String)| ItemRecord {
+            item: user.clone(),
+            user: user.clone(),
+            nats: 20.0 - lower - 0.01 * index as f64,
+            ..arm(name, &[("a", "user1", 8, 0.0)])[0].clone()
+        };
+        users.iter().enumerate().map(record).collect()
+    };
+    let (none, others) = (rows("none", 0.0), [rows("past", 1.0), rows("oracle", 2.0), rows("filler", 1.0)]);
+    let family: Vec<Arms<'_>> =
+        others.iter().enumerate().map(|(index, b)| Arms { a: &none, b, primary: index == 0 }).collect();
+    let p: Vec<f64> = compare(&family, Rules::default())
+        .unwrap()
+        .iter()
+        .map(|comparison| comparison.contrasts[0].losses.as_ref().unwrap().evidence.p_adjusted.unwrap())
+        .collect();
+    let once = 2.0 / 1024.0;
+    assert_eq!(p, [once, 2.0 * once, 2.0 * once]);
 }

@@ -8,7 +8,7 @@ use crate::base::Base;
 use crate::cli::Ablate;
 use crate::experiment::Experiment;
 use crate::report::Results;
-use crate::study::{PROGRAM, Study, save_records};
+use crate::study::{PROGRAM, Study, Training, save_records};
 
 pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
@@ -48,28 +48,39 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     let primary = study.primary_items(Split::Test);
     let mut records = vec![Vec::new(); arms.len()];
     let mut scored = Vec::new();
-    for fold in 0..study.folds.len() {
+    let trainings = (0..study.folds.len())
+        .flat_map(|fold| experiment.training_seeds().into_iter().map(move |seed| Training { fold, seed }));
+    for training in trainings {
         for (index, arm) in arms.iter().enumerate() {
-            let of_fold = |name: &str| folder.join(name).join(format!("fold{fold}"));
+            let of_training = |name: &str| folder.join(name).join(training.folder(experiment));
             let decoder = || match &arm.trained {
                 None => Ok(base.decoder.clone()),
                 Some(trained) => {
-                    let best = of_fold(&trained.name).join("best.safetensors");
+                    let best = of_training(&trained.name).join("best.safetensors");
                     base.restored(experiment, &Checkpoint::read(&best)?, &best)
                 }
             };
+            // The untrained model has no seed: it is scored once.
+            if arm.trained.is_none() && training.seed != experiment.seed {
+                continue;
+            }
             if let Some(trained) = &arm.trained {
-                let best = study.train(trained, fold, &base, &of_fold(&trained.name), true)?;
+                let best = study.train(trained, training, &base, &of_training(&trained.name), true)?;
                 if trained.name == arm.name {
                     let best = Checkpoint::read(&best)?.description.state;
-                    let taken = Checkpoint::read(&of_fold(&arm.name).join("last.safetensors"))?.description.state;
+                    let last = of_training(&arm.name).join("last.safetensors");
+                    let taken = Checkpoint::read(&last)?.description.state;
                     scored.push(format!(
-                        "`{}`, fold {fold}: scored after step {} of {}.",
-                        arm.name, best.step, taken.step
+                        "`{}`, {}: scored after step {} of {}.",
+                        arm.name,
+                        training.folder(experiment),
+                        best.step,
+                        taken.step
                     ));
                 }
             }
-            records[index].extend(study.evaluate(arm, fold, decoder, &of_fold(&arm.name).join("records.jsonl"))?);
+            let saved = of_training(&arm.name).join("records.jsonl");
+            records[index].extend(study.evaluate(arm, training, decoder, &saved)?);
         }
     }
     for (arm, records) in arms.iter().zip(&mut records) {

@@ -4,9 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 use undertone_data::{InputError, Split, Stream};
-use undertone_eval::{
-    BootstrapOptions, ItemRecord, compare, comparison_table, labels_table, metrics, metrics_table, score,
-};
+use undertone_eval::{Arms, ItemRecord, compare, comparison_table, labels_table, metrics, metrics_table, score};
 use undertone_model::Decoder;
 use undertone_train::Description;
 
@@ -67,8 +65,8 @@ pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
     if let Some(path) = &args.records {
         save_records(path, &[ours.clone(), other.clone().unwrap_or_default()].concat())?;
     }
-    let options = BootstrapOptions { draws: experiment.evaluation.draws, seed: experiment.seed };
-    let comparison = other.as_ref().map(|other| compare(other, &ours, options)).transpose()?;
+    let family: Vec<Arms<'_>> = other.iter().map(|other| Arms { a: other, b: &ours, primary: true }).collect();
+    let comparison = compare(&family, experiment.rules())?.pop();
     let all = metrics(&[ours, other.unwrap_or_default()].concat())?;
     if json {
         let warnings = warnings(experiment.data.synthetic, unknown_users, &[(&name, view)]);
@@ -139,7 +137,9 @@ fn fold_of(path: &Path, folds: usize) -> Result<usize, InputError> {
         return Ok(0);
     }
     let name = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    let fold = name.as_deref().and_then(|name| name.strip_prefix("fold")).and_then(|number| number.parse().ok());
+    // `fold3`, or `fold3-seed1` of another training.
+    let number = name.as_deref().and_then(|name| name.strip_prefix("fold")?.split('-').next());
+    let fold = number.and_then(|number| number.parse().ok());
     fold.filter(|&fold| fold < folds).ok_or_else(|| {
         InputError::new(path, format!("cannot tell which of the {folds} folds it was trained in"))
             .hint("keep the checkpoint in its folder, such as `fold3/`: its held-out users depend on it")

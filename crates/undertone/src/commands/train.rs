@@ -8,7 +8,7 @@ use super::print_json;
 use crate::base::Base;
 use crate::cli::Train;
 use crate::experiment::Experiment;
-use crate::study::Study;
+use crate::study::{Study, Training};
 
 pub(crate) fn run(args: &Train, json: bool) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
@@ -22,9 +22,11 @@ pub(crate) fn run(args: &Train, json: bool) -> anyhow::Result<()> {
             .hint("folds are counted from 0")
             .into());
     }
-    let folder = study.experiment.folder().join(&arm.name).join(format!("fold{}", args.fold));
+    let seed = args.seed.unwrap_or(study.experiment.seed);
+    let training = Training { fold: args.fold, seed };
+    let folder = study.experiment.folder().join(&arm.name).join(training.folder(&study.experiment));
     let base = Base::load(&study.experiment)?;
-    let best = study.train(&arm, args.fold, &base, &folder, args.resume)?;
+    let best = study.train(&arm, training, &base, &folder, args.resume)?;
     write_whole(&folder.join("experiment.toml"), study.experiment.resolved().as_bytes())?;
     let state = Checkpoint::read(&best)?.description.state;
     eprintln!("trained `{}`; best checkpoint: `{}`", arm.name, best.display());

@@ -5,13 +5,16 @@ use std::path::Path;
 use undertone_data::{Access, Place, Source};
 use undertone_model::{DeviceName, MatmulPrecision};
 
-use super::{Experiment, Folds, Method};
+use super::{Declared, Experiment, Folds, Method};
 
 /// The most passes over the data; the whole order of training is laid out beforehand.
 const MAX_EPOCHS: usize = 10_000;
 
 /// The most resamples; more change nothing but the time.
 const MAX_DRAWS: usize = 1_000_000;
+
+/// The most trainings of an arm.
+const MAX_SEEDS: usize = 100;
 
 /// The highest rank of an adapter; no linear layer is narrow enough to need more.
 const MAX_RANK: usize = 4096;
@@ -170,6 +173,19 @@ impl Experiment {
             );
         }
         check(
+            (1..=MAX_SEEDS).contains(&self.seeds.0) && self.seed.checked_add(self.seeds.0 as u64).is_some(),
+            "seeds",
+            format!("`seeds` ({}) must be from 1 to {MAX_SEEDS}", self.seeds.0),
+            "3 or more show how much training itself varies; each costs a training of every arm",
+        );
+        let margin = self.evaluation.margin;
+        check(
+            margin.is_none_or(|margin| margin > 0.0 && margin.is_finite()),
+            "evaluation.margin",
+            format!("`margin` ({}) must be above 0", margin.unwrap_or_default()),
+            "in nats per token: the largest difference that would not matter, such as 0.01",
+        );
+        check(
             self.evaluation.draws >= undertone_eval::MIN_DRAWS,
             "evaluation.draws",
             format!("`draws` ({}) is too few for an interval", self.evaluation.draws),
@@ -287,6 +303,35 @@ impl Experiment {
                 &key("source"),
                 "shuffled thoughts are not seen by the view `none`".into(),
                 "choose a view such as `past`",
+            );
+        }
+        for (index, Declared { a, b, primary }) in self.comparisons.iter().enumerate() {
+            for (part, name) in [("a", a), ("b", b)] {
+                check(
+                    self.arms.iter().any(|arm| arm.name == *name),
+                    &format!("comparison[{index}].{part}"),
+                    format!("the comparison names the arm `{name}`, which is not there"),
+                    "name an `[[arm]]`",
+                );
+            }
+            check(
+                a != b,
+                &format!("comparison[{index}].b"),
+                format!("the comparison is of `{a}` with itself"),
+                "name two arms",
+            );
+            let earlier = &self.comparisons[..index];
+            check(
+                !earlier.iter().any(|other| (&other.a, &other.b) == (a, b)),
+                &format!("comparison[{index}].b"),
+                format!("`{a}` and `{b}` are compared twice"),
+                "remove one",
+            );
+            check(
+                !(*primary && earlier.iter().any(|other| other.primary)),
+                &format!("comparison[{index}].primary"),
+                "two comparisons are primary".into(),
+                "a study is made for one; the others are corrected for how many they are",
             );
         }
         found

@@ -1,0 +1,198 @@
+//! Standard errors of a ratio of sums, and what follows from them: Student's interval, two one-sided tests, and
+//! the smallest difference that a study can see.
+
+use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+use super::bootstrap::LEVEL;
+use super::interval::Interval;
+use super::users::{UserSums, ratio};
+
+/// The power at which differences count as detectable.
+const POWER: f64 = 0.8;
+
+/// More users than this say that a difference is out of reach.
+const MOST_USERS: f64 = 1e9;
+
+/// The standard error of R = Σx / Σt over n users, in nats per token.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StandardError {
+    /// Of both together.
+    pub total: f64,
+    /// From the choice of users: √( n/(n−1) · Σ (x − R·t)² ) / Σt, the ratio estimator's delta-method error for
+    /// clusters drawn with replacement (Cochran 1977, *Sampling Techniques*, section 6.3, without the finite
+    /// population correction). Where every t is 1 it is that of a mean.
+    pub of_users: f64,
+    /// From training again: the standard deviation of R over k seeds, by √k. `None` with one seed: it is
+    /// unknown then, not 0.
+    pub of_seeds: Option<f64>,
+    /// Degrees of freedom: n − 1, or of both together by Welch and Satterthwaite.
+    pub degrees_of_freedom: f64,
+    /// n.
+    pub users: usize,
+}
+
+impl StandardError {
+    /// `None` for fewer than two users.
+    pub fn of(users: &[UserSums]) -> Option<Self> {
+        let (count, value) = (users.len() as f64, ratio(users)?);
+        if users.len() < 2 {
+            return None;
+        }
+        let tokens: f64 = users.iter().map(|user| user.tokens as f64).sum();
+        let squares: f64 = users.iter().map(|user| (user.mean_nats() - value * user.tokens as f64).powi(2)).sum();
+        let of_users = (count / (count - 1.0) * squares).sqrt() / tokens;
+        let seeds = users[0].nats.len();
+        let of_seed = |seed: usize| users.iter().map(|user| user.nats[seed]).sum::<f64>() / tokens;
+        let of_seeds = (seeds > 1).then(|| {
+            let squares: f64 = (0..seeds).map(|seed| (of_seed(seed) - value).powi(2)).sum();
+            (squares / (seeds - 1) as f64 / seeds as f64).sqrt()
+        });
+        let variances = [of_users, of_seeds.unwrap_or(0.0)].map(|error| error * error);
+        let total = variances[0] + variances[1];
+        let degrees_of_freedom = match total > 0.0 {
+            true => {
+                let freedom = [count - 1.0, seeds.max(2) as f64 - 1.0];
+                total * total / variances.iter().zip(freedom).map(|(v, freedom)| v * v / freedom).sum::<f64>()
+            }
+            false => count - 1.0,
+        };
+        Some(Self { total: total.sqrt(), of_users, of_seeds, degrees_of_freedom, users: users.len() })
+    }
+
+    fn student(self) -> StudentsT {
+        StudentsT::new(0.0, 1.0, self.degrees_of_freedom).expect("degrees of freedom are positive")
+    }
+
+    /// R ± t(97.5 %) · the total error.
+    pub fn interval(self, value: f64) -> Interval {
+        let half_width = self.student().inverse_cdf(0.5 + LEVEL / 2.0) * self.total;
+        Interval { low: value - half_width, high: value + half_width }
+    }
+
+    /// The p-value of two one-sided tests (Schuirmann 1987) that the difference is at least `margin` on either
+    /// side of zero: small where it is shown to be smaller than the margin.
+    pub fn tost(self, value: f64, margin: f64) -> f64 {
+        let distance = margin - value.abs();
+        match self.total > 0.0 {
+            true => self.student().sf(distance / self.total),
+            false => f64::from(u8::from(distance <= 0.0)),
+        }
+    }
+
+    /// R by the standard deviation of users' shares of it, Cohen's d_z where users have as many tokens;
+    /// `None` if users do not differ.
+    pub fn effect_size(self, value: f64) -> Option<f64> {
+        (self.of_users > 0.0).then(|| value / (self.of_users * (self.users as f64).sqrt()))
+    }
+
+    /// The smallest true difference that four of five such studies would call different from zero (Bloom 1995).
+    pub fn minimum_detectable(self) -> f64 {
+        let student = self.student();
+        (student.inverse_cdf(0.5 + LEVEL / 2.0) + student.inverse_cdf(POWER)) * self.total
+    }
+
+    /// How many users like these, trained with as many seeds, make `value` the smallest detectable difference;
+    /// `None` if no number does, because training itself varies too much.
+    pub fn users_needed(self, value: f64) -> Option<usize> {
+        let detectable = |users: f64| {
+            let of_users = self.of_users * (self.users as f64 / users).sqrt();
+            let total = of_users.hypot(self.of_seeds.unwrap_or(0.0));
+            Self { total, of_users, degrees_of_freedom: users - 1.0, ..self }.minimum_detectable() <= value.abs()
+        };
+        let mut high = 2.0;
+        while !detectable(high) {
+            high *= 2.0;
+            if high > MOST_USERS {
+                return None;
+            }
+        }
+        let mut low = high / 2.0;
+        while high - low > 1.0 {
+            let middle = ((low + high) / 2.0).floor();
+            if detectable(middle) { high = middle } else { low = middle }
+        }
+        Some(high as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users(sums: &[(&[f64], usize)]) -> Vec<UserSums> {
+        sums.iter().map(|(nats, tokens)| UserSums { nats: nats.to_vec(), tokens: *tokens }).collect()
+    }
+
+    fn close(actual: f64, expected: f64, tolerance: f64) {
+        assert!((actual - expected).abs() <= tolerance, "{actual} is not {expected}");
+    }
+
+    #[test]
+    fn the_t_interval_is_that_of_the_linearised_ratio() {
+        // R = 12/40 = 0.3; residuals −1, 3, −2; variance 3/2 · 14 / 40² = 0.013125.
+        let three = users(&[(&[2.0], 10), (&[6.0], 10), (&[4.0], 20)]);
+        let error = StandardError::of(&three).unwrap();
+        close(error.total, 0.013_125_f64.sqrt(), 1e-15);
+        let interval = error.interval(0.3);
+        close(interval.high - 0.3, 4.302_652_729_9 * 0.013_125_f64.sqrt(), 1e-9);
+        // The means 0.2, 0.6, 0.2 have variance 0.16/3: the ordinary t interval, s / √3.
+        let alike: Vec<UserSums> = three.iter().map(UserSums::of_one_token).collect();
+        let interval = StandardError::of(&alike).unwrap().interval(1.0 / 3.0);
+        close(interval.high - interval.low, 2.0 * 4.302_652_729_9 * (0.16_f64 / 9.0).sqrt(), 1e-9);
+    }
+
+    #[test]
+    fn t_quantiles_are_those_of_the_table() {
+        let table = [12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060];
+        for (freedom, expected) in (1..).zip(table) {
+            let error = StandardError {
+                total: 1.0,
+                of_users: 1.0,
+                of_seeds: None,
+                degrees_of_freedom: f64::from(freedom),
+                users: 2,
+            };
+            close(error.interval(0.0).high, expected, 5e-5);
+        }
+    }
+
+    #[test]
+    fn training_variance_widens_the_interval_where_seeds_differ() {
+        let alike = users(&[(&[2.0, 2.0], 10), (&[6.0, 6.0], 10), (&[4.0, 4.0], 20)]);
+        let apart = users(&[(&[1.0, 3.0], 10), (&[5.0, 7.0], 10), (&[2.0, 6.0], 20)]);
+        let [alike, apart] = [alike, apart].map(|users| StandardError::of(&users).unwrap());
+        assert_eq!(alike.of_seeds, Some(0.0));
+        close(alike.total, 0.013_125_f64.sqrt(), 1e-15);
+        close(alike.degrees_of_freedom, 2.0, 1e-12);
+        // Over all, 8/40 with one seed and 16/40 with the other: standard deviation √0.02, by √2.
+        close(apart.of_seeds.unwrap(), 0.1, 1e-15);
+        close(apart.total, (0.013_125_f64 + 0.01).sqrt(), 1e-15);
+        close(apart.degrees_of_freedom, 0.023_125_f64.powi(2) / (0.013_125_f64.powi(2) / 2.0 + 1e-4), 1e-9);
+    }
+
+    #[test]
+    fn two_one_sided_tests_are_one_sided_tests() {
+        // Of three users with R = 0 and error 0.1: t(2) = 4.3027 has 2.5 % above it.
+        let error =
+            StandardError { total: 0.1, of_users: 0.1, of_seeds: None, degrees_of_freedom: 2.0, users: 3 };
+        close(error.tost(0.0, 0.430_265_27), 0.025, 1e-8);
+        close(error.tost(-0.1, 0.530_265_27), 0.025, 1e-8);
+        assert!(error.tost(0.6, 0.5) > 0.5);
+    }
+
+    #[test]
+    fn so_many_users_detect_what_was_to_be_detected() {
+        let error =
+            StandardError { total: 0.05, of_users: 0.05, of_seeds: None, degrees_of_freedom: 19.0, users: 20 };
+        // (2.0930 + 0.8610) · 0.05
+        close(error.minimum_detectable(), 0.1477, 1e-4);
+        assert_eq!(error.users_needed(error.minimum_detectable()), Some(20));
+        let needed = error.users_needed(0.01).unwrap();
+        // About 20 · (2.80 · 0.05 / 0.01)².
+        assert!((3900..=3950).contains(&needed), "{needed}");
+        let seeds = StandardError { of_seeds: Some(0.01), ..error };
+        assert_eq!(seeds.users_needed(0.01), None);
+        close(error.effect_size(0.1).unwrap(), 0.1 / (0.05 * 20.0_f64.sqrt()), 1e-12);
+    }
+}

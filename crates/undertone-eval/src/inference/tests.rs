@@ -1,0 +1,202 @@
+//! Intervals, tests and decisions against known answers, on simulated studies.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+
+fn sums_of(sums: &[(f64, usize)]) -> Vec<UserSums> {
+    sums.iter().map(|&(nats, tokens)| UserSums { nats: vec![nats], tokens }).collect()
+}
+
+fn close(actual: f64, expected: f64, tolerance: f64) {
+    assert!((actual - expected).abs() <= tolerance, "{actual} is not {expected}");
+}
+
+fn infer(sums: &[(f64, usize)]) -> Inference {
+    Inference::new(&sums_of(sums), BootstrapOptions::default()).unwrap()
+}
+
+#[test]
+fn the_ratio_weighs_tokens_and_the_mean_weighs_users() {
+    // Users at 0.1 and 0.3 nats per token, the second with three times the tokens. A quarter of
+    // the resamples is only the first, a quarter only the second: both ends are exact.
+    let two = infer(&[(1.0, 10), (9.0, 30)]);
+    close(two.ratio.value, 0.25, 1e-15);
+    close(two.mean_of_user_means.value, 0.2, 1e-15);
+    for estimate in [two.ratio, two.mean_of_user_means] {
+        let interval = estimate.intervals.unwrap().percentile;
+        close(interval.low, 0.1, 1e-15);
+        close(interval.high, 0.3, 1e-15);
+    }
+}
+
+#[test]
+fn the_percentiles_are_those_of_all_possible_resamples() {
+    // Four users at 0, 1, 2 and 4 give 256 equally likely resamples. Their sum is below 2 in 5
+    // of them (1.95 %) and below 3 in more than 15 (5.9 %), so the 2.5 % quantile is 2 / 4. It is
+    // above 13 in 5 and above 12 in 9 (3.5 %), so the 97.5 % quantile is 13 / 4.
+    let four = infer(&[(0.0, 1), (1.0, 1), (2.0, 1), (4.0, 1)]);
+    for estimate in [four.ratio, four.mean_of_user_means] {
+        assert_eq!(estimate.intervals.unwrap().percentile, Interval { low: 0.5, high: 3.25 });
+    }
+}
+
+#[test]
+fn few_users_are_flagged_and_one_has_no_interval() {
+    let many: Vec<(f64, usize)> = (0..10).map(|i| (f64::from(i), 5)).collect();
+    assert!(Inference::new(&[], BootstrapOptions::default()).is_none());
+    let one = infer(&many[..1]);
+    assert!(one.too_few_users && one.standard_error.is_none() && one.sign_flip.is_none());
+    assert_eq!((one.ratio.intervals, one.ratio.value), (None, 0.0));
+    assert!(infer(&many[..9]).too_few_users);
+    assert!(!infer(&many).too_few_users);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let many: Vec<(f64, usize)> = (1..50).map(|i| (0.1 * f64::from(i * i % 17), 7)).collect();
+    let text = |seed| {
+        let options = BootstrapOptions { draws: 1000, seed };
+        serde_json::to_string(&Inference::new(&sums_of(&many), options)).unwrap()
+    };
+    assert_eq!(text(3), text(3));
+    assert_ne!(text(3), text(4));
+}
+
+#[test]
+fn resampled_seeds_widen_the_bootstrap() {
+    let user = |index: usize, apart: f64| {
+        let nats = (index % 3) as f64;
+        UserSums { nats: vec![nats - apart, nats, nats + apart], tokens: 1 }
+    };
+    let width = |apart: f64| {
+        let users: Vec<UserSums> = (0..60).map(|index| user(index, apart)).collect();
+        let interval = Inference::new(&users, BootstrapOptions::default()).unwrap().ratio.intervals.unwrap().percentile;
+        interval.high - interval.low
+    };
+    // With three seeds, users' error √(2/3/60) = 0.105 and seeds' √(2/3/3) = 0.471 times what they lie apart.
+    close(width(0.0), 3.92 * 0.105, 0.02);
+    close(width(1.0), 3.92 * 0.105_f64.hypot(0.471), 0.15);
+}
+
+/// A standard normal number, nearly: the sum of 12 uniform ones, less 6.
+fn normal(generator: &mut ChaCha8Rng) -> f64 {
+    (0..12).map(|_| generator.random::<f64>()).sum::<f64>() - 6.0
+}
+
+/// A study: for each user its sums, and the same item by item. Users write from 4 to 12 messages, and differ
+/// around `truth` by `spread_of_users`.
+fn simulate(
+    generator: &mut ChaCha8Rng,
+    users: usize,
+    truth: f64,
+    spread_of_users: f64,
+) -> [Vec<(f64, usize)>; 2] {
+    let (mut by_user, mut by_item) = (Vec::new(), Vec::new());
+    for _ in 0..users {
+        let of_user = truth + spread_of_users * normal(generator);
+        let (mut total, mut total_tokens) = (0.0, 0);
+        for _ in 0..generator.random_range(4..=12) {
+            let tokens = generator.random_range(5..=40);
+            let nats = tokens as f64 * (of_user + 0.3 * normal(generator));
+            by_item.push((nats, tokens));
+            total += nats;
+            total_tokens += tokens;
+        }
+        by_user.push((total, total_tokens));
+    }
+    [by_user, by_item]
+}
+
+/// How often intervals of simulated studies hold the truth.
+#[derive(Debug, Default)]
+struct Coverage {
+    percentile: f64,
+    bca: f64,
+    student_t: f64,
+    /// By resampling items as if they were users.
+    by_item: f64,
+}
+
+fn coverage(studies: u64, users: usize, spread_of_users: f64) -> Coverage {
+    let mut generator = ChaCha8Rng::seed_from_u64(17);
+    let truth = -0.05;
+    let mut found = Coverage::default();
+    for seed in 0..studies {
+        let options = BootstrapOptions { draws: 400, seed };
+        let [by_user, by_item] = simulate(&mut generator, users, truth, spread_of_users)
+            .map(|sums| Inference::new(&sums_of(&sums), options).unwrap().ratio.intervals.unwrap());
+        let hit = |interval: Interval| {
+            f64::from(u8::from((interval.low..=interval.high).contains(&truth))) / studies as f64
+        };
+        found.percentile += hit(by_user.percentile);
+        found.bca += hit(by_user.bca);
+        found.student_t += hit(by_user.student_t);
+        found.by_item += hit(by_item.percentile);
+    }
+    found
+}
+
+#[test]
+fn resampling_users_covers_and_resampling_items_does_not() {
+    let right = 0.925..=0.975;
+    let clustered = coverage(400, 80, 0.3);
+    for share in [clustered.percentile, clustered.bca, clustered.student_t] {
+        assert!(right.contains(&share), "{clustered:?}");
+    }
+    assert!(clustered.by_item < 0.75, "{clustered:?}");
+    // Where users do not differ, all are right: the fault is the clustering, not the method.
+    let alike = coverage(400, 80, 0.0);
+    for share in [alike.percentile, alike.bca, alike.student_t, alike.by_item] {
+        assert!(right.contains(&share), "{alike:?}");
+    }
+}
+
+#[test]
+fn with_few_users_the_bootstrap_is_too_narrow_and_t_is_not() {
+    let few = coverage(1000, 6, 0.3);
+    assert!(few.percentile < 0.9, "{few:?}");
+    assert!((0.925..=0.975).contains(&few.student_t), "{few:?}");
+}
+
+#[test]
+fn p_values_are_uniform_under_the_null_and_items_would_claim_too_much() {
+    let mut generator = ChaCha8Rng::seed_from_u64(5);
+    let (mut by_user, mut by_item) = (Vec::new(), Vec::new());
+    for seed in 0..1000 {
+        let options = BootstrapOptions { draws: 200, seed };
+        let [users, items] = simulate(&mut generator, 20, 0.0, 0.3).map(|sums| SignFlip::new(&sums_of(&sums), options).p);
+        by_user.push(users);
+        by_item.push(items);
+    }
+    let share = |p: &[f64], level: f64| p.iter().filter(|p| **p <= level).count() as f64 / p.len() as f64;
+    for level in [0.05, 0.25, 0.5, 0.75, 0.95] {
+        // Three standard errors of a thousand studies.
+        let tolerance = 3.0 * (level * (1.0 - level) / 1000.0_f64).sqrt();
+        close(share(&by_user, level), level, tolerance);
+    }
+    assert!(share(&by_item, 0.05) > 0.2, "{}", share(&by_item, 0.05));
+}
+
+#[test]
+fn a_minimum_detectable_difference_is_detected_four_times_in_five() {
+    let mut generator = ChaCha8Rng::seed_from_u64(9);
+    let users = 40;
+    // From one study without a difference, what another could see.
+    let typical: f64 = (0..50)
+        .map(|_| {
+            let [sums, _] = simulate(&mut generator, users, 0.0, 0.3);
+            StandardError::of(&sums_of(&sums)).unwrap().minimum_detectable()
+        })
+        .sum::<f64>()
+        / 50.0;
+    let detected = (0..400)
+        .filter(|_| {
+            let [sums, _] = simulate(&mut generator, users, typical, 0.3);
+            let sums = sums_of(&sums);
+            !StandardError::of(&sums).unwrap().interval(ratio(&sums).unwrap()).contains_zero()
+        })
+        .count();
+    close(detected as f64 / 400.0, 0.8, 0.07);
+}
