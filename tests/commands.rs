@@ -110,8 +110,9 @@ fn the_whole_story() {
         (2 * counted.len(), scored["metrics"][0]["items"].as_u64().unwrap() as usize)
     );
     let difference = &scored["comparison"]["contrasts"][0]["losses"]["difference"]["ratio"];
-    assert!(difference["bootstrap"]["low"].as_f64() <= difference["value"].as_f64());
-    assert!(difference["bootstrap"]["high"].as_f64() >= difference["value"].as_f64());
+    let interval = &difference["intervals"]["percentile"];
+    assert!(interval["low"].as_f64() <= difference["value"].as_f64());
+    assert!(interval["high"].as_f64() >= difference["value"].as_f64());
 
     // It writes what a user says next: the same with the same seed, something else with another.
     let predict = |seed: u64| {
@@ -337,6 +338,100 @@ fn oracle_anchored_and_synthetic_are_flagged_where_results_stand() {
     plain.run("ablate x.toml --set data.synthetic=false --set training.epochs=1").succeeded();
     for word in ["SYNTHETIC", "ORACLE", "ANCHORED"] {
         assert!(!plain.text("out/tiny/report.md").contains(word), "{word}");
+    }
+}
+
+/// Arms that differ in what stands for thoughts, trained twice, and two comparisons of them.
+const CONTROLS: &str = r#"
+[[arm]]
+name = "last"
+view = "last_reaction"
+
+[[arm]]
+name = "trajectory"
+view = "past"
+source = "shuffled_trajectory"
+
+[[arm]]
+name = "filler"
+view = "past"
+source = "filler"
+
+[[arm]]
+name = "sometimes"
+view = "past"
+thought_dropout = 0.5
+
+[[comparison]]
+a = "none"
+b = "past"
+primary = true
+
+[[comparison]]
+a = "trajectory"
+b = "past"
+
+[[comparison]]
+a = "filler"
+b = "past"
+"#;
+
+#[test]
+fn controls_differ_in_the_words_of_thoughts_and_in_nothing_else() {
+    let place = Workplace::new(20);
+    place.write("x.toml", format!("seeds = 2\n{}{CONTROLS}", EXPERIMENT.replace("draws", "margin = 10.0\ndraws")));
+    let sees = |arm: &str, how: &str| {
+        let words = format!("inspect x.toml {how}--json --conversation user9001_task1_conversation1 --arm {arm}");
+        place.run(&words).json()["streams"][0].clone()
+    };
+    let own = "Way too much to read while standing on the bus.";
+    let speakers = |stream: &Value| strings(stream["pieces"].as_array().unwrap(), "speaker");
+    let [past, trajectory, filler] = ["past", "trajectory", "filler"].map(|arm| sees(arm, "--scoring "));
+    for other in [&trajectory, &filler] {
+        assert_eq!(speakers(other), speakers(&past));
+        assert_eq!(other["hidden"], past["hidden"]);
+        assert!(past["pieces"].to_string().contains(own) && !other["pieces"].to_string().contains(own));
+    }
+    // Filler has the very same number of tokens.
+    assert_eq!(filler["pieces"].as_array().unwrap().last().unwrap()["to_token"], past["pieces"].as_array().unwrap().last().unwrap()["to_token"]);
+    // The last reaction stands in the branch of the message after it, and in no other.
+    let last = sees("last", "--scoring ");
+    assert_eq!(last["pieces"].to_string().matches(own).count(), 1);
+    assert!(speakers(&last).iter().all(|speaker| speaker != "reason"));
+    // Half of the thoughts are left out in training, and none in evaluation.
+    let dropped = |how: &str| sees("sometimes", how)["hidden"]["thoughts_dropped"].as_u64().unwrap();
+    assert!(dropped("") > 0);
+    assert_eq!(dropped("--scoring "), 0);
+
+    let results = place.run("ablate x.toml --json --set training.epochs=1").json();
+    let comparisons = results["comparisons"].as_array().unwrap();
+    assert_eq!(strings(comparisons, "arm_b"), ["past", "past", "past"]);
+    let evidence = |index: usize| &comparisons[index]["contrasts"][0]["losses"]["evidence"];
+    // Everything is within a margin of ten nats, unless it is decided.
+    assert!(["tied", "better", "worse"].contains(&evidence(0)["decision"].as_str().unwrap()), "{}", evidence(0));
+    let p = |index: usize| comparisons[index]["contrasts"][0]["losses"]["difference"]["sign_flip"]["p"].as_f64().unwrap();
+    assert_eq!(evidence(0)["p_adjusted"].as_f64(), Some(p(0)), "the primary comparison is not corrected");
+    let corrected = |index: usize| evidence(index)["p_adjusted"].as_f64().unwrap();
+    assert!(corrected(1) >= p(1) && corrected(2) >= p(2));
+    assert!(corrected(1) == (2.0 * p(1)).min(1.0) || corrected(2) == (2.0 * p(2)).min(1.0));
+    // Both seeds were trained and are part of the error; the untrained model was scored once.
+    assert!(comparisons[0]["seeds_note"].as_str().unwrap().contains("2 training seeds"));
+    let of = |arm: &str| lines(&place, &format!("out/tiny/records/{arm}.jsonl"));
+    assert_eq!(of("past").len(), 2 * of("base-past").len());
+    for seed in ["fold0", "fold0-seed1"] {
+        assert!(place.path(&format!("out/tiny/past/{seed}/best.safetensors")).exists(), "{seed}");
+    }
+    assert_ne!(place.read("out/tiny/past/fold0/best.safetensors"), place.read("out/tiny/past/fold0-seed1/best.safetensors"));
+
+    // The page stands alone and shows every arm; plots are files too.
+    let page = place.text("out/tiny/report.html");
+    for expected in ["past − none ★", "trajectory", "Learning curves", "By turn", own] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    let elsewhere = page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "");
+    assert!(!elsewhere.contains("http"), "the page refers to nothing outside itself");
+    for plot in ["comparisons", "learning-curves", "by-turn"] {
+        assert!(place.text(&format!("out/tiny/plots/{plot}.svg")).starts_with("<svg "), "{plot}");
     }
 }
 

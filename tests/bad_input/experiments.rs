@@ -69,7 +69,7 @@ fn an_unknown_key_names_its_line_and_the_nearest_key() {
         &place,
         "train x.toml",
         "error: `x.toml` line 17: unknown key `adapters`\n\n\
-        hint: the keys here are: name, seed, device, output, model, data, split, lora, training, evaluation, arm",
+        hint: the keys here are: name, seed, seeds, device, output, model, data, split, lora, training, evaluation, arm, comparison",
     );
 }
 
@@ -140,7 +140,7 @@ fn combinations_that_cannot_be() {
     broken(
         "view = \"none\"",
         "view = \"none\"\nsource = \"shuffled\"",
-        "error: `x.toml` line 34: shuffled thoughts are not seen by the view `none`\n\nhint: choose a view such as `past`",
+        "error: `x.toml` line 34: no source of thoughts is seen by the view `none`\n\nhint: choose a view such as `past`",
     );
     broken(
         "name = \"past\"",
@@ -151,6 +151,38 @@ fn combinations_that_cannot_be() {
         "name = \"none\"",
         "name = \"none\"\ntrained_as = \"nobody\"",
         "error: `x.toml` line 33: `trained_as` names the arm `nobody`, which is not there\n\nhint: name another `[[arm]]`",
+    );
+    let compared = |a: &str, b: &str, expected: &str| {
+        place.write("x.toml", format!("{EXPERIMENT}\n[[comparison]]\na = \"{a}\"\nb = \"{b}\"\n"));
+        check(&place, "ablate x.toml", expected);
+    };
+    compared(
+        "none",
+        "future",
+        "error: `x.toml` line 42: the comparison names the arm `future`, which is not there\n\nhint: name an `[[arm]]`",
+    );
+    compared(
+        "past",
+        "past",
+        "error: `x.toml` line 42: the comparison is of `past` with itself\n\nhint: name two arms",
+    );
+    broken(
+        "view = \"none\"",
+        "view = \"none\"\nthought_dropout = 0.5",
+        "error: `x.toml` line 34: `thought_dropout` hides thoughts in training, and this arm is trained on none\n\n\
+        hint: set it on an arm that is trained with thoughts",
+    );
+    broken(
+        "draws = 1000",
+        "draws = 1000\nmargin = 0.0",
+        "error: `x.toml` line 30: `margin` (0) must be above 0\n\n\
+        hint: in nats per token: the largest difference that would not matter, such as 0.01",
+    );
+    broken(
+        "output = \"out\"",
+        "output = \"out\"\nseeds = 0",
+        "error: `x.toml` line 3: `seeds` (0) must be from 1 to 100\n\n\
+        hint: 3 or more show how much training itself varies; each costs a training of every arm",
     );
     broken(
         "test = 0.3",
@@ -189,8 +221,8 @@ fn settings_on_the_command_line_are_checked_like_the_file() {
         &place,
         "train x.toml --set sede=5",
         "error: `--set`, `sede=5`: unknown key `sede`\n\n\
-        hint: did you mean `seed`? The keys here are: name, seed, device, output, model, data, split, lora, training, \
-        evaluation, arm",
+        hint: did you mean `seed`? The keys here are: name, seed, seeds, device, output, model, data, split, lora, training, \
+        evaluation, arm, comparison",
     );
     check(
         &place,

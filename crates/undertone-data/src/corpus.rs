@@ -9,28 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use crate::source::{Donors, ThoughtAt, draw, filler};
 use crate::window::{Window, windows};
 use crate::{
-    Conversation, Encoded, InputError, Layout, Place, Purpose, Split, Stream, StreamBuilder, TargetKind, ThoughtKind,
+    Conversation, Encoded, InputError, Layout, Place, Purpose, Source, Split, Stream, StreamBuilder, TargetKind,
     Thoughts, View,
 };
-
-/// Whose thoughts a stream shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// The user's own.
-    #[default]
-    Own,
-    /// Those of other users in the same split: a placebo. Each thought is replaced whole by one of
-    /// the same kind, so how many there are, and where, stays as it is.
-    Shuffled,
-}
 
 /// What becomes of a conversation with a target that is longer than the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -60,9 +46,6 @@ pub struct Study<'a> {
     pub seed: u64,
 }
 
-/// Somebody's thought: conversation, message and thought by index.
-type ThoughtAt = (usize, usize, usize);
-
 /// One conversation, ready to be laid out.
 #[derive(Debug, Clone)]
 struct Prepared {
@@ -70,8 +53,8 @@ struct Prepared {
     index: usize,
     split: Split,
     windows: Vec<Window>,
-    /// Whose words stand for each thought of each message.
-    donors: Option<Vec<Vec<ThoughtAt>>>,
+    /// For each source that takes others' words, whose.
+    donors: BTreeMap<Source, Donors>,
 }
 
 /// Encoded conversations with the splits, donors and windows of one division of users.
@@ -111,12 +94,17 @@ impl Corpus {
         let place = |(index, encoded): (usize, &Encoded)| {
             let user = &encoded.conversation.user;
             let split = *splits.get(user).unwrap_or_else(|| panic!("user {user} has no split"));
-            Prepared { index, split, windows: Vec::new(), donors: None }
+            Prepared { index, split, windows: Vec::new(), donors: BTreeMap::new() }
         };
         let prepared = encoded.iter().enumerate().map(place).collect();
         let mut corpus = Self { builder, encoded, prepared, too_long: BTreeSet::new() };
-        if study.shown.iter().any(|(_, source)| *source == Source::Shuffled) {
-            shuffle(path, &corpus.encoded, &mut corpus.prepared, study.seed)?;
+        let sources: BTreeSet<Source> = study.shown.iter().map(|(_, source)| *source).collect();
+        for source in sources.into_iter().filter(|source| source.has_donors()) {
+            let members: Vec<(usize, Split)> = corpus.prepared.iter().map(|one| (one.index, one.split)).collect();
+            let donors = draw(source, path, &corpus.encoded, &members, study.seed)?;
+            for (conversation, donors) in corpus.prepared.iter_mut().zip(donors) {
+                conversation.donors.insert(source, donors);
+            }
         }
         corpus.cut(path, study)?;
         Ok(corpus)
@@ -125,7 +113,7 @@ impl Corpus {
     /// Cuts windows that hold whatever any arm shows.
     fn cut(&mut self, path: &Path, study: &Study<'_>) -> Result<(), InputError> {
         let layouts: Vec<Layout<'_>> =
-            study.shown.iter().map(|&(view, _)| Layout { view, kinds: study.kinds, purpose: Purpose::Score }).collect();
+            study.shown.iter().map(|&(view, _)| Layout { view, kinds: study.kinds, purpose: Purpose::Score, dropout: None }).collect();
         for mut conversation in std::mem::take(&mut self.prepared) {
             let encoded = &self.encoded[conversation.index];
             let shown: Vec<Cow<'_, Thoughts>> =
@@ -154,17 +142,9 @@ impl Corpus {
         Ok(())
     }
 
-    /// The streams of one split as a view shows them, in file order. Windows without any target of
-    /// `kinds` are left out; they are the same in every arm.
-    pub fn streams(
-        &self,
-        split: Split,
-        view: View,
-        source: Source,
-        kinds: &[TargetKind],
-        purpose: Purpose,
-    ) -> Vec<Stream> {
-        let layout = Layout { view, kinds, purpose };
+    /// The streams of one split as a layout shows them, in file order. Windows without any target of
+    /// its kinds are left out; they are the same in every arm.
+    pub fn streams(&self, split: Split, source: Source, layout: Layout<'_>) -> Vec<Stream> {
         let of_split = self.prepared.iter().filter(|conversation| conversation.split == split);
         of_split
             .flat_map(|conversation| {
@@ -177,17 +157,19 @@ impl Corpus {
             .collect()
     }
 
-    /// The thoughts that stand in a conversation: its own, or those drawn for them.
+    /// The thoughts that stand in a conversation: its own, or what a source puts in their place.
     fn words(&self, conversation: &Prepared, source: Source) -> Cow<'_, Thoughts> {
-        let words = |&(conversation, message, thought): &ThoughtAt| -> Vec<u32> {
-            self.encoded[conversation].thoughts[message][thought].clone()
-        };
-        match (source, &conversation.donors) {
-            (Source::Own, _) => Cow::Borrowed(&self.encoded[conversation.index].thoughts),
-            (Source::Shuffled, Some(donors)) => {
+        let own = &self.encoded[conversation.index].thoughts;
+        match source {
+            Source::Own => Cow::Borrowed(own),
+            Source::Filler => Cow::Owned(filler(own, &self.builder.template)),
+            Source::Shuffled | Source::ShuffledTrajectory => {
+                let donors = conversation.donors.get(&source).expect("the study declared this source");
+                let words = |&(conversation, message, thought): &ThoughtAt| {
+                    self.encoded[conversation].thoughts[message][thought].clone()
+                };
                 Cow::Owned(donors.iter().map(|message| message.iter().map(words).collect()).collect())
             }
-            (Source::Shuffled, None) => panic!("the study did not declare shuffled thoughts"),
         }
     }
 
@@ -212,47 +194,4 @@ impl Corpus {
         let all = || self.prepared.iter().flat_map(|prepared| &prepared.windows);
         (all().count(), all().filter(|window| window.short_history).count())
     }
-}
-
-/// Draws for every thought another user's thought of the same kind, from the same split. The draw
-/// depends on the seed and the thought alone.
-fn shuffle(path: &Path, encoded: &[Encoded], prepared: &mut [Prepared], seed: u64) -> Result<(), InputError> {
-    let mut donors: BTreeMap<(Split, ThoughtKind), Vec<ThoughtAt>> = BTreeMap::new();
-    let mut by_id: Vec<&Prepared> = prepared.iter().collect();
-    by_id.sort_by_key(|prepared| &encoded[prepared.index].conversation.id);
-    for Prepared { index, split, .. } in by_id {
-        for (at, message) in encoded[*index].conversation.messages.iter().enumerate() {
-            let pool = donors.entry((*split, message.thought_kind())).or_default();
-            pool.extend((0..message.thoughts.len()).map(|thought| (*index, at, thought)));
-        }
-    }
-    let user_of = |donor: &&ThoughtAt| encoded[donor.0].conversation.user.as_str();
-    for conversation in prepared {
-        let Conversation { id, user, messages, .. } = &encoded[conversation.index].conversation;
-        let mut drawn = Vec::with_capacity(messages.len());
-        for (index, message) in messages.iter().enumerate() {
-            let pool = donors.get(&(conversation.split, message.thought_kind())).map_or(&[][..], Vec::as_slice);
-            let strangers = || pool.iter().filter(|donor| user_of(donor) != user);
-            let count = strangers().count();
-            if count == 0 && !message.thoughts.is_empty() {
-                let cause = format!(
-                    "no other user of the {:?} split has a {:?} to shuffle",
-                    conversation.split,
-                    message.thought_kind()
-                );
-                return Err(InputError::new(path, cause.to_lowercase())
-                    .at(Place::Named(id.clone()))
-                    .hint("shuffled thoughts need at least two users with thoughts in every split: use more users, or fewer folds"));
-            }
-            let words = (0..message.thoughts.len()).map(|thought| {
-                let mut hash = Sha256::new();
-                hash.update(format!("shuffle\0{seed}\0{id}\0{index}\0{thought}"));
-                let mut random = ChaCha8Rng::from_seed(hash.finalize().into());
-                *strangers().nth(random.random_range(0..count)).expect("drawn among the strangers")
-            });
-            drawn.push(words.collect());
-        }
-        conversation.donors = Some(drawn);
-    }
-    Ok(())
 }

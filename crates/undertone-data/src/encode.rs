@@ -87,7 +87,10 @@ impl Encoded {
 
     /// The ids of an item's content, and its length in bytes of UTF-8. For a label, the text of the
     /// label number `label`.
-    pub(crate) fn item_content(&self, item: &Item, label: Option<usize>, template: &Template) -> (Vec<u32>, usize) {
+    ///
+    /// # Panics
+    /// If the item is of a label, and none is given.
+    pub fn item_content(&self, item: &Item, label: Option<usize>, template: &Template) -> (Vec<u32>, usize) {
         let message = &self.conversation.messages[item.message];
         match (item.kind.labels_of(), label) {
             (Some(kind), Some(label)) => {

@@ -14,6 +14,7 @@ mod encode;
 mod error;
 mod read;
 mod row;
+mod source;
 mod split;
 mod stats;
 mod stream;
@@ -25,19 +26,20 @@ mod write;
 
 pub use clean::{AssistantFirst, CleanOptions, Consecutive, EmptyMessages};
 pub use conversation::{Conversation, Label, Message, REACTION_LABELS, REASON_LABELS, Role, Thought, ThoughtKind};
-pub use corpus::{Corpus, OnTooLong, Source, Study, encode};
+pub use corpus::{Corpus, OnTooLong, Study, encode};
 pub use encode::{Encoded, EncodedMessage, Thoughts};
 pub use error::{InputError, Place};
 pub use read::{
     MAX_LINE_BYTES, MAX_UNKNOWN_FIELDS, OnInvalid, ReadOptions, ReadReport, Reader, Record, SKIPPED_REASONS,
 };
 pub use row::{Document, Row, pack};
+pub use source::Source;
 pub use split::{Fold, FoldOptions, Overlap, OverlapReport, Split, SplitOptions, check_disjoint};
 pub use stats::{
     DataStats, LabelShare, NearDuplicates, PostHoc, Quantiles, StatsBuilder, ThoughtStats, ThoughtTiming,
     near_duplicates,
 };
-pub use stream::{Branch, Candidate, Hidden, Layout, Piece, Purpose, Stream, StreamBuilder, Target};
+pub use stream::{Branch, Candidate, Hidden, Layout, Piece, Purpose, Stream, StreamBuilder, Target, ThoughtDropout};
 pub use target::{Item, TargetKind};
 pub use template::{END, MissingToken, SHORTENED, START, Speaker, Template};
 pub use view::{Access, Placement, Timing, View};

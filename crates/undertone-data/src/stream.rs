@@ -11,11 +11,13 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use sha2::{Digest, Sha256};
+
 use crate::encode::{Encoded, Thoughts, five_grams, speaker_of};
 use crate::template::{Speaker, Template};
 use crate::view::{Placement, View};
 use crate::window::{Costs, Window};
-use crate::{Item, Role, TargetKind};
+use crate::{Conversation, Item, Role, TargetKind, ThoughtKind};
 
 /// A run of tokens that hangs off the trunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub struct Piece {
 pub struct Hidden {
     /// Thoughts of kinds the view does not show.
     pub thoughts_not_in_view: usize,
+    /// Thoughts left out by chance.
+    pub thoughts_dropped: usize,
     /// Thoughts written after the last message was sent, under `strict`.
     pub thoughts_too_late: usize,
     /// Thoughts of unknown time, under `strict`.
@@ -163,6 +167,35 @@ pub struct Layout<'a> {
     pub kinds: &'a [TargetKind],
     /// How labels are laid out.
     pub purpose: Purpose,
+    /// Thoughts of the view that are left out by chance, in training.
+    pub dropout: Option<ThoughtDropout>,
+}
+
+impl Layout<'_> {
+    /// Whether a thought is left out by chance.
+    fn drops(&self, conversation: &Conversation, message: usize, thought: usize) -> bool {
+        self.dropout.is_some_and(|dropout| dropout.hides(&conversation.id, message, thought))
+    }
+}
+
+/// Each thought that a view shows is hidden with a probability, so that one model learns to do with and without.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ThoughtDropout {
+    /// From 0 to 1.
+    pub probability: f64,
+    /// Whatever tells one draw from another: the training seed and the epoch.
+    pub seed: [u64; 2],
+}
+
+impl ThoughtDropout {
+    /// Whether a thought is hidden: by the seed, the conversation and the thought alone.
+    fn hides(&self, conversation: &str, message: usize, thought: usize) -> bool {
+        let [seed, epoch] = self.seed;
+        let mut hash = Sha256::new();
+        hash.update(format!("thought dropout\0{seed}\0{epoch}\0{conversation}\0{message}\0{thought}"));
+        let bytes: [u8; 8] = hash.finalize()[..8].try_into().expect("a hash has 32 bytes");
+        (u64::from_le_bytes(bytes) as f64) < self.probability * 2.0_f64.powi(64)
+    }
 }
 
 /// Turns encoded conversations into streams: the template, and the fixed system text.
@@ -191,7 +224,7 @@ impl StreamBuilder {
         let mut costs = Costs { system: self.system.len(), messages: vec![0; count], reach: vec![0; count] };
         for layout in layouts {
             for thoughts in shown {
-                let slots = self.slots(encoded, layout.view, &mut Hidden::default());
+                let slots = self.slots(encoded, layout, &mut Hidden::default());
                 for index in 0..count {
                     let role = encoded.conversation.messages[index].role;
                     let own = turn_tokens(Speaker::Message(role), encoded.messages[index].context.len());
@@ -199,7 +232,8 @@ impl StreamBuilder {
                         let kind = encoded.conversation.messages[message].thought_kind();
                         turn_tokens(Speaker::Thought(kind), thoughts[message][thought].len())
                     };
-                    let after: usize = slots[index].iter().map(thought).sum();
+                    let in_trunk = slots[index].iter().filter(|_| layout.view.shows_in_trunk());
+                    let after: usize = in_trunk.map(thought).sum();
                     let mut reach = own;
                     for item in encoded.items(index..index + 1, layout.kinds) {
                         let labels = item.kind.labels_of().map_or(0..1, |kind| 0..kind.labels().len());
@@ -209,9 +243,9 @@ impl StreamBuilder {
                             let before = if item.kind == TargetKind::NextPrompt { 0 } else { own };
                             reach = reach.max(before + branch);
                         }
-                        if item.kind == TargetKind::NextPrompt && layout.view.is_oracle() {
-                            let reasons = (0..thoughts[index].len()).map(|k| thought(&(index, k))).sum::<usize>();
-                            reach = reach.max(reasons + own);
+                        if item.kind == TargetKind::NextPrompt {
+                            let beside = layout.view.beside(&encoded.conversation, index);
+                            reach = reach.max(beside.iter().map(thought).sum::<usize>() + own);
                         }
                     }
                     costs.messages[index] = costs.messages[index].max(own + after);
@@ -233,7 +267,7 @@ impl StreamBuilder {
     ) -> Stream {
         let conversation = &encoded.conversation;
         let mut hidden = Hidden { messages_before_window: window.context.start, ..Hidden::default() };
-        let slots = self.slots(encoded, layout.view, &mut hidden);
+        let slots = self.slots(encoded, &layout, &mut hidden);
         let mut laid = Laid::default();
         if !self.system.is_empty() {
             laid.push(&self.system, Speaker::System, None);
@@ -249,7 +283,7 @@ impl StreamBuilder {
             let before = Anchor { token: laid.tokens.len(), visible_thoughts, quoted: false };
             let own = items.iter().find(|item| item.message == index && item.kind == TargetKind::NextPrompt);
             let header = self.template.header(Speaker::Message(message.role));
-            if let Some(item) = own.filter(|_| !layout.view.is_oracle()) {
+            if let Some(item) = own.filter(|_| !layout.view.hangs_prompts()) {
                 let start = laid.tokens.len() + header.len();
                 let quoted = quotes(encoded, item, &seen);
                 laid.targets.push(self.target(encoded, item, None, start, Seen { visible_thoughts, quoted }));
@@ -260,16 +294,20 @@ impl StreamBuilder {
             let after = Anchor { token: laid.tokens.len(), visible_thoughts, quoted: false };
             for item in items.iter().filter(|item| item.message == index) {
                 match item.kind {
-                    TargetKind::NextPrompt if layout.view.is_oracle() => {
-                        let own = shown[index].iter().flat_map(|reason| five_grams(&self.template.decode(reason)));
-                        let quoted = quotes(encoded, item, &seen) || quotes(encoded, item, &own.collect());
-                        pending.push((before, item, quoted));
+                    TargetKind::NextPrompt if layout.view.hangs_prompts() => {
+                        let mut beside = layout.view.beside(conversation, index);
+                        beside.retain(|&(on, thought)| !layout.drops(conversation, on, thought));
+                        let words = beside.iter().flat_map(|&(on, thought)| {
+                            five_grams(&self.template.decode(&shown[on][thought]))
+                        });
+                        let quoted = quotes(encoded, item, &seen) || quotes(encoded, item, &words.collect());
+                        pending.push((before, item, quoted, beside));
                     }
                     TargetKind::NextPrompt => {}
-                    _ => pending.push((after, item, quotes(encoded, item, &seen))),
+                    _ => pending.push((after, item, quotes(encoded, item, &seen), Vec::new())),
                 }
             }
-            if index + 1 < end {
+            if index + 1 < end && layout.view.shows_in_trunk() {
                 for &(on, thought) in slot {
                     let speaker = Speaker::Thought(conversation.messages[on].thought_kind());
                     laid.push(&turn(&self.template, speaker, &shown[on][thought]), speaker, Some(on));
@@ -280,9 +318,13 @@ impl StreamBuilder {
             }
         }
         let trunk = laid.tokens.len();
-        for (anchor, item, quoted) in pending {
+        for (anchor, item, quoted, beside) in pending {
             let anchor = Anchor { quoted, ..anchor };
-            self.hang(encoded, item, layout.purpose, anchor, shown, &mut laid);
+            let beside: Vec<(ThoughtKind, &[u32], usize)> = beside
+                .into_iter()
+                .map(|(on, thought)| (conversation.messages[on].thought_kind(), &shown[on][thought][..], on))
+                .collect();
+            self.hang(encoded, item, layout.purpose, anchor, &beside, &mut laid);
         }
         Stream {
             id: format!("{}/window{number}", conversation.id),
@@ -299,7 +341,8 @@ impl StreamBuilder {
     /// A whole conversation as a prompt that ends where `speaker` is about to write: the latest
     /// messages that fit `limit` tokens, whole, and how many messages were left out.
     pub fn prompt(&self, encoded: &Encoded, view: View, speaker: Speaker, limit: usize) -> (Vec<u32>, usize) {
-        let mut slots = self.slots(encoded, view, &mut Hidden::default());
+        let layout = Layout { view, kinds: &[], purpose: Purpose::Score, dropout: None };
+        let mut slots = self.slots(encoded, &layout, &mut Hidden::default());
         // Whatever has been written by now was written before the next message.
         let known_by_now = encoded.conversation.messages.iter().enumerate().flat_map(|(index, message)| {
             (0..message.thoughts.len())
@@ -314,8 +357,14 @@ impl StreamBuilder {
                 let role = encoded.conversation.messages[index].role;
                 let mut ids = turn(&self.template, Speaker::Message(role), &encoded.messages[index].context);
                 // A thought that is about to be written, or stands beside it, is not shown.
-                let is_asked = index + 1 == encoded.messages.len() && matches!(speaker, Speaker::Thought(_));
-                for &(on, thought) in slots[index].iter().filter(|_| !is_asked) {
+                let is_last = index + 1 == encoded.messages.len();
+                let is_shown = match is_last {
+                    true => !matches!(speaker, Speaker::Thought(_)),
+                    false => view.shows_in_trunk(),
+                };
+                // The last reaction is one to the last message, not one that was written as late.
+                let is_meant = |&&(on, _): &&(usize, usize)| is_shown && (view.shows_in_trunk() || on == index);
+                for &(on, thought) in slots[index].iter().filter(is_meant) {
                     let kind = encoded.conversation.messages[on].thought_kind();
                     ids.extend(turn(&self.template, Speaker::Thought(kind), &encoded.thoughts[on][thought]));
                 }
@@ -331,13 +380,15 @@ impl StreamBuilder {
 
     /// For each message, which thoughts stand after it: own ones in file order, then those moved
     /// there by their time, oldest first.
-    fn slots(&self, encoded: &Encoded, view: View, hidden: &mut Hidden) -> Vec<Vec<(usize, usize)>> {
+    fn slots(&self, encoded: &Encoded, layout: &Layout<'_>, hidden: &mut Hidden) -> Vec<Vec<(usize, usize)>> {
+        let is_dropped = |message, thought| layout.drops(&encoded.conversation, message, thought);
         let messages = &encoded.conversation.messages;
         let mut slots: Vec<Vec<(usize, usize)>> = vec![Vec::new(); messages.len()];
         let mut moved: Vec<(Option<i64>, usize, (usize, usize))> = Vec::new();
         for (index, message) in messages.iter().enumerate() {
             for thought in 0..message.thoughts.len() {
-                match view.place(&encoded.conversation, index, thought) {
+                match layout.view.place(&encoded.conversation, index, thought) {
+                    Placement::After(_) if is_dropped(index, thought) => hidden.thoughts_dropped += 1,
                     Placement::After(slot) if slot == index => slots[slot].push((index, thought)),
                     Placement::After(slot) => {
                         moved.push((message.thoughts[thought].written_at, slot, (index, thought)));
@@ -369,14 +420,15 @@ impl StreamBuilder {
         }
     }
 
-    /// Lays out one item as a branch, or as one branch for each candidate label.
+    /// Lays out one item as a branch, or as one branch for each candidate label; thoughts `beside` it, each with the
+    /// message it is of, stand in front.
     fn hang(
         &self,
         encoded: &Encoded,
         item: &Item,
         purpose: Purpose,
         anchor: Anchor,
-        shown: &Thoughts,
+        beside: &[(ThoughtKind, &[u32], usize)],
         laid: &mut Laid,
     ) {
         let truth = encoded.conversation.messages[item.message].thoughts.get(item.thought).and_then(|t| t.label);
@@ -390,16 +442,9 @@ impl StreamBuilder {
         for candidate in candidates {
             let start = laid.tokens.len();
             let mut visible_thoughts = anchor.visible_thoughts;
-            if item.kind == TargetKind::NextPrompt {
-                let kind = encoded.conversation.messages[item.message].thought_kind();
-                for reason in &shown[item.message] {
-                    laid.push(
-                        &turn(&self.template, Speaker::Thought(kind), reason),
-                        Speaker::Thought(kind),
-                        Some(item.message),
-                    );
-                    visible_thoughts += 1;
-                }
+            for &(kind, words, on) in beside {
+                laid.push(&turn(&self.template, Speaker::Thought(kind), words), Speaker::Thought(kind), Some(on));
+                visible_thoughts += 1;
             }
             let speaker = speaker_of(item.kind);
             let header = self.template.header(speaker);

@@ -92,6 +92,24 @@ impl Template {
         self.tokenizer.decode(ids, false).unwrap_or_else(|error| format!("<undecodable {ids:?}: {error}>"))
     }
 
+    /// The text of each token; together they are the text of all. What several tokens spell only together, such as
+    /// the bytes of one character, stands with the last of them.
+    pub fn pieces(&self, ids: &[u32]) -> Vec<String> {
+        let mut told = String::new();
+        let piece = |end: usize| {
+            let text = self.decode(&ids[..end]);
+            let is_whole = end == ids.len() || !text.ends_with(char::REPLACEMENT_CHARACTER);
+            match text.strip_prefix(told.as_str()).filter(|_| is_whole).map(str::to_owned) {
+                Some(new) => {
+                    told = text;
+                    new
+                }
+                None => String::new(),
+            }
+        };
+        (1..=ids.len()).map(piece).collect()
+    }
+
     /// `<|im_start|>role⏎`
     pub fn header(&self, speaker: Speaker) -> Vec<u32> {
         let mut ids = vec![self.start];

@@ -23,6 +23,8 @@ pub enum Access {
     Reactions,
     /// Both.
     Past,
+    /// For a user message as target the reactions to the reply right before it, and no other thought.
+    LastReaction,
     /// Both, and for a user message as target its own reason: a ceiling, never a prediction.
     Oracle,
 }
@@ -54,6 +56,7 @@ impl fmt::Display for View {
             Access::Reasons => "reasons",
             Access::Reactions => "reactions",
             Access::Past => "past",
+            Access::LastReaction => "last reaction",
             Access::Oracle => "oracle",
         };
         let timing = match self.timing {
@@ -90,7 +93,7 @@ impl View {
         let shown = match self.access {
             Access::None => false,
             Access::Reasons => kind == ThoughtKind::Reason,
-            Access::Reactions => kind == ThoughtKind::Reaction,
+            Access::Reactions | Access::LastReaction => kind == ThoughtKind::Reaction,
             Access::Past | Access::Oracle => true,
         };
         if !shown {
@@ -105,6 +108,32 @@ impl View {
         let already_sent = |index: usize| messages[index].sent_at.is_none_or(|sent| sent <= written_at);
         let after = (message + 1..messages.len()).rev().find(|&index| already_sent(index)).unwrap_or(message);
         if after + 1 == messages.len() && after > message { Placement::TooLate } else { Placement::After(after) }
+    }
+
+    /// The thoughts that stand in front of a user message in a branch of its own, where no other target sees them, by
+    /// message and thought; none in a view that shows its thoughts in the trunk only.
+    pub fn beside(&self, conversation: &Conversation, message: usize) -> Vec<(usize, usize)> {
+        let on = |message: usize| (0..conversation.messages[message].thoughts.len()).map(move |one| (message, one));
+        match (self.access, message.checked_sub(1)) {
+            (Access::Oracle, _) => on(message).collect(),
+            (Access::LastReaction, Some(before)) => {
+                let in_time = |&(on, thought): &(usize, usize)| {
+                    self.place(conversation, on, thought) == Placement::After(before)
+                };
+                on(before).filter(in_time).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether user messages as targets are branches, with the thoughts that are for them alone.
+    pub fn hangs_prompts(&self) -> bool {
+        matches!(self.access, Access::Oracle | Access::LastReaction)
+    }
+
+    /// Whether thoughts stand in the trunk, where everything later sees them.
+    pub fn shows_in_trunk(&self) -> bool {
+        !matches!(self.access, Access::None | Access::LastReaction)
     }
 
     /// Whether a user message as target is shown with its own reason.
@@ -146,6 +175,41 @@ mod tests {
         assert_eq!(view.place(&conversation, on, 0), expected);
         let anchored = View { timing: Timing::Anchored, ..view };
         assert_eq!(anchored.place(&conversation, on, 0), Placement::After(on));
+    }
+
+    #[test]
+    fn the_last_reaction_is_seen_by_the_message_after_it_alone_and_in_time() {
+        let message = |role, thoughts: &[i64], sent_at| Message {
+            role,
+            content: "text".into(),
+            sent_at: Some(sent_at),
+            thoughts: thoughts
+                .iter()
+                .map(|at| Thought { content: "why".into(), label: None, written_at: Some(*at) })
+                .collect(),
+        };
+        let conversation = Conversation {
+            id: "user1_task1_conversation1".into(),
+            user: "user1".into(),
+            task: "user1_task1".into(),
+            assistant_model: None,
+            messages: vec![
+                message(Role::User, &[11], 10),
+                message(Role::Assistant, &[25, 35], 20),
+                message(Role::User, &[31], 30),
+                message(Role::Assistant, &[45], 40),
+                message(Role::User, &[], 50),
+            ],
+        };
+        let beside = |access, timing, message| View { access, timing }.beside(&conversation, message);
+        use Access::{LastReaction, Oracle, Past};
+        // The second reaction to the first reply came after the message that follows.
+        assert_eq!(beside(LastReaction, Timing::Strict, 2), [(1, 0)]);
+        assert_eq!(beside(LastReaction, Timing::Anchored, 2), [(1, 0), (1, 1)]);
+        assert_eq!(beside(LastReaction, Timing::Strict, 4), [(3, 0)]);
+        assert_eq!(beside(LastReaction, Timing::Strict, 0), []);
+        assert_eq!(beside(Oracle, Timing::Strict, 2), [(2, 0)]);
+        assert_eq!(beside(Past, Timing::Strict, 2), []);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 mod pairing;
 mod words;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -202,6 +202,28 @@ fn of_pair(arms: &Arms<'_>, rules: Rules) -> Result<Comparison, NotComparable> {
         ),
     };
     Ok(Comparison { arm_a, arm_b, primary: arms.primary, rules, seeds_note, notes, contrasts })
+}
+
+/// Compares two arms in each group of their items of one kind and subset; items of no group are left out. Groups come
+/// in the order of their names. Their p-values are not corrected: groups are looked at, not tested.
+///
+/// # Errors
+/// As [`compare`].
+pub fn by_group(
+    arms: &Arms<'_>,
+    rules: Rules,
+    (kind, subset): (TargetKind, Subset),
+    group_of: impl Fn(&ItemRecord) -> Option<String>,
+) -> Result<Vec<(String, Contrast)>, NotComparable> {
+    let (arm_a, arm_b) = (only_arm(arms.a)?, only_arm(arms.b)?);
+    let pairs = pair(arms.a, arms.b, [&arm_a, &arm_b])?;
+    let mut groups: BTreeMap<String, Vec<&Pair<'_>>> = BTreeMap::new();
+    for pair in pairs.iter().filter(|pair| pair.item().kind == kind && subset.holds(pair)) {
+        if let Some(group) = group_of(pair.item()) {
+            groups.entry(group).or_default().push(pair);
+        }
+    }
+    Ok(groups.into_iter().map(|(group, pairs)| (group, contrast(kind, subset, &pairs, rules))).collect())
 }
 
 /// Compares the arms on the pairs of one subset, which are ordered by item id.

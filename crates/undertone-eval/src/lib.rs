@@ -12,7 +12,7 @@ mod record;
 mod score;
 mod table;
 
-pub use compare::{Arms, Comparison, Contrast, NotComparable, PairedLosses, Rules, Subset, compare};
+pub use compare::{Arms, Comparison, Contrast, NotComparable, PairedLosses, Rules, Subset, by_group, compare};
 pub use inference::{
     ALPHA, BootstrapOptions, Decision, ENOUGH_USERS, Estimate, Evidence, Inference, Interval, Intervals, MIN_DRAWS,
     SignFlip, StandardError, UserSums, holm, mean_of_user_means, ratio, signed, sum_by_user,

@@ -189,6 +189,7 @@ mod tests {
             visible_thoughts: 0,
             fold: None,
             seed: None,
+            token_nats: Vec::new(),
         }
     }
 

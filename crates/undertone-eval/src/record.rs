@@ -41,6 +41,9 @@ pub struct ItemRecord {
     pub arm: String,
     /// The loss: −ln p of the target, summed over its supervised tokens.
     pub nats: f64,
+    /// The nats of each supervised token, where they were kept; of a label, those of the true one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub token_nats: Vec<f32>,
     /// The supervised tokens: the content's and the end token.
     pub tokens: usize,
     /// The UTF-8 bytes of the content.
@@ -104,6 +107,13 @@ pub enum RecordProblem {
     Nats(f64),
     /// The target has no tokens, or absurdly many.
     Tokens(usize),
+    /// There are not as many nats of tokens as tokens.
+    TokenNats {
+        /// How many nats there are.
+        nats: usize,
+        /// How many tokens.
+        tokens: usize,
+    },
     /// The target has absurdly many bytes.
     Bytes(usize),
     /// A kind that is not a label has a label outcome.
@@ -137,6 +147,9 @@ impl fmt::Display for RecordProblem {
                 write!(f, "`nats` is {nats}, not a finite number from 0 to {MAX_NATS:e}")
             }
             Self::Tokens(tokens) => write!(f, "`tokens` is {tokens}, not from 1 to {MAX_COUNT}"),
+            Self::TokenNats { nats, tokens } => {
+                write!(f, "`token_nats` has {nats} numbers, and `tokens` is {tokens}")
+            }
             Self::Bytes(bytes) => write!(f, "`bytes` is {bytes}, more than {MAX_COUNT}"),
             Self::LabelOnText(kind) => write!(f, "`label` is given for kind `{kind}`"),
             Self::Truth { truth, classes } => {
@@ -172,6 +185,12 @@ impl ItemRecord {
         }
         if !(1..=MAX_COUNT).contains(&self.tokens) {
             return Err(RecordProblem::Tokens(self.tokens));
+        }
+        if !self.token_nats.is_empty() && self.token_nats.len() != self.tokens {
+            return Err(RecordProblem::TokenNats { nats: self.token_nats.len(), tokens: self.tokens });
+        }
+        if let Some(bad) = self.token_nats.iter().find(|nats| !nats.is_finite()) {
+            return Err(RecordProblem::Nats(f64::from(*bad)));
         }
         if self.bytes > MAX_COUNT {
             return Err(RecordProblem::Bytes(self.bytes));
@@ -321,6 +340,7 @@ mod tests {
             visible_thoughts: 2,
             fold: None,
             seed: None,
+            token_nats: Vec::new(),
         }
     }
 

@@ -12,18 +12,26 @@ pub fn total_nats(model: &Decoder, rows: &[Row]) -> f64 {
     rows.iter().flat_map(|row| model.nats(row)).map(f64::from).sum()
 }
 
+/// The nats of each token of each target of a row.
+fn token_nats(model: &Decoder, row: &Row) -> Vec<Vec<f32>> {
+    let nats = model.nats(row);
+    let mut rest = &nats[..];
+    let of_target = |target: &Target| {
+        let (own, others) = rest.split_at(target.span.len());
+        rest = others;
+        own.to_vec()
+    };
+    row.targets.iter().map(of_target).collect()
+}
+
+/// Σ over the tokens of a target, in f64.
+fn total(nats: &[f32]) -> f64 {
+    nats.iter().map(|&nats| f64::from(nats)).sum()
+}
+
 /// The nats of each target of a row, summed over its tokens in f64.
 pub fn nats_by_target(model: &Decoder, row: &Row) -> Vec<f64> {
-    let nats = model.nats(row);
-    let mut from = 0;
-    row.targets
-        .iter()
-        .map(|target| {
-            let of_target = &nats[from..from + target.span.len()];
-            from += target.span.len();
-            of_target.iter().map(|&nats| f64::from(nats)).sum()
-        })
-        .collect()
+    token_nats(model, row).iter().map(|nats| total(nats)).collect()
 }
 
 /// Scores streams laid out for scoring, packed into rows of at most `row_tokens`.
@@ -46,9 +54,9 @@ pub fn score(
         .collect();
     let mut records = Vec::new();
     for row in pack(streams, row_tokens) {
-        let nats = nats_by_target(model, &row);
+        let nats = token_nats(model, &row);
         progress(row.tokens.len());
-        let scored: Vec<(&Target, f64)> = row.targets.iter().zip(nats).collect();
+        let scored: Vec<(&Target, Vec<f32>)> = row.targets.iter().zip(nats).collect();
         // The candidates of one item stand side by side.
         for of_item in scored.chunk_by(|(a, _), (b, _)| a.item == b.item) {
             let user = users[of_item[0].0.item.conversation.as_str()];
@@ -58,14 +66,15 @@ pub fn score(
     records
 }
 
-fn record(arm: &str, user: &str, of_item: &[(&Target, f64)]) -> ItemRecord {
+fn record(arm: &str, user: &str, of_item: &[(&Target, Vec<f32>)]) -> ItemRecord {
     let is_truth = |target: &Target| target.candidate.is_none_or(|candidate| candidate.label == candidate.truth);
     let (target, nats) = of_item.iter().find(|(target, _)| is_truth(target)).expect("the true label is a candidate");
     let label = target.candidate.map(|candidate| {
-        let lowest = of_item.iter().map(|(_, nats)| *nats).fold(f64::INFINITY, f64::min);
-        let weights: Vec<f64> = of_item.iter().map(|(_, nats)| (lowest - nats).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        LabelOutcome { truth: candidate.truth, probabilities: weights.iter().map(|weight| weight / total).collect() }
+        let totals: Vec<f64> = of_item.iter().map(|(_, nats)| total(nats)).collect();
+        let lowest = totals.iter().copied().fold(f64::INFINITY, f64::min);
+        let weights: Vec<f64> = totals.iter().map(|nats| (lowest - nats).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        LabelOutcome { truth: candidate.truth, probabilities: weights.iter().map(|weight| weight / sum).collect() }
     });
     ItemRecord {
         item: target.item.to_string(),
@@ -73,7 +82,8 @@ fn record(arm: &str, user: &str, of_item: &[(&Target, f64)]) -> ItemRecord {
         user: user.to_owned(),
         kind: target.item.kind,
         arm: arm.to_owned(),
-        nats: *nats,
+        nats: total(nats),
+        token_nats: nats.clone(),
         tokens: target.span.len(),
         bytes: target.bytes,
         label,

@@ -387,6 +387,7 @@ mod tests {
             visible_thoughts: 1,
             fold: None,
             seed: None,
+            token_nats: Vec::new(),
         }
     }
 

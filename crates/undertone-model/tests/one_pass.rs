@@ -12,7 +12,7 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use undertone_data::{
-    Access, Conversation, Corpus, Message, OnTooLong, Purpose, Role, Row, Source, Split, Stream, StreamBuilder, Study,
+    Access, Conversation, Corpus, Layout, Message, OnTooLong, Purpose, Role, Row, Source, Split, Stream, StreamBuilder, Study,
     TargetKind, Template, Thought, Timing, View, encode, pack,
 };
 use undertone_model::{Decoder, DeviceName, DropoutKey, Gradients, LoraConfig, MatmulPrecision, Recompute};
@@ -60,7 +60,7 @@ fn streams(conversations: Vec<Conversation>, access: Access, context_tokens: usi
     let builder = StreamBuilder::new(Template::new(tiny::tokenizer()).unwrap(), "a system text");
     let encoded = encode(conversations, &builder, &study);
     let corpus = Corpus::new(Path::new("made.jsonl"), encoded, &splits, builder, &study).unwrap();
-    corpus.streams(Split::Train, view, Source::Own, &TargetKind::ALL, purpose)
+    corpus.streams(Split::Train, Source::Own, Layout { view, kinds: &TargetKind::ALL, purpose, dropout: None })
 }
 
 /// The plain rows of a stream, each with the loss on one target.

@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use undertone_data::{
-    Access, Corpus, OnTooLong, Purpose, ReadOptions, Reader, Source, Split, Stream, StreamBuilder, Study, Target,
+    Access, Corpus, Layout, OnTooLong, Purpose, ReadOptions, Reader, Source, Split, Stream, StreamBuilder, Study, Target,
     TargetKind, Template, Timing, View, encode, pack,
 };
 use undertone_eval::nats_by_target;
@@ -169,7 +169,8 @@ fn conversations(model: &Path, data: &Path, work: Work) -> Result<Vec<Conversati
     let mut conversations: Vec<Conversation> =
         ids.into_iter().map(|id| Conversation { id, windows: Vec::new() }).collect();
     for (arm, view) in arms {
-        for mut stream in corpus.streams(Split::Train, *view, Source::Own, &[kind], purpose) {
+        let layout = Layout { view: *view, kinds: &[kind], purpose, dropout: None };
+        for mut stream in corpus.streams(Split::Train, Source::Own, layout) {
             stream.targets.retain(|target| kind != TargetKind::NextPrompt || target.earlier_user_messages > 0);
             let Some(target) = stream.targets.first() else { continue };
             let id = &target.item.conversation;

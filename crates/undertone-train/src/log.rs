@@ -37,6 +37,28 @@ pub struct Scalars {
     pub validation_nats_per_token: Option<f64>,
 }
 
+/// The file of scalars in the folder of a run.
+const LOG: &str = "log.jsonl";
+
+/// What a run has logged so far, step by step; nothing if it has not begun. A line that was cut off is left out.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn read_log(folder: &Path) -> Result<Vec<Scalars>, InputError> {
+    Ok(lines(folder)?.into_iter().map(|(scalars, _)| scalars).collect())
+}
+
+fn lines(folder: &Path) -> Result<Vec<(Scalars, String)>, InputError> {
+    let path = folder.join(LOG);
+    let Ok(file) = File::open(&path) else { return Ok(Vec::new()) };
+    let mut lines = Vec::new();
+    for line in BufReader::new(file).lines() {
+        let line = line.map_err(|error| InputError::io(&path, "read the log", &error))?;
+        lines.extend(serde_json::from_str(&line).ok().map(|scalars| (scalars, line)));
+    }
+    Ok(lines)
+}
+
 /// Where the scalars of a run go.
 pub(crate) struct EventLog {
     jsonl: File,
@@ -55,17 +77,10 @@ impl EventLog {
     /// # Errors
     /// The folder cannot be written.
     pub(crate) fn open(folder: &Path, label: &str, steps: usize, resumed_at: usize) -> Result<Self, InputError> {
-        let path = folder.join("log.jsonl");
+        let path = folder.join(LOG);
         let failed = |error: std::io::Error| InputError::io(&path, "write the log", &error);
-        let mut kept = Vec::new();
-        if let Ok(file) = File::open(&path) {
-            for line in BufReader::new(file).lines() {
-                let line = line.map_err(failed)?;
-                if serde_json::from_str::<Scalars>(&line).is_ok_and(|scalars| scalars.step <= resumed_at) {
-                    kept.push(line + "\n");
-                }
-            }
-        }
+        let kept = lines(folder)?.into_iter().filter(|(scalars, _)| scalars.step <= resumed_at);
+        let kept: Vec<String> = kept.map(|(_, line)| line + "\n").collect();
         write_whole(&path, kept.concat().as_bytes())?;
         let jsonl = OpenOptions::new().append(true).open(&path).map_err(failed)?;
         let events = folder.join("tensorboard");
@@ -86,7 +101,7 @@ impl EventLog {
     /// # Errors
     /// The files cannot be written.
     pub(crate) fn step(&mut self, scalars: &Scalars) -> Result<(), InputError> {
-        let path = self.folder.join("log.jsonl");
+        let path = self.folder.join(LOG);
         let line = serde_json::to_string(scalars).expect("scalars are plain data") + "\n";
         self.jsonl.write_all(line.as_bytes()).map_err(|error| InputError::io(&path, "write the log", &error))?;
         let tags = [

@@ -23,8 +23,9 @@ pub struct Run<'a> {
     pub config: &'a TrainingConfig,
     /// Seed of the order and of dropout.
     pub seed: u64,
-    /// Training windows as the arm sees them, each with at least one supervised token.
-    pub training: &'a [Stream],
+    /// Training windows as the arm sees them, each with at least one supervised token: the same for every epoch,
+    /// or those of each epoch, of the same windows in the same order.
+    pub training: &'a [Vec<Stream>],
     /// Validation windows; may be empty.
     pub validation: &'a [Stream],
     /// Where `last.safetensors`, `best.safetensors` and the logs go.
@@ -92,7 +93,9 @@ impl Run<'_> {
     /// See [`TrainError`].
     pub fn train(&self, model: &mut Decoder, resume: Option<&Checkpoint>) -> Result<State, TrainError> {
         let config = self.config;
-        let ids: Vec<String> = self.training.iter().map(|stream| stream.id.clone()).collect();
+        let ids_of = |streams: &Vec<Stream>| streams.iter().map(|stream| stream.id.clone()).collect::<Vec<_>>();
+        let ids = ids_of(&self.training[0]);
+        assert!(self.training.iter().all(|streams| ids_of(streams) == ids), "every epoch has the same windows");
         let plan = Plan::new(&ids, config.epochs, config.conversations_per_step, self.seed);
         let steps = plan.steps.len();
         let every = |period: usize| if period == 0 { plan.steps_per_epoch } else { period };
@@ -109,7 +112,8 @@ impl Run<'_> {
 
         while state.step < steps && !state.finished {
             let begun = Instant::now();
-            let streams = || plan.steps[state.step].iter().map(|&index| &self.training[index]);
+            let of_epoch = &self.training[state.step / plan.steps_per_epoch % self.training.len()];
+            let streams = || plan.steps[state.step].iter().map(|&index| &of_epoch[index]);
             let supervised_tokens: usize = streams().map(Stream::supervised_tokens).sum();
             let bytes: usize = streams().flat_map(|stream| &stream.targets).map(|target| target.bytes).sum();
             let scale = 1.0 / supervised_tokens as f64;
@@ -190,7 +194,7 @@ impl Run<'_> {
         };
         Description {
             state: state.clone(),
-            trained_users: users(self.training),
+            trained_users: users(&self.training[0]),
             validated_users: users(self.validation),
             ..self.description.clone()
         }

@@ -137,6 +137,9 @@ pub(crate) struct Evaluate {
 pub(crate) struct Ablate {
     #[command(flatten)]
     pub(crate) experiment: ExperimentArgs,
+    /// Only say what would run, what it would cost, and the smallest difference it could find.
+    #[arg(long)]
+    pub(crate) plan: bool,
 }
 
 #[derive(Debug, Args)]
@@ -215,6 +218,8 @@ pub(crate) enum ViewArg {
     Reactions,
     /// Both.
     Past,
+    /// Reactions to the reply right before the target.
+    LastReaction,
     /// Both, and the target's own reason: a ceiling, never a prediction.
     Oracle,
 }
@@ -226,6 +231,7 @@ impl From<ViewArg> for Access {
             ViewArg::Reasons => Self::Reasons,
             ViewArg::Reactions => Self::Reactions,
             ViewArg::Past => Self::Past,
+            ViewArg::LastReaction => Self::LastReaction,
             ViewArg::Oracle => Self::Oracle,
         }
     }
@@ -252,8 +258,12 @@ impl From<TimingArg> for Timing {
 pub(crate) enum SourceArg {
     /// The user's own.
     Own,
-    /// Other users'.
+    /// Each thought another user's, of the same kind and length.
     Shuffled,
+    /// All of them of one other user's conversation.
+    ShuffledTrajectory,
+    /// Words that say nothing, as many tokens.
+    Filler,
 }
 
 impl From<SourceArg> for Source {
@@ -261,6 +271,8 @@ impl From<SourceArg> for Source {
         match source {
             SourceArg::Own => Self::Own,
             SourceArg::Shuffled => Self::Shuffled,
+            SourceArg::ShuffledTrajectory => Self::ShuffledTrajectory,
+            SourceArg::Filler => Self::Filler,
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use toml_edit::Document;
 use undertone_data::{
     Access, CleanOptions, FoldOptions, InputError, OnInvalid, OnTooLong, Place, ReadOptions, Source, SplitOptions,
-    TargetKind, Timing, View,
+    TargetKind, ThoughtDropout, Timing, View,
 };
 use undertone_eval::{BootstrapOptions, Rules};
 use undertone_model::{DeviceName, LoraConfig, MatmulPrecision};
@@ -260,6 +260,9 @@ pub(crate) struct Arm {
     pub(crate) timing: Timing,
     /// Whose they are.
     pub(crate) source: Source,
+    /// The probability with which training hides each thought that the view shows, so that one model learns to do
+    /// with and without.
+    pub(crate) thought_dropout: f64,
     /// Evaluate the model of this other arm instead of training one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trained_as: Option<String>,
@@ -271,6 +274,12 @@ pub(crate) struct Arm {
 impl Arm {
     pub(crate) fn shown(&self) -> (View, Source) {
         (View { access: self.view, timing: self.timing }, self.source)
+    }
+
+    /// Which thoughts one draw leaves out in training.
+    pub(crate) fn dropout(&self, seed: [u64; 2]) -> Option<ThoughtDropout> {
+        let probability = self.thought_dropout;
+        (probability > 0.0).then_some(ThoughtDropout { probability, seed })
     }
 }
 
@@ -420,6 +429,7 @@ impl Experiment {
         let alike = |other: &&Arm| {
             other.trained_as.is_none()
                 && other.shown() == arm.shown()
+                && other.thought_dropout == arm.thought_dropout
                 && self.training_targets(other) == self.training_targets(arm)
         };
         self.arms.iter().find(alike).unwrap_or(arm).clone()

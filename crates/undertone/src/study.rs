@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use serde::Serialize;
 use undertone_data::{
-    Conversation, Corpus, DataStats, InputError, OverlapReport, Place, Purpose, ReadReport, Reader, Source, Split,
+    Conversation, Corpus, DataStats, Encoded, InputError, Layout, OverlapReport, Place, Purpose, ReadReport, Reader, Source, Split,
     StatsBuilder, Stream, Study as Asked, TargetKind, View, check_disjoint, encode, write_whole,
 };
 use undertone_eval::{ItemRecord, read_records, score, write_records};
@@ -22,6 +23,8 @@ use crate::experiment::{Arm, Experiment};
 /// Everything an experiment reads, before any model.
 pub(crate) struct Study {
     pub(crate) experiment: Experiment,
+    /// Every conversation that was read, as token ids.
+    pub(crate) encoded: Arc<[Encoded]>,
     /// One division of users, or one a fold.
     pub(crate) folds: Vec<FoldData>,
     pub(crate) read: ReadReport,
@@ -128,7 +131,13 @@ impl Study {
             folds.push(FoldData { corpus, overlap, users: of_split });
         }
         let data_sha256 = sha256_of_files(experiment.data.path.as_slice())?;
-        Ok(Self { folds, read, stats, data_sha256, experiment })
+        Ok(Self { encoded, folds, read, stats, data_sha256, experiment })
+    }
+
+    /// Every training of an arm: each fold with each seed.
+    pub(crate) fn trainings(&self) -> Vec<Training> {
+        let seeds = self.experiment.training_seeds();
+        (0..self.folds.len()).flat_map(|fold| seeds.iter().map(move |&seed| Training { fold, seed })).collect()
     }
 
     /// The arms, and before them the untrained base model under each view that an arm is trained with.
@@ -147,23 +156,26 @@ impl Study {
         all
     }
 
-    /// The training or validation windows of an arm.
-    fn training_streams(&self, arm: &Arm, fold: usize, split: Split) -> Vec<Stream> {
+    /// The training or validation windows of an arm; `draw` names what thoughts are left out by chance.
+    pub(crate) fn training_streams(&self, arm: &Arm, fold: usize, split: Split, draw: Option<[u64; 2]>) -> Vec<Stream> {
         let (view, source) = arm.shown();
         let kinds = self.experiment.training_targets(arm);
-        self.folds[fold].corpus.streams(split, view, source, &kinds, Purpose::Train)
+        let dropout = draw.and_then(|seed| arm.dropout(seed));
+        let layout = Layout { view, kinds: &kinds, purpose: Purpose::Train, dropout };
+        self.folds[fold].corpus.streams(split, source, layout)
     }
 
     /// The windows of held-out users as evaluation sees them.
     pub(crate) fn test_streams(&self, (view, source): (View, Source), fold: usize, split: Split) -> Vec<Stream> {
-        self.folds[fold].corpus.streams(split, view, source, &self.experiment.data.targets, Purpose::Score)
+        let kinds = &self.experiment.data.targets;
+        self.folds[fold].corpus.streams(split, source, Layout { view, kinds, purpose: Purpose::Score, dropout: None })
     }
 
     /// The items of the primary comparison: not a first user turn, and with an earlier thought visible
-    /// in every arm that may see earlier thoughts.
+    /// in every arm that may see all earlier thoughts.
     pub(crate) fn primary_items(&self, split: Split) -> BTreeSet<String> {
         let mut shown: Vec<(View, Source)> = self.experiment.arms.iter().map(Arm::shown).collect();
-        shown.retain(|(view, _)| view.sees_thoughts() && !view.is_oracle());
+        shown.retain(|(view, _)| view.sees_thoughts() && !view.hangs_prompts());
         shown.sort();
         shown.dedup();
         let requires_thought = !shown.is_empty();
@@ -189,7 +201,7 @@ impl Study {
     }
 
     /// What determines the weights of an arm's training: with the same key, the same run.
-    fn training_key(&self, arm: &Arm, training: Training, base: &Base) -> String {
+    pub(crate) fn training_key(&self, arm: &Arm, training: Training, base: &Base) -> String {
         let experiment = &self.experiment;
         let shared = Experiment {
             arms: vec![Arm {
@@ -224,7 +236,7 @@ impl Study {
         };
         for arm in &self.experiment.arms {
             for fold in 0..self.folds.len() {
-                if self.training_streams(&self.experiment.trained(arm), fold, Split::Train).is_empty() {
+                if self.training_streams(&self.experiment.trained(arm), fold, Split::Train, None).is_empty() {
                     return Err(missing(format!("no training user has a target for the arm `{}`", arm.name)));
                 }
                 if self.test_streams(arm.shown(), fold, Split::Test).is_empty() {
@@ -249,14 +261,18 @@ impl Study {
         let experiment = &self.experiment;
         let Training { fold, seed } = training;
         let key = self.training_key(arm, training, base);
-        let training = self.training_streams(arm, fold, Split::Train);
-        if training.is_empty() {
+        // Where thoughts are dropped by chance, each epoch has draws of its own.
+        let epochs = if arm.thought_dropout > 0.0 { experiment.training.epochs as u64 } else { 1 };
+        let training: Vec<Vec<Stream>> = (0..epochs)
+            .map(|epoch| self.training_streams(arm, fold, Split::Train, Some([seed, epoch])))
+            .collect();
+        if training[0].is_empty() {
             let path = &experiment.data.path.as_slice()[0];
             return Err(InputError::new(path, format!("no training user has a target for the arm `{}`", arm.name))
                 .hint("use more conversations, other `targets`, or another split")
                 .into());
         }
-        let validation = self.training_streams(arm, fold, Split::Validation);
+        let validation = self.training_streams(arm, fold, Split::Validation, None);
         let mut label = arm.name.clone();
         if self.folds.len() > 1 {
             label += &format!(" fold {fold}");

@@ -20,6 +20,7 @@ fn arm(name: &str, rows: &[Row]) -> Vec<ItemRecord> {
         visible_thoughts: 1,
         fold: None,
         seed: None,
+        token_nats: Vec::new(),
     };
     rows.iter().map(record).collect()
 }
@@ -278,4 +279,17 @@ fn comparisons_made_together_are_corrected_together_but_for_the_primary() {
         .collect();
     let once = 2.0 / 1024.0;
     assert_eq!(p, [once, 2.0 * once, 2.0 * once]);
+}
+
+#[test]
+fn groups_hold_their_own_items_and_nothing_else() {
+    let (a, b) = (arm("none", &NONE), arm("past", &PAST));
+    let arms = Arms { a: &a, b: &b, primary: false };
+    let group_of = |record: &ItemRecord| (record.item != "b").then(|| record.user.clone());
+    let groups = by_group(&arms, Rules::default(), (TargetKind::NextPrompt, Subset::All), group_of).unwrap();
+    let shown: Vec<_> = groups
+        .iter()
+        .map(|(name, contrast)| (name.as_str(), contrast.items, contrast.losses.as_ref().unwrap().difference.ratio.value))
+        .collect();
+    assert_eq!(shown, [("user1", 1, -0.2), ("user2", 1, -0.5)]);
 }

@@ -11,8 +11,11 @@ use super::users::{UserSums, ratio};
 /// The power at which differences count as detectable.
 const POWER: f64 = 0.8;
 
+/// From so many degrees of freedom on, Student's t is taken as this one: it is the normal distribution to 1e-5.
+const MOST_FREEDOM: f64 = 1e5;
+
 /// More users than this say that a difference is out of reach.
-const MOST_USERS: f64 = 1e9;
+const MOST_USERS: usize = 1_000_000_000;
 
 /// The standard error of R = Σx / Σt over n users, in nats per token.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -61,12 +64,28 @@ impl StandardError {
     }
 
     fn student(self) -> StudentsT {
-        StudentsT::new(0.0, 1.0, self.degrees_of_freedom).expect("degrees of freedom are positive")
+        let freedom = self.degrees_of_freedom.min(MOST_FREEDOM);
+        StudentsT::new(0.0, 1.0, freedom).expect("degrees of freedom are positive")
+    }
+
+    /// The quantile of Student's t for a probability above one half.
+    fn quantile(self, probability: f64) -> f64 {
+        // By halving: `inverse_cdf` of statrs 0.19 never ends for some degrees of freedom.
+        let student = self.student();
+        let (mut low, mut high) = (0.0, 1.0);
+        while student.cdf(high) < probability {
+            (low, high) = (high, 2.0 * high);
+        }
+        for _ in 0..60 {
+            let middle = (low + high) / 2.0;
+            if student.cdf(middle) < probability { low = middle } else { high = middle }
+        }
+        high
     }
 
     /// R ± t(97.5 %) · the total error.
     pub fn interval(self, value: f64) -> Interval {
-        let half_width = self.student().inverse_cdf(0.5 + LEVEL / 2.0) * self.total;
+        let half_width = self.quantile(0.5 + LEVEL / 2.0) * self.total;
         Interval { low: value - half_width, high: value + half_width }
     }
 
@@ -88,31 +107,33 @@ impl StandardError {
 
     /// The smallest true difference that four of five such studies would call different from zero (Bloom 1995).
     pub fn minimum_detectable(self) -> f64 {
-        let student = self.student();
-        (student.inverse_cdf(0.5 + LEVEL / 2.0) + student.inverse_cdf(POWER)) * self.total
+        (self.quantile(0.5 + LEVEL / 2.0) + self.quantile(POWER)) * self.total
+    }
+
+    /// What it would be with another number of users like these.
+    pub fn with_users(self, users: usize) -> Self {
+        let of_users = self.of_users * (self.users as f64 / users as f64).sqrt();
+        let total = of_users.hypot(self.of_seeds.unwrap_or(0.0));
+        Self { total, of_users, degrees_of_freedom: (users as f64 - 1.0).max(1.0), users, ..self }
     }
 
     /// How many users like these, trained with as many seeds, make `value` the smallest detectable difference;
     /// `None` if no number does, because training itself varies too much.
     pub fn users_needed(self, value: f64) -> Option<usize> {
-        let detectable = |users: f64| {
-            let of_users = self.of_users * (self.users as f64 / users).sqrt();
-            let total = of_users.hypot(self.of_seeds.unwrap_or(0.0));
-            Self { total, of_users, degrees_of_freedom: users - 1.0, ..self }.minimum_detectable() <= value.abs()
-        };
-        let mut high = 2.0;
+        let detectable = |users: usize| self.with_users(users).minimum_detectable() <= value.abs();
+        let mut high = 2;
         while !detectable(high) {
-            high *= 2.0;
+            high *= 2;
             if high > MOST_USERS {
                 return None;
             }
         }
-        let mut low = high / 2.0;
-        while high - low > 1.0 {
-            let middle = ((low + high) / 2.0).floor();
+        let mut low = high / 2;
+        while high - low > 1 {
+            let middle = (low + high) / 2;
             if detectable(middle) { high = middle } else { low = middle }
         }
-        Some(high as usize)
+        Some(high)
     }
 }
 

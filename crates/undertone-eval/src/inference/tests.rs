@@ -43,6 +43,18 @@ fn the_percentiles_are_those_of_all_possible_resamples() {
 }
 
 #[test]
+fn bca_is_that_of_scipy() {
+    // scipy 1.16.3: stats.bootstrap(([1, 2, 4, 8, 16, 3],), np.mean, method=…, n_resamples=200_000): percentile 2.1667
+    // to 10.1667, BCa 2.6667 to 11.6667. Means lie on sixths.
+    let six = infer(&[(1.0, 1), (2.0, 1), (4.0, 1), (8.0, 1), (16.0, 1), (3.0, 1)]);
+    let intervals = six.ratio.intervals.unwrap();
+    for (interval, low, high) in [(intervals.percentile, 13.0, 61.0), (intervals.bca, 16.0, 70.0)] {
+        close(interval.low, low / 6.0, 1.01 / 6.0);
+        close(interval.high, high / 6.0, 2.01 / 6.0);
+    }
+}
+
+#[test]
 fn few_users_are_flagged_and_one_has_no_interval() {
     let many: Vec<(f64, usize)> = (0..10).map(|i| (f64::from(i), 5)).collect();
     assert!(Inference::new(&[], BootstrapOptions::default()).is_none());

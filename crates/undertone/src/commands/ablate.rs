@@ -1,14 +1,17 @@
 //! `undertone ablate`: train every arm, score all on the same held-out users, compare.
 
-use undertone_data::{InputError, Split, remove_leftovers, write_whole};
-use undertone_train::Checkpoint;
+use std::collections::BTreeMap;
 
-use super::{print_json, print_text};
+use undertone_data::{InputError, Split, remove_leftovers, write_whole};
+use undertone_report::Curve;
+use undertone_train::{Checkpoint, read_log};
+
+use super::{plan, print_json, print_text};
 use crate::base::Base;
 use crate::cli::Ablate;
 use crate::experiment::Experiment;
 use crate::report::Results;
-use crate::study::{PROGRAM, Study, Training, save_records};
+use crate::study::{PROGRAM, Study, save_records};
 
 pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
@@ -19,6 +22,9 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     let folder = experiment.folder();
     // The folder belongs to one study, by experiment, data and base model; with the same it goes on.
     let base = Base::load(experiment)?;
+    if args.plan {
+        return plan::run(&study, &base, json);
+    }
     let identity = format!(
         "# {PROGRAM}\n# data sha256 {}\n# base model sha256 {}\n\n{}",
         study.data_sha256,
@@ -48,9 +54,7 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     let primary = study.primary_items(Split::Test);
     let mut records = vec![Vec::new(); arms.len()];
     let mut scored = Vec::new();
-    let trainings = (0..study.folds.len())
-        .flat_map(|fold| experiment.training_seeds().into_iter().map(move |seed| Training { fold, seed }));
-    for training in trainings {
+    for training in study.trainings() {
         for (index, arm) in arms.iter().enumerate() {
             let of_training = |name: &str| folder.join(name).join(training.folder(experiment));
             let decoder = || match &arm.trained {
@@ -90,9 +94,11 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
         save_records(&folder.join("records").join(format!("{}.jsonl", arm.name)), records)?;
     }
     let results = Results::new(&study, &base.sha256, &arms, &records, &scored)?;
-    let report = folder.join("report.md");
-    write_whole(&report, results.markdown().as_bytes())?;
+    write_whole(&folder.join("report.md"), results.markdown().as_bytes())?;
     write_whole(&folder.join("results.json"), &serde_json::to_vec_pretty(&results)?)?;
+    for (name, content) in results.html(&study, &records, learning_curves(&study)?) {
+        write_whole(&folder.join(name), content.as_bytes())?;
+    }
     match json {
         true => print_json(&results),
         false => print_text(&results.terminal()),
@@ -100,9 +106,28 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     for verdict in results.verdicts() {
         eprintln!("{verdict}");
     }
+    let report = folder.join("report.html");
     eprintln!("\nreport:      {}\nresults:     {}", report.display(), folder.join("results.json").display());
     for arm in arms.iter().filter(|arm| arm.trained.as_ref().is_some_and(|trained| trained.name == arm.name)) {
         eprintln!("checkpoints: {}", folder.join(&arm.name).display());
     }
     Ok(())
+}
+
+/// The training loss of each trained arm by step, the mean over folds and seeds.
+fn learning_curves(study: &Study) -> Result<Vec<Curve>, InputError> {
+    let experiment = &study.experiment;
+    let mut curves = Vec::new();
+    for arm in experiment.arms.iter().filter(|arm| experiment.trained(arm).name == arm.name) {
+        let mut by_step: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+        for training in study.trainings() {
+            let folder = experiment.folder().join(&arm.name).join(training.folder(experiment));
+            for scalars in read_log(&folder)? {
+                by_step.entry(scalars.step).or_default().push(scalars.loss_nats_per_token);
+            }
+        }
+        let mean = |(step, losses): (usize, Vec<f64>)| (step as f64, losses.iter().sum::<f64>() / losses.len() as f64);
+        curves.push(Curve { name: arm.name.clone(), points: by_step.into_iter().map(mean).collect() });
+    }
+    Ok(curves)
 }

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use serde_json::json;
-use undertone_data::{InputError, Piece, Purpose, Speaker, Split, Stream, Template};
+use undertone_data::{InputError, Layout, Piece, Purpose, Speaker, Split, Stream, Template};
 
 use super::{print_json, print_text};
 use crate::cli::Inspect;
@@ -22,12 +22,13 @@ pub(crate) fn run(args: &Inspect, json: bool) -> anyhow::Result<()> {
     let study = Study::prepare(experiment, path, &[])?;
     let corpus = &study.folds[0].corpus;
     let (view, source) = arm.shown();
-    let (kinds, purpose) = match args.scoring {
-        true => (study.experiment.data.targets.clone(), Purpose::Score),
-        false => (study.experiment.training_targets(&arm), Purpose::Train),
+    let (kinds, purpose, dropout) = match args.scoring {
+        true => (study.experiment.data.targets.clone(), Purpose::Score, None),
+        // What is left out by chance, as in the first epoch.
+        false => (study.experiment.training_targets(&arm), Purpose::Train, arm.dropout([study.experiment.seed, 0])),
     };
-    let of_split =
-        |split| corpus.streams(split, view, source, &kinds, purpose).into_iter().map(move |stream| (split, stream));
+    let layout = Layout { view, kinds: &kinds, purpose, dropout };
+    let of_split = |split| corpus.streams(split, source, layout).into_iter().map(move |stream| (split, stream));
     let all: Vec<(Split, Stream)> =
         [Split::Train, Split::Validation, Split::Test].into_iter().flat_map(of_split).collect();
     let wanted = |stream: &Stream| match &args.conversation {

@@ -6,6 +6,7 @@ pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod plan;
 pub(crate) mod predict;
 pub(crate) mod train;
 

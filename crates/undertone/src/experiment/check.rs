@@ -298,10 +298,23 @@ impl Experiment {
                 "the arm's `targets` is empty".into(),
                 "remove the key to train on `data.targets`",
             );
+            let dropout = arm.thought_dropout;
+            check(
+                (0.0..=1.0).contains(&dropout),
+                &key("thought_dropout"),
+                format!("`thought_dropout` ({dropout}) must be from 0 to 1"),
+                "0.5 shows half of the thoughts in training",
+            );
+            check(
+                dropout == 0.0 || (arm.view != Access::None && arm.trained_as.is_none()),
+                &key("thought_dropout"),
+                "`thought_dropout` hides thoughts in training, and this arm is trained on none".into(),
+                "set it on an arm that is trained with thoughts",
+            );
             check(
                 arm.source == Source::Own || arm.view != Access::None,
                 &key("source"),
-                "shuffled thoughts are not seen by the view `none`".into(),
+                "no source of thoughts is seen by the view `none`".into(),
                 "choose a view such as `past`",
             );
         }

@@ -42,6 +42,7 @@ fn the_experiments_that_are_shipped_can_be_read_and_are_complete() {
         let text = std::fs::read_to_string(&path).unwrap();
         let written: toml::Table = text.parse().unwrap();
         let resolved: toml::Table = experiment.resolved().parse().unwrap();
+        assert!(written.contains_key("seeds"), "{name}.toml lacks `seeds`");
         for section in ["data", "split", "training", "evaluation"] {
             let keys = |table: &toml::Table| table[section].as_table().unwrap().keys().cloned().collect::<Vec<_>>();
             let missing: Vec<_> = keys(&resolved).into_iter().filter(|key| !keys(&written).contains(key)).collect();
@@ -56,7 +57,7 @@ fn all_problems_are_reported_at_once_with_their_lines() {
         "name = \"x\"\nsede = 1\n[model]\npath = \"m\"\n[training]\nepochs = \"many\"\nlearning_rate = -1.0\n[data]\npath = 7\n[split]\nfolds = true\n[[arm]]\nname = \"a\"\nview = \"passt\"\n[[arm]]\nname = \"a\"\nsource = \"shuffled\"\n",
         &[],
         &[
-            "`x.toml` line 2: unknown key `sede` // did you mean `seed`? The keys here are: name, seed, device, output, model, data, split, lora, training, evaluation, arm",
+            "`x.toml` line 2: unknown key `sede` // did you mean `seed`? The keys here are: name, seed, seeds, device, output, model, data, split, lora, training, evaluation, arm, comparison",
             "`x.toml` line 6: `epochs`: invalid type: string \"many\", expected a whole number of at least 0",
             "`x.toml` line 7: `learning_rate` (-1) must be above 0 // LoRA likes 1e-4 to 5e-4, full fine-tuning 1e-5 to 5e-5",
             "`x.toml` line 9: `path` is `7`, it must be a path or a list of paths",

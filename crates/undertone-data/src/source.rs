@@ -1,0 +1,227 @@
+//! Whose words stand where a view shows a thought: the user's own, another user's, or words that say nothing.
+//!
+//! A source never changes how many thoughts there are, of which kind, or where they stand: an arm that sees a
+//! placebo differs from one that sees the user's own thoughts in what the words say, and in nothing else.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{Encoded, InputError, Place, Split, Template, ThoughtKind, Thoughts};
+
+/// Whose thoughts a stream shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The user's own.
+    #[default]
+    Own,
+    /// Each thought is replaced whole by one of another user of the same split, of the same kind and about as
+    /// long: a placebo. Neighbouring thoughts come from different people.
+    Shuffled,
+    /// All thoughts of a conversation are replaced by those of one conversation of another user of the same
+    /// split, in their order: a placebo whose thoughts belong together.
+    ShuffledTrajectory,
+    /// Words that say nothing, as many tokens of them: what room for thoughts does by itself.
+    Filler,
+}
+
+impl Source {
+    /// Whether the words are other users'.
+    pub fn has_donors(self) -> bool {
+        matches!(self, Self::Shuffled | Self::ShuffledTrajectory)
+    }
+}
+
+/// Somebody's thought: conversation, message and thought by index.
+pub(crate) type ThoughtAt = (usize, usize, usize);
+
+/// Whose words stand for each thought of each message of a conversation.
+pub(crate) type Donors = Vec<Vec<ThoughtAt>>;
+
+/// A donor is drawn among so many that fit best.
+const NEAREST: usize = 8;
+
+/// What [`Source::Filler`] repeats.
+const FILLER: &str = "This is a line of text that is here to fill space and has nothing to say. ";
+
+/// As many tokens that say nothing as each thought has.
+pub(crate) fn filler(own: &Thoughts, template: &Template) -> Thoughts {
+    let words = template.encode(FILLER);
+    let as_long = |thought: &Vec<u32>| words.iter().copied().cycle().take(thought.len()).collect();
+    own.iter().map(|message| message.iter().map(as_long).collect()).collect()
+}
+
+/// Draws donors for every conversation of a division of users. `members` are conversations by index, each with its
+/// split. A draw depends on the seed, the conversation and the thought alone.
+///
+/// # Errors
+/// A split in which no other user has what is needed.
+pub(crate) fn draw(
+    source: Source,
+    path: &Path,
+    encoded: &[Encoded],
+    members: &[(usize, Split)],
+    seed: u64,
+) -> Result<Vec<Donors>, InputError> {
+    // In the order of ids, so that the order of files does not matter.
+    let mut sorted = members.to_vec();
+    sorted.sort_by_key(|(index, _)| &encoded[*index].conversation.id);
+    let draw: Box<dyn Fn(usize, Split) -> Result<Donors, ThoughtKind>> = match source {
+        Source::Shuffled => {
+            let pools = Pools::new(encoded, &sorted);
+            Box::new(move |index, split| pools.one_by_one(encoded, index, split, seed))
+        }
+        Source::ShuffledTrajectory => {
+            Box::new(move |index, split| trajectory(encoded, &sorted, index, split, seed))
+        }
+        Source::Own | Source::Filler => panic!("{source:?} has no donors"),
+    };
+    members
+        .iter()
+        .map(|&(index, split)| {
+            draw(index, split).map_err(|kind| {
+                let cause = format!("no other user of the {split:?} split has a {kind:?} to shuffle").to_lowercase();
+                InputError::new(path, cause)
+                    .at(Place::Named(encoded[index].conversation.id.clone()))
+                    .hint("shuffled thoughts need at least two users with thoughts in every split: use more users, or fewer folds")
+            })
+        })
+        .collect()
+}
+
+/// A generator for one draw.
+fn generator(parts: &[&str]) -> ChaCha8Rng {
+    let mut hash = Sha256::new();
+    hash.update(parts.join("\0"));
+    ChaCha8Rng::from_seed(hash.finalize().into())
+}
+
+/// Every thought of a split by kind, shortest first.
+struct Pools(BTreeMap<(Split, ThoughtKind), Vec<(usize, ThoughtAt)>>);
+
+impl Pools {
+    fn new(encoded: &[Encoded], members: &[(usize, Split)]) -> Self {
+        let mut pools: BTreeMap<_, Vec<(usize, ThoughtAt)>> = BTreeMap::new();
+        for &(index, split) in members {
+            for (at, message) in encoded[index].conversation.messages.iter().enumerate() {
+                let pool = pools.entry((split, message.thought_kind())).or_default();
+                let thoughts = encoded[index].thoughts[at].iter().enumerate();
+                pool.extend(thoughts.map(|(thought, words)| (words.len(), (index, at, thought))));
+            }
+        }
+        // Stable: thoughts of one length stay in the order of ids.
+        pools.values_mut().for_each(|pool| pool.sort_by_key(|(length, _)| *length));
+        Self(pools)
+    }
+
+    /// For each thought one of the strangers' that are nearest to it in length.
+    fn one_by_one(&self, encoded: &[Encoded], index: usize, split: Split, seed: u64) -> Result<Donors, ThoughtKind> {
+        let conversation = &encoded[index].conversation;
+        let of_message = |(at, words): (usize, &Vec<Vec<u32>>)| {
+            let kind = conversation.messages[at].thought_kind();
+            let pool = self.0.get(&(split, kind)).map_or(&[][..], Vec::as_slice);
+            let of_thought = |(thought, words): (usize, &Vec<u32>)| {
+                let is_stranger =
+                    |(_, donor): &&(usize, ThoughtAt)| encoded[donor.0].conversation.user != conversation.user;
+                let nearest = nearest(pool, words.len(), is_stranger);
+                if nearest.is_empty() {
+                    return Err(kind);
+                }
+                let place = [at, thought].map(|number| number.to_string());
+                let mut random =
+                    generator(&["shuffle", &seed.to_string(), &conversation.id, &place[0], &place[1]]);
+                Ok(nearest[random.random_range(0..nearest.len() as u32) as usize])
+            };
+            words.iter().enumerate().map(of_thought).collect()
+        };
+        encoded[index].thoughts.iter().enumerate().map(of_message).collect()
+    }
+}
+
+/// Up to [`NEAREST`] of those that pass, by how near their number is; of equally near ones the lower first.
+fn nearest<T: Copy>(sorted: &[(usize, T)], wanted: usize, passes: impl Fn(&&(usize, T)) -> bool) -> Vec<T> {
+    let (below, above) = sorted.split_at(sorted.partition_point(|(number, _)| *number < wanted));
+    let mut below = below.iter().rev().filter(&passes).peekable();
+    let mut above = above.iter().filter(&passes).peekable();
+    let mut found = Vec::with_capacity(NEAREST);
+    while found.len() < NEAREST {
+        let next = match (below.peek(), above.peek()) {
+            (Some(low), Some(high)) if wanted - low.0 <= high.0 - wanted => below.next(),
+            (_, Some(_)) => above.next(),
+            (_, None) => below.next(),
+        };
+        let Some((_, value)) = next else { break };
+        found.push(*value);
+    }
+    found
+}
+
+/// All thoughts of a conversation, by kind and in order.
+fn thoughts_of(encoded: &Encoded, index: usize) -> BTreeMap<ThoughtKind, Vec<ThoughtAt>> {
+    let mut thoughts: BTreeMap<ThoughtKind, Vec<ThoughtAt>> = BTreeMap::new();
+    for (at, message) in encoded.conversation.messages.iter().enumerate() {
+        let of_message = (0..message.thoughts.len()).map(|thought| (index, at, thought));
+        if of_message.len() > 0 {
+            thoughts.entry(message.thought_kind()).or_default().extend(of_message);
+        }
+    }
+    thoughts
+}
+
+/// For the thoughts of a conversation those of one other user's conversation, number by number; where it has fewer,
+/// they begin again.
+fn trajectory(
+    encoded: &[Encoded],
+    members: &[(usize, Split)],
+    index: usize,
+    split: Split,
+    seed: u64,
+) -> Result<Donors, ThoughtKind> {
+    let conversation = &encoded[index].conversation;
+    let needed = thoughts_of(&encoded[index], index);
+    let count = |thoughts: &BTreeMap<ThoughtKind, Vec<ThoughtAt>>| thoughts.values().map(Vec::len).sum::<usize>();
+    let mut donors: Vec<(usize, usize)> = members
+        .iter()
+        .filter(|(other, of)| *of == split && encoded[*other].conversation.user != conversation.user)
+        .map(|(other, _)| (*other, thoughts_of(&encoded[*other], *other)))
+        .filter(|(_, thoughts)| needed.keys().all(|kind| thoughts.contains_key(kind)))
+        .map(|(other, thoughts)| (count(&thoughts), other))
+        .collect();
+    donors.sort_by_key(|(thoughts, _)| *thoughts);
+    let nearest = nearest(&donors, count(&needed), |_| true);
+    let mut random = generator(&["trajectory", &seed.to_string(), &conversation.id]);
+    let donor = match (nearest.len(), needed.keys().next()) {
+        (_, None) => return Ok(vec![Vec::new(); conversation.messages.len()]),
+        (0, Some(kind)) => return Err(*kind),
+        (count, Some(_)) => nearest[random.random_range(0..count as u32) as usize],
+    };
+    let mut given: BTreeMap<ThoughtKind, _> =
+        thoughts_of(&encoded[donor], donor).into_iter().map(|(kind, of_kind)| (kind, of_kind.into_iter().cycle())).collect();
+    let of_message = |message: &crate::Message| {
+        let kind = message.thought_kind();
+        (0..message.thoughts.len()).map(|_| given.get_mut(&kind).and_then(Iterator::next).ok_or(kind)).collect()
+    };
+    conversation.messages.iter().map(of_message).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_in_number_come_first() {
+        let sorted: Vec<(usize, char)> = vec![(1, 'a'), (3, 'b'), (5, 'c'), (5, 'd'), (6, 'e'), (9, 'f')];
+        let found = |wanted, but: char| nearest(&sorted, wanted, |(_, value)| *value != but).into_iter().collect::<String>();
+        assert_eq!(found(5, '-'), "cdebaf");
+        assert_eq!(found(4, '-'), "bcdeaf");
+        assert_eq!(found(4, 'c'), "bdeaf");
+        assert_eq!(found(100, '-'), "fedcba");
+        let many: Vec<(usize, usize)> = (0..100).map(|number| (number, number)).collect();
+        assert_eq!(nearest(&many, 50, |_| true), [50, 49, 51, 48, 52, 47, 53, 46]);
+    }
+}

@@ -1,0 +1,149 @@
+//! The conversations of a study as the page's explorer shows them: a chat with thoughts beside the messages, and for
+//! each target what every arm made of each of its tokens.
+//!
+//! They go into the page as JSON inside a script element of a type that no browser runs; the explorer's program
+//! puts text on the page as text, never as markup.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// Everything the explorer shows.
+#[derive(Debug, Clone, Serialize)]
+pub struct Explorer {
+    /// The arms that can be compared, in order.
+    pub arms: Vec<String>,
+    /// Which two are chosen at first: a and b.
+    pub chosen: [usize; 2],
+    /// The conversations.
+    pub conversations: Vec<ShownConversation>,
+    /// Conversations that are left out to keep the page usable.
+    pub left_out: usize,
+}
+
+/// A conversation.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShownConversation {
+    /// Its id.
+    pub id: String,
+    /// Who the user talked to.
+    pub model: Option<String>,
+    /// Its messages.
+    pub messages: Vec<ShownMessage>,
+    /// What is predicted in it.
+    pub items: Vec<ShownItem>,
+}
+
+/// A message.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShownMessage {
+    /// `user` or `assistant`.
+    pub role: String,
+    /// What was written.
+    pub text: String,
+    /// The user's thoughts about it.
+    pub thoughts: Vec<ShownThought>,
+}
+
+/// A thought.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShownThought {
+    /// `reason` or `reaction`.
+    pub kind: String,
+    /// What was thought.
+    pub text: String,
+    /// Its label, in words for people.
+    pub label: Option<String>,
+    /// Whether it was written after the user's next message was sent: hindsight. None if nobody knows when.
+    pub late: Option<bool>,
+}
+
+/// A target.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShownItem {
+    /// The message that it is, or hangs on.
+    pub message: usize,
+    /// What is predicted.
+    pub kind: String,
+    /// Whether it belongs to the primary comparison.
+    pub primary: bool,
+    /// Its tokens as text; together they are the target and the mark of its end.
+    pub tokens: Vec<String>,
+    /// For each arm that scored it, the nats of each token, the mean over training seeds.
+    pub nats: BTreeMap<String, Vec<f32>>,
+}
+
+/// The nats of an item's tokens in one arm, the mean over training seeds.
+pub type TokenNats = Vec<f32>;
+
+impl Explorer {
+    /// Keeps at most `most` conversations: those in which the chosen arms differ most, as many where b is lower as
+    /// where it is higher as far as there are, in the order they had. The others are counted.
+    pub fn limit(&mut self, most: usize) {
+        if self.conversations.len() <= most {
+            return;
+        }
+        let [a, b] = self.chosen.map(|arm| self.arms[arm].clone());
+        let total = |item: &ShownItem, arm: &str| item.nats.get(arm).map(|nats| nats.iter().sum::<f32>());
+        let gain = |conversation: &ShownConversation| -> f32 {
+            let of_item = |item: &ShownItem| Some(total(item, &b)? - total(item, &a)?);
+            conversation.items.iter().filter_map(of_item).sum()
+        };
+        let mut order: Vec<usize> = (0..self.conversations.len()).collect();
+        order.sort_by(|&x, &y| gain(&self.conversations[x]).total_cmp(&gain(&self.conversations[y])));
+        let mut kept: Vec<usize> =
+            order[..most.div_ceil(2)].iter().chain(&order[order.len() - most / 2..]).copied().collect();
+        kept.sort_unstable();
+        self.left_out += self.conversations.len() - kept.len();
+        self.conversations = kept.into_iter().map(|index| self.conversations[index].clone()).collect();
+    }
+
+    /// As JSON that cannot end the script element it stands in.
+    pub(crate) fn json(&self) -> String {
+        let text = serde_json::to_string(self).expect("strings and finite numbers");
+        // Inside a JSON string `\u003c` is the same character; outside of strings JSON has none of these.
+        text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conversation(id: usize, a: f32, b: f32) -> ShownConversation {
+        let nats = [("a".to_owned(), vec![a]), ("b".to_owned(), vec![b])].into();
+        let item = ShownItem {
+            message: 0,
+            kind: "next_prompt".into(),
+            primary: true,
+            tokens: vec!["</script><script>alert(1)</script>".into()],
+            nats,
+        };
+        ShownConversation { id: id.to_string(), model: None, messages: Vec::new(), items: vec![item] }
+    }
+
+    #[test]
+    fn the_most_different_are_kept_and_the_others_counted() {
+        let conversations = (0..10).map(|id| conversation(id, 5.0, id as f32)).collect();
+        let mut explorer =
+            Explorer { arms: vec!["a".into(), "b".into()], chosen: [0, 1], conversations, left_out: 0 };
+        explorer.limit(4);
+        let kept: Vec<&str> = explorer.conversations.iter().map(|conversation| conversation.id.as_str()).collect();
+        assert_eq!(kept, ["0", "1", "8", "9"]);
+        assert_eq!(explorer.left_out, 6);
+    }
+
+    #[test]
+    fn nothing_in_the_data_can_end_the_script_element() {
+        let explorer = Explorer {
+            arms: vec!["a".into()],
+            chosen: [0, 0],
+            conversations: vec![conversation(0, 1.0, 2.0)],
+            left_out: 0,
+        };
+        let json = explorer.json();
+        assert!(!json.contains(['<', '>', '&']), "{json}");
+        let back: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(back["conversations"][0]["items"][0]["tokens"][0], "</script><script>alert(1)</script>");
+    }
+}

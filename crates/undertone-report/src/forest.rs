@@ -1,0 +1,134 @@
+//! A forest plot: differences with their intervals, one under the other, around zero.
+
+use maud::{Markup, html};
+use undertone_eval::{Decision, Interval};
+
+use crate::scale::Scale;
+
+/// One line of a forest plot.
+#[derive(Debug, Clone)]
+pub struct ForestRow {
+    /// What is compared, such as `past − none`.
+    pub name: String,
+    /// The difference.
+    pub value: f64,
+    /// Its 95 % interval, if there is one.
+    pub interval: Option<Interval>,
+    /// The one word, which gives the colour.
+    pub decision: Decision,
+    /// Stands on the right: the numbers.
+    pub numbers: String,
+    /// Drawn as a diamond: the comparison that the study was made for.
+    pub primary: bool,
+}
+
+const WIDTH: f64 = 860.0;
+const NAMES: f64 = 270.0;
+const NUMBERS: f64 = 190.0;
+const ROW: f64 = 34.0;
+const TOP: f64 = 34.0;
+
+/// Draws rows in their order, as an SVG element that carries its own style. `unit` stands under the axis; `margin`
+/// is shaded around zero.
+pub fn forest(rows: &[ForestRow], unit: &str, margin: Option<f64>) -> Markup {
+    let ends = |row: &ForestRow| match row.interval {
+        Some(Interval { low, high }) => [low, high],
+        None => [row.value; 2],
+    };
+    let all = rows.iter().flat_map(ends).chain(rows.iter().map(|row| row.value)).chain([0.0]);
+    let all = all.chain(margin.into_iter().flat_map(|margin| [-margin, margin]));
+    let (low, high) = all.fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
+    let air = 0.06 * (high - low).max(1e-6);
+    let scale = Scale::new([low - air, high + air], [NAMES, WIDTH - NUMBERS]);
+    let bottom = TOP + ROW * rows.len() as f64;
+    let height = bottom + 46.0;
+    let x = |value: f64| format!("{:.1}", scale.place(value));
+    html! {
+        svg.plot xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {WIDTH} {height}")) role="img"
+            aria-label="Differences with their 95 % intervals" {
+            (style())
+            text.faint x=(x(0.0)) y="16" text-anchor="end" dx="-8" { "← better" }
+            text.faint x=(x(0.0)) y="16" dx="8" { "worse →" }
+            @if let Some(margin) = margin {
+                @let width = scale.place(margin) - scale.place(-margin);
+                rect.margin x=(x(-margin)) y=(TOP - 8.0) width=(format!("{width:.1}")) height=(bottom - TOP + 8.0) {
+                    title { "the margin that was declared not to matter" }
+                }
+            }
+            @for (tick, label) in scale.ticks(6) {
+                line.grid x1=(x(tick)) x2=(x(tick)) y1=(TOP - 8.0) y2=(bottom) {}
+                text.tick x=(x(tick)) y=(bottom + 18.0) text-anchor="middle" { (label) }
+            }
+            line.zero x1=(x(0.0)) x2=(x(0.0)) y1=(TOP - 8.0) y2=(bottom) {}
+            text.tick x=(format!("{:.1}", (NAMES + WIDTH - NUMBERS) / 2.0)) y=(bottom + 38.0) text-anchor="middle" { (unit) }
+            @for (index, row) in rows.iter().enumerate() {
+                @let y = TOP + ROW * (index as f64 + 0.5);
+                g class=(row.decision.to_string()) {
+                    text.name x=(NAMES - 14.0) y=(y + 4.0) text-anchor="end" { (row.name) @if row.primary { " ★" } }
+                    @if let Some(Interval { low, high }) = row.interval {
+                        line.interval x1=(x(low)) x2=(x(high)) y1=(y) y2=(y) {}
+                        @for end in [low, high] { line.interval x1=(x(end)) x2=(x(end)) y1=(y - 4.0) y2=(y + 4.0) {} }
+                    }
+                    @if row.primary {
+                        path.point d=(diamond(scale.place(row.value), y)) {}
+                    } @else {
+                        circle.point cx=(x(row.value)) cy=(y) r="4.5" {}
+                    }
+                    text.numbers x=(WIDTH - NUMBERS + 14.0) y=(y + 4.0) { (row.numbers) }
+                }
+            }
+        }
+    }
+}
+
+fn diamond(x: f64, y: f64) -> String {
+    format!("M{:.1} {y} L{x:.1} {:.1} L{:.1} {y} L{x:.1} {:.1} Z", x - 8.0, y - 6.0, x + 8.0, y + 6.0)
+}
+
+/// Colours that work on white and on black; in a file of its own the page's variables are absent.
+pub(crate) fn style() -> Markup {
+    html! {
+        style {
+            (maud::PreEscaped(include_str!("../assets/plot.css")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_and_every_row_is_drawn() {
+        let row = |name: &str, value: f64, primary| ForestRow {
+            name: name.into(),
+            value,
+            interval: Some(Interval { low: value - 0.1, high: value + 0.1 }),
+            decision: Decision::Undecided,
+            numbers: "−0.050".into(),
+            primary,
+        };
+        let rows = [row("<script>alert(1)</script>", -0.05, true), row("b", 0.2, false)];
+        let svg = forest(&rows, "nats per token", Some(0.01)).into_string();
+        assert!(svg.contains("&lt;script&gt;") && !svg.contains("<script"), "{svg}");
+        assert_eq!(svg.matches("class=\"point\"").count(), 2);
+        assert_eq!(svg.matches("class=\"interval\"").count(), 6);
+        assert!(!svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn nothing_to_show_is_still_a_plot() {
+        let alone = ForestRow {
+            name: "one user".into(),
+            value: 0.0,
+            interval: None,
+            decision: Decision::Undecided,
+            numbers: String::new(),
+            primary: false,
+        };
+        for rows in [&[][..], &[alone]] {
+            let svg = forest(rows, "nats per token", None).into_string();
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The page itself.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use undertone_eval::Table;
+
+use crate::curves::{Curve, curves};
+use crate::explorer::Explorer;
+use crate::forest::{ForestRow, forest};
+
+/// A study, ready to be shown.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The study's name.
+    pub name: String,
+    /// What was asked.
+    pub question: String,
+    /// The result in a sentence.
+    pub answer: String,
+    /// The number of the answer with its interval, such as `−0.062 (−0.140 to −0.007) nats per token`.
+    pub number: String,
+    /// What must not be overlooked.
+    pub warnings: Vec<String>,
+    /// The comparisons, for the first plot.
+    pub forest: Vec<ForestRow>,
+    /// The declared margin of a tie, in nats per token.
+    pub margin: Option<f64>,
+    /// How the study was made, a line each.
+    pub setting: Vec<String>,
+    /// What follows, in order.
+    pub sections: Vec<Section>,
+    /// Training loss by step.
+    pub curves: Vec<Curve>,
+    /// The conversations.
+    pub explorer: Explorer,
+    /// Program, experiment, data and base model, by hash.
+    pub provenance: Vec<String>,
+}
+
+/// Tables and plots under one heading.
+#[derive(Debug, Clone)]
+pub struct Section {
+    /// The heading.
+    pub title: String,
+    /// What to know before reading it.
+    pub introduction: String,
+    /// A forest plot, if there is one.
+    pub forest: Vec<ForestRow>,
+    /// The tables.
+    pub tables: Vec<Table>,
+}
+
+/// The whole page as HTML: one file, nothing to fetch.
+pub fn page(report: &Report) -> String {
+    let Report { name, question, answer, number, warnings, setting, sections, provenance, .. } = report;
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                // Nothing is fetched and nothing is sent, whatever the data holds.
+                meta http-equiv="Content-Security-Policy"
+                    content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
+                title { (name) }
+                style { (PreEscaped(include_str!("../assets/page.css"))) }
+            }
+            body {
+                header {
+                    p.kicker { "Study " b { (name) } }
+                    h1 { (question) }
+                    p.answer { (answer) }
+                    p.number { (number) }
+                    @for warning in warnings { p.warning { (warning) } }
+                    (forest(&report.forest, "difference in nats per token; below zero is better", report.margin))
+                    nav {
+                        @for (index, section) in sections.iter().enumerate() {
+                            a href=(format!("#section{index}")) { (section.title) }
+                        }
+                        @if !report.curves.is_empty() { a href="#curves" { "Learning curves" } }
+                        a href="#explorer" { "Explorer" }
+                        a href="#setting" { "How it was made" }
+                    }
+                }
+                main {
+                    @for (index, section) in sections.iter().enumerate() { (shown_section(index, section, report.margin)) }
+                    @if !report.curves.is_empty() {
+                        section #curves { h2 { "Learning curves" } (curves(&report.curves)) }
+                    }
+                    (explorer(&report.explorer))
+                    section #setting {
+                        h2 { "How it was made" }
+                        ul { @for line in setting { li { (line) } } }
+                        ul.provenance { @for line in provenance { li { code { (line) } } } }
+                    }
+                }
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn shown_section(index: usize, section: &Section, margin: Option<f64>) -> Markup {
+    html! {
+        section id=(format!("section{index}")) {
+            h2 { (section.title) }
+            @if !section.introduction.is_empty() { p { (section.introduction) } }
+            @if !section.forest.is_empty() { (forest(&section.forest, "difference in nats per token; below zero is better", margin)) }
+            @for table in &section.tables { (shown_table(table)) }
+        }
+    }
+}
+
+fn shown_table(table: &Table) -> Markup {
+    let class = |numeric: bool| if numeric { "numeric" } else { "" };
+    html! {
+        figure {
+            figcaption { (table.title) }
+            .scroll {
+                table {
+                    thead { tr { @for column in &table.header { th class=(class(column.numeric)) { (column.name) } } } }
+                    tbody {
+                        @for row in &table.rows {
+                            tr {
+                                @for (cell, column) in row.iter().zip(&table.header) {
+                                    td class=(class(column.numeric)) { (cell) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            @for note in &table.notes { p.note { (note) } }
+        }
+    }
+}
+
+fn explorer(explorer: &Explorer) -> Markup {
+    html! {
+        section #explorer {
+            h2 { "Explorer" }
+            @if explorer.left_out > 0 {
+                p.warning {
+                    "Shown are the " (explorer.conversations.len()) " conversations in which the chosen arms differ most; "
+                    (explorer.left_out) " are left out of this page, and stand in the records."
+                }
+            }
+            .controls {
+                label { "compare " select #arm-b {} }
+                label { "with " select #arm-a {} }
+                label {
+                    "order "
+                    select #order {
+                        option value="file" { "as in the data" }
+                        option value="help" { "largest help first" }
+                        option value="harm" { "largest harm first" }
+                    }
+                }
+                span.legend { span.helped { "helped" } " " span.hurt { "hurt" } " by seeing what the first arm sees" }
+                span.keys { kbd { "j" } " " kbd { "k" } " next, previous conversation" }
+            }
+            .columns {
+                ol #list tabindex="0" aria-label="Conversations" {}
+                article #chat aria-live="polite" {}
+            }
+            noscript { p.warning { "The explorer needs JavaScript; everything else on this page does not." } }
+            script #explorer-data type="application/json" { (PreEscaped(explorer.json())) }
+            script { (PreEscaped(include_str!("../assets/explorer.js"))) }
+        }
+    }
+}

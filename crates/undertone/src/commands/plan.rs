@@ -1,0 +1,254 @@
+//! `undertone ablate --plan`: what a study would run, what that costs, and what it could see, before anything is
+//! spent.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use serde::Serialize;
+use undertone_data::{Row, Split, Stream, pack};
+use undertone_eval::{
+    Arms, Inference, Rules, StandardError, Subset, Table, columns, compare, count, decimal, score,
+};
+use undertone_model::Gradients;
+use undertone_train::Checkpoint;
+
+use super::{print_json, print_text};
+use crate::base::Base;
+use crate::experiment::{Arm, Experiment};
+use crate::report::primary_pair;
+use crate::study::{Evaluated, Study, Training};
+
+/// Tokens that a measurement may run through the model: a minute or less on two cores.
+const MEASURED_TOKENS: usize = 16_384;
+
+/// A study before it is run.
+#[derive(Debug, Serialize)]
+struct Plan {
+    trainings: Vec<Planned>,
+    scorings: Vec<Planned>,
+    training_tokens_per_second: f64,
+    scoring_tokens_per_second: f64,
+    hours: f64,
+    detectable: Option<Detectable>,
+}
+
+/// All trainings, or all scorings, of one arm.
+#[derive(Debug, Serialize)]
+struct Planned {
+    arm: String,
+    /// Folds times seeds.
+    runs: usize,
+    /// Those that are finished, and are not run again.
+    finished: usize,
+    /// Tokens that go through the model in what is left.
+    tokens: usize,
+    hours: f64,
+}
+
+/// What the primary comparison could see, if users differ as much as under the untrained model.
+#[derive(Debug, Serialize)]
+struct Detectable {
+    arm_a: String,
+    arm_b: String,
+    /// Test users of the study with a primary item.
+    users: usize,
+    /// Of them, those on whom it was measured.
+    measured_users: usize,
+    /// In nats per token.
+    difference: f64,
+}
+
+pub(crate) fn run(study: &Study, base: &Base, json: bool) -> anyhow::Result<()> {
+    let experiment = &study.experiment;
+    let rows = |streams: &[Stream]| -> Vec<Row> { pack(streams, experiment.training.row_tokens) };
+    let training_speed = {
+        let arm = experiment.trained(&experiment.arms[0]);
+        let streams = study.training_streams(&arm, 0, Split::Train, None);
+        let mut decoder = base.trainable(experiment, experiment.seed);
+        decoder.precision = base.decoder.precision;
+        speed(&rows(&streams), |row| {
+            let scale = 1.0 / row.supervised().len().max(1) as f64;
+            let mut gradients = Gradients::default();
+            decoder.nats_and_gradients(row, scale, experiment.training.recompute, None, &mut gradients);
+        })
+    };
+    let scoring_speed = {
+        let streams = study.test_streams(experiment.arms[0].shown(), 0, Split::Test);
+        speed(&pack(&streams, experiment.evaluation.row_tokens), |row| drop(base.decoder.nats(row)))
+    };
+    let tokens = |streams: &[Stream]| streams.iter().map(|stream| stream.tokens.len()).sum::<usize>();
+    let trained: Vec<Arm> =
+        experiment.arms.iter().filter(|arm| experiment.trained(arm).name == arm.name).cloned().collect();
+    let trainings: Vec<Planned> = trained
+        .iter()
+        .map(|arm| {
+            let is_left = |training: &Training| !is_finished(study, arm, *training, base);
+            let left: Vec<Training> = study.trainings().into_iter().filter(is_left).collect();
+            let of = |training: &Training| {
+                experiment.training.epochs * tokens(&study.training_streams(arm, training.fold, Split::Train, None))
+            };
+            planned(&arm.name, study.trainings().len(), left.len(), left.iter().map(of).sum(), training_speed)
+        })
+        .collect();
+    let scorings: Vec<Planned> = study
+        .evaluated()
+        .iter()
+        .map(|arm: &Evaluated| {
+            let is_once = |training: &Training| arm.trained.is_some() || training.seed == experiment.seed;
+            let all: Vec<Training> = study.trainings().into_iter().filter(is_once).collect();
+            let is_left = |training: &&Training| {
+                let folder = experiment.folder().join(&arm.name).join(training.folder(experiment));
+                !folder.join("records.jsonl").exists()
+            };
+            let left: Vec<&Training> = all.iter().filter(is_left).collect();
+            let of = |training: &&Training| tokens(&study.test_streams(arm.shown, training.fold, Split::Test));
+            planned(&arm.name, all.len(), left.len(), left.iter().map(of).sum(), scoring_speed)
+        })
+        .collect();
+    let hours = trainings.iter().chain(&scorings).map(|planned| planned.hours).sum();
+    let plan = Plan {
+        trainings,
+        scorings,
+        training_tokens_per_second: training_speed,
+        scoring_tokens_per_second: scoring_speed,
+        hours,
+        detectable: detectable(study, base)?,
+    };
+    match json {
+        true => print_json(&plan),
+        false => print_text(&plan.text(experiment)),
+    }
+    Ok(())
+}
+
+fn planned(arm: &str, runs: usize, left: usize, tokens: usize, speed: f64) -> Planned {
+    let hours = if tokens == 0 { 0.0 } else { tokens as f64 / speed / 3600.0 };
+    Planned { arm: arm.to_owned(), runs, finished: runs - left, tokens, hours }
+}
+
+/// Whether a training of an arm was finished before.
+fn is_finished(study: &Study, arm: &Arm, training: Training, base: &Base) -> bool {
+    let folder = study.experiment.folder().join(&arm.name).join(training.folder(&study.experiment));
+    Checkpoint::read(&folder.join("last.safetensors")).is_ok_and(|last| {
+        last.description.state.finished && last.description.training_key == study.training_key(arm, training, base)
+    })
+}
+
+/// Tokens a second over a few rows, after one that warms up.
+fn speed(rows: &[Row], mut work: impl FnMut(&Row)) -> f64 {
+    // From the middle: the first conversations of a file are not its longest or shortest by design, but may be.
+    let mut order: Vec<&Row> = rows.iter().collect();
+    order.sort_by_key(|row| row.tokens.len());
+    let middle = &order[order.len() / 2..];
+    work(middle[0]);
+    let (mut tokens, begun) = (0, Instant::now());
+    for row in middle.iter().step_by((middle.len() / 3).max(1)) {
+        work(row);
+        tokens += row.tokens.len();
+        if tokens > MEASURED_TOKENS / 4 {
+            break;
+        }
+    }
+    tokens as f64 / begun.elapsed().as_secs_f64()
+}
+
+/// Scores the untrained model under both views of the primary comparison, on some of the test users.
+fn detectable(study: &Study, base: &Base) -> anyhow::Result<Option<Detectable>> {
+    let experiment = &study.experiment;
+    let [a, b] = primary_pair(experiment);
+    let (Some(a), Some(b)) = (a, b) else { return Ok(None) };
+    // Without thoughts to tell apart, the untrained model has nothing to say.
+    if a.shown() == b.shown() {
+        return Ok(None);
+    }
+    let primary = study.primary_items(Split::Test);
+    let streams = |arm: &Arm| -> Vec<Stream> {
+        (0..study.folds.len()).flat_map(|fold| study.test_streams(arm.shown(), fold, Split::Test)).collect()
+    };
+    let (in_a, in_b) = (streams(a), streams(b));
+    let has_primary =
+        |stream: &Stream| stream.targets.iter().any(|target| primary.contains(&target.item.to_string()));
+    let users: BTreeSet<&String> = in_a.iter().filter(|stream| has_primary(stream)).map(|stream| &stream.user).collect();
+    let (mut chosen, mut tokens) = (BTreeSet::new(), 0);
+    for user in &users {
+        let of_user = |streams: &[Stream]| -> usize {
+            streams.iter().filter(|stream| stream.user == **user).map(|stream| stream.tokens.len()).sum()
+        };
+        tokens += of_user(&in_a) + of_user(&in_b);
+        if chosen.len() > 1 && tokens > MEASURED_TOKENS {
+            break;
+        }
+        chosen.insert((*user).clone());
+    }
+    let scored = |name: &str, streams: &[Stream]| {
+        let some: Vec<Stream> = streams.iter().filter(|stream| chosen.contains(&stream.user)).cloned().collect();
+        let mut records = score(&base.decoder, name, &some, experiment.evaluation.row_tokens, |_| {});
+        records.iter_mut().for_each(|record| record.primary = primary.contains(&record.item));
+        records
+    };
+    let (in_a, in_b) = (scored("a", &in_a), scored("b", &in_b));
+    if in_a.is_empty() {
+        return Ok(None);
+    }
+    let rules = Rules { margin: None, ..experiment.rules() };
+    let comparison = compare(&[Arms { a: &in_a, b: &in_b, primary: true }], rules)?.remove(0);
+    let kind = in_a[0].kind;
+    let difference: Option<Inference> = comparison
+        .contrast(kind, Subset::Primary)
+        .and_then(|contrast| contrast.losses.as_ref())
+        .map(|losses| losses.difference.clone());
+    Ok(difference.and_then(|difference| {
+        let error: StandardError = difference.standard_error?;
+        Some(Detectable {
+            arm_a: a.name.clone(),
+            arm_b: b.name.clone(),
+            users: users.len(),
+            measured_users: difference.users,
+            difference: error.with_users(users.len()).minimum_detectable(),
+        })
+    }))
+}
+
+impl Plan {
+    fn text(&self, experiment: &Experiment) -> String {
+        let row = |what: &str, planned: &Planned| {
+            vec![
+                what.to_owned(),
+                planned.arm.clone(),
+                count(planned.runs),
+                count(planned.finished),
+                count(planned.tokens),
+                decimal(planned.hours),
+            ]
+        };
+        let rows = self.trainings.iter().map(|planned| row("train", planned));
+        let rows = rows.chain(self.scorings.iter().map(|planned| row("score", planned))).collect();
+        let table = Table {
+            title: format!("What `{}` would run", experiment.name),
+            header: columns(&["", "arm"], &["runs", "finished", "tokens left", "hours"]),
+            rows,
+            notes: vec![format!(
+                "Measured just now: {:.0} tokens a second in training, {:.0} in scoring. In all {} hours on this machine.",
+                self.training_tokens_per_second,
+                self.scoring_tokens_per_second,
+                decimal(self.hours)
+            )],
+        };
+        let detectable = match &self.detectable {
+            Some(detectable) => format!(
+                "If users differ as they do under the untrained model ({} of {} test users measured), the smallest true \
+                 difference that four of five such studies would find between `{}` and `{}` is {} nats per token; the \
+                 variance of training comes on top.",
+                detectable.measured_users,
+                detectable.users,
+                detectable.arm_a,
+                detectable.arm_b,
+                decimal(detectable.difference)
+            ),
+            None => "The smallest detectable difference is not known: the primary comparison has fewer than two users, \
+                     or two arms that see the same."
+                .to_owned(),
+        };
+        format!("{}\n{detectable}\n", table.terminal())
+    }
+}
