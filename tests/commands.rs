@@ -393,7 +393,10 @@ fn controls_differ_in_the_words_of_thoughts_and_in_nothing_else() {
         assert!(past["pieces"].to_string().contains(own) && !other["pieces"].to_string().contains(own));
     }
     // Filler has the very same number of tokens.
-    assert_eq!(filler["pieces"].as_array().unwrap().last().unwrap()["to_token"], past["pieces"].as_array().unwrap().last().unwrap()["to_token"]);
+    assert_eq!(
+        filler["pieces"].as_array().unwrap().last().unwrap()["to_token"],
+        past["pieces"].as_array().unwrap().last().unwrap()["to_token"]
+    );
     // The last reaction stands in the branch of the message after it, and in no other.
     let last = sees("last", "--scoring ");
     assert_eq!(last["pieces"].to_string().matches(own).count(), 1);
@@ -409,7 +412,8 @@ fn controls_differ_in_the_words_of_thoughts_and_in_nothing_else() {
     let evidence = |index: usize| &comparisons[index]["contrasts"][0]["losses"]["evidence"];
     // Everything is within a margin of ten nats, unless it is decided.
     assert!(["tied", "better", "worse"].contains(&evidence(0)["decision"].as_str().unwrap()), "{}", evidence(0));
-    let p = |index: usize| comparisons[index]["contrasts"][0]["losses"]["difference"]["sign_flip"]["p"].as_f64().unwrap();
+    let p =
+        |index: usize| comparisons[index]["contrasts"][0]["losses"]["difference"]["sign_flip"]["p"].as_f64().unwrap();
     assert_eq!(evidence(0)["p_adjusted"].as_f64(), Some(p(0)), "the primary comparison is not corrected");
     let corrected = |index: usize| evidence(index)["p_adjusted"].as_f64().unwrap();
     assert!(corrected(1) >= p(1) && corrected(2) >= p(2));
@@ -421,11 +425,15 @@ fn controls_differ_in_the_words_of_thoughts_and_in_nothing_else() {
     for seed in ["fold0", "fold0-seed1"] {
         assert!(place.path(&format!("out/tiny/past/{seed}/best.safetensors")).exists(), "{seed}");
     }
-    assert_ne!(place.read("out/tiny/past/fold0/best.safetensors"), place.read("out/tiny/past/fold0-seed1/best.safetensors"));
+    assert_ne!(
+        place.read("out/tiny/past/fold0/best.safetensors"),
+        place.read("out/tiny/past/fold0-seed1/best.safetensors")
+    );
 
     // The page stands alone and shows every arm; plots are files too.
     let page = place.text("out/tiny/report.html");
-    for expected in ["past − none ★", "trajectory", "Learning curves", "By turn", own] {
+    let tested = strings(&of("past"), "conversation").remove(0);
+    for expected in ["past − none ★", "trajectory", "Learning curves", "By turn", &tested] {
         assert!(page.contains(expected), "{expected}");
     }
     let elsewhere = page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "");

@@ -148,7 +148,7 @@ fn nonsense_to_evaluate() {
         &place,
         &format!("evaluate {CHECKPOINT} --view future"),
         "error: invalid value 'future' for '--view <VIEW>'\n  \
-        [possible values: none, reasons, reactions, past, oracle]\n\nFor more information, try '--help'.",
+        [possible values: none, reasons, reactions, past, last-reaction, oracle]\n\nFor more information, try '--help'.",
     );
     // Another split of another training: not the same held-out users.
     place.run("train x.toml --arm past --set training.epochs=1 --set name=other --set split.seed=3").succeeded();

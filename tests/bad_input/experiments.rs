@@ -96,7 +96,7 @@ fn several_problems_are_told_at_once_in_the_order_of_the_file() {
         hint: 8 to 64 is usual; `model.method = \"full\"` trains without adapters\n\n\
         error: `x.toml` line 23: `epochs`: invalid type: string \"two\", expected a whole number of at least 0\n\n\
         error: `x.toml` line 37: `view` has the unknown value `passed`\n\n\
-        hint: did you mean `past`? The values here are: none, reasons, reactions, past, oracle\n\n\
+        hint: did you mean `past`? The values here are: none, reasons, reactions, past, last_reaction, oracle\n\n\
         error: `x.toml` line 38: `timing` has the unknown value `strictly`\n\n\
         hint: did you mean `strict`? The values here are: strict, anchored",
     );
@@ -159,13 +159,9 @@ fn combinations_that_cannot_be() {
     compared(
         "none",
         "future",
-        "error: `x.toml` line 42: the comparison names the arm `future`, which is not there\n\nhint: name an `[[arm]]`",
+        "error: `x.toml` line 41: the comparison names the arm `future`, which is not there\n\nhint: name an `[[arm]]`",
     );
-    compared(
-        "past",
-        "past",
-        "error: `x.toml` line 42: the comparison is of `past` with itself\n\nhint: name two arms",
-    );
+    compared("past", "past", "error: `x.toml` line 41: the comparison is of `past` with itself\n\nhint: name two arms");
     broken(
         "view = \"none\"",
         "view = \"none\"\nthought_dropout = 0.5",

@@ -112,8 +112,11 @@ impl Corpus {
 
     /// Cuts windows that hold whatever any arm shows.
     fn cut(&mut self, path: &Path, study: &Study<'_>) -> Result<(), InputError> {
-        let layouts: Vec<Layout<'_>> =
-            study.shown.iter().map(|&(view, _)| Layout { view, kinds: study.kinds, purpose: Purpose::Score, dropout: None }).collect();
+        let layouts: Vec<Layout<'_>> = study
+            .shown
+            .iter()
+            .map(|&(view, _)| Layout { view, kinds: study.kinds, purpose: Purpose::Score, dropout: None })
+            .collect();
         for mut conversation in std::mem::take(&mut self.prepared) {
             let encoded = &self.encoded[conversation.index];
             let shown: Vec<Cow<'_, Thoughts>> =

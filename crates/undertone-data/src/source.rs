@@ -76,9 +76,7 @@ pub(crate) fn draw(
             let pools = Pools::new(encoded, &sorted);
             Box::new(move |index, split| pools.one_by_one(encoded, index, split, seed))
         }
-        Source::ShuffledTrajectory => {
-            Box::new(move |index, split| trajectory(encoded, &sorted, index, split, seed))
-        }
+        Source::ShuffledTrajectory => Box::new(move |index, split| trajectory(encoded, &sorted, index, split, seed)),
         Source::Own | Source::Filler => panic!("{source:?} has no donors"),
     };
     members
@@ -133,8 +131,7 @@ impl Pools {
                     return Err(kind);
                 }
                 let place = [at, thought].map(|number| number.to_string());
-                let mut random =
-                    generator(&["shuffle", &seed.to_string(), &conversation.id, &place[0], &place[1]]);
+                let mut random = generator(&["shuffle", &seed.to_string(), &conversation.id, &place[0], &place[1]]);
                 Ok(nearest[random.random_range(0..nearest.len() as u32) as usize])
             };
             words.iter().enumerate().map(of_thought).collect()
@@ -200,8 +197,10 @@ fn trajectory(
         (0, Some(kind)) => return Err(*kind),
         (count, Some(_)) => nearest[random.random_range(0..count as u32) as usize],
     };
-    let mut given: BTreeMap<ThoughtKind, _> =
-        thoughts_of(&encoded[donor], donor).into_iter().map(|(kind, of_kind)| (kind, of_kind.into_iter().cycle())).collect();
+    let mut given: BTreeMap<ThoughtKind, _> = thoughts_of(&encoded[donor], donor)
+        .into_iter()
+        .map(|(kind, of_kind)| (kind, of_kind.into_iter().cycle()))
+        .collect();
     let of_message = |message: &crate::Message| {
         let kind = message.thought_kind();
         (0..message.thoughts.len()).map(|_| given.get_mut(&kind).and_then(Iterator::next).ok_or(kind)).collect()
@@ -216,7 +215,8 @@ mod tests {
     #[test]
     fn the_nearest_in_number_come_first() {
         let sorted: Vec<(usize, char)> = vec![(1, 'a'), (3, 'b'), (5, 'c'), (5, 'd'), (6, 'e'), (9, 'f')];
-        let found = |wanted, but: char| nearest(&sorted, wanted, |(_, value)| *value != but).into_iter().collect::<String>();
+        let found =
+            |wanted, but: char| nearest(&sorted, wanted, |(_, value)| *value != but).into_iter().collect::<String>();
         assert_eq!(found(5, '-'), "cdebaf");
         assert_eq!(found(4, '-'), "bcdeaf");
         assert_eq!(found(4, 'c'), "bdeaf");

@@ -297,9 +297,9 @@ impl StreamBuilder {
                     TargetKind::NextPrompt if layout.view.hangs_prompts() => {
                         let mut beside = layout.view.beside(conversation, index);
                         beside.retain(|&(on, thought)| !layout.drops(conversation, on, thought));
-                        let words = beside.iter().flat_map(|&(on, thought)| {
-                            five_grams(&self.template.decode(&shown[on][thought]))
-                        });
+                        let words = beside
+                            .iter()
+                            .flat_map(|&(on, thought)| five_grams(&self.template.decode(&shown[on][thought])));
                         let quoted = quotes(encoded, item, &seen) || quotes(encoded, item, &words.collect());
                         pending.push((before, item, quoted, beside));
                     }

@@ -117,9 +117,8 @@ impl View {
         match (self.access, message.checked_sub(1)) {
             (Access::Oracle, _) => on(message).collect(),
             (Access::LastReaction, Some(before)) => {
-                let in_time = |&(on, thought): &(usize, usize)| {
-                    self.place(conversation, on, thought) == Placement::After(before)
-                };
+                let in_time =
+                    |&(on, thought): &(usize, usize)| self.place(conversation, on, thought) == Placement::After(before);
                 on(before).filter(in_time).collect()
             }
             _ => Vec::new(),

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use undertone_data::TargetKind;
 
 pub use self::pairing::NotComparable;
-pub(crate) use self::words::p_value;
 use self::pairing::{Pair, counted, only_arm, pair};
+pub(crate) use self::words::p_value;
 use crate::inference::{BootstrapOptions, Evidence, Inference, SignFlip, holm, mean_of_user_means, ratio, sum_by_user};
 use crate::record::ItemRecord;
 
@@ -84,9 +84,7 @@ impl Subset {
         match self {
             Self::All => true,
             Self::Primary => pair.either(|record| record.primary),
-            Self::PrimaryWithoutQuotes => {
-                Self::Primary.holds(pair) && !pair.either(|record| record.quotes_target)
-            }
+            Self::PrimaryWithoutQuotes => Self::Primary.holds(pair) && !pair.either(|record| record.quotes_target),
         }
     }
 }

@@ -11,6 +11,7 @@ mod metrics;
 mod record;
 mod score;
 mod table;
+mod tables;
 
 pub use compare::{Arms, Comparison, Contrast, NotComparable, PairedLosses, Rules, Subset, by_group, compare};
 pub use inference::{
@@ -20,6 +21,5 @@ pub use inference::{
 pub use metrics::{ClassMetrics, KindMetrics, LabelMetrics, metrics};
 pub use record::{ItemRecord, LabelOutcome, RecordFault, RecordProblem, check_records, read_records, write_records};
 pub use score::{nats_by_target, score, total_nats};
-pub use table::{
-    Column, Table, columns, comparison_table, count, decimal, evidence_table, labels_table, metrics_table, summary_table,
-};
+pub use table::{Column, Table, columns, count, decimal};
+pub use tables::{comparison_table, evidence_table, labels_table, metrics_table, summary_table};

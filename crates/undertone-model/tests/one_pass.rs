@@ -12,8 +12,8 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use undertone_data::{
-    Access, Conversation, Corpus, Layout, Message, OnTooLong, Purpose, Role, Row, Source, Split, Stream, StreamBuilder, Study,
-    TargetKind, Template, Thought, Timing, View, encode, pack,
+    Access, Conversation, Corpus, Layout, Message, OnTooLong, Purpose, Role, Row, Source, Split, Stream, StreamBuilder,
+    Study, TargetKind, Template, Thought, Timing, View, encode, pack,
 };
 use undertone_model::{Decoder, DeviceName, DropoutKey, Gradients, LoraConfig, MatmulPrecision, Recompute};
 

@@ -125,8 +125,7 @@ mod tests {
     #[test]
     fn the_most_different_are_kept_and_the_others_counted() {
         let conversations = (0..10).map(|id| conversation(id, 5.0, id as f32)).collect();
-        let mut explorer =
-            Explorer { arms: vec!["a".into(), "b".into()], chosen: [0, 1], conversations, left_out: 0 };
+        let mut explorer = Explorer { arms: vec!["a".into(), "b".into()], chosen: [0, 1], conversations, left_out: 0 };
         explorer.limit(4);
         let kept: Vec<&str> = explorer.conversations.iter().map(|conversation| conversation.id.as_str()).collect();
         assert_eq!(kept, ["0", "1", "8", "9"]);

@@ -67,10 +67,10 @@ pub fn page(report: &Report) -> String {
             body {
                 header {
                     p.kicker { "Study " b { (name) } }
-                    h1 { (question) }
-                    p.answer { (answer) }
+                    h1 { (marked(question)) }
+                    p.answer { (marked(answer)) }
                     p.number { (number) }
-                    @for warning in warnings { p.warning { (warning) } }
+                    @for warning in warnings { p.warning { (marked(warning)) } }
                     (forest(&report.forest, "difference in nats per token; below zero is better", report.margin))
                     nav {
                         @for (index, section) in sections.iter().enumerate() {
@@ -89,7 +89,7 @@ pub fn page(report: &Report) -> String {
                     (explorer(&report.explorer))
                     section #setting {
                         h2 { "How it was made" }
-                        ul { @for line in setting { li { (line) } } }
+                        ul { @for line in setting { li { (marked(line)) } } }
                         ul.provenance { @for line in provenance { li { code { (line) } } } }
                     }
                 }
@@ -103,7 +103,7 @@ fn shown_section(index: usize, section: &Section, margin: Option<f64>) -> Markup
     html! {
         section id=(format!("section{index}")) {
             h2 { (section.title) }
-            @if !section.introduction.is_empty() { p { (section.introduction) } }
+            @if !section.introduction.is_empty() { p { (marked(&section.introduction)) } }
             @if !section.forest.is_empty() { (forest(&section.forest, "difference in nats per token; below zero is better", margin)) }
             @for table in &section.tables { (shown_table(table)) }
         }
@@ -114,7 +114,7 @@ fn shown_table(table: &Table) -> Markup {
     let class = |numeric: bool| if numeric { "numeric" } else { "" };
     html! {
         figure {
-            figcaption { (table.title) }
+            figcaption { (marked(&table.title)) }
             .scroll {
                 table {
                     thead { tr { @for column in &table.header { th class=(class(column.numeric)) { (column.name) } } } }
@@ -129,7 +129,7 @@ fn shown_table(table: &Table) -> Markup {
                     }
                 }
             }
-            @for note in &table.notes { p.note { (note) } }
+            @for note in &table.notes { p.note { (marked(note)) } }
         }
     }
 }
@@ -165,6 +165,15 @@ fn explorer(explorer: &Explorer) -> Markup {
             noscript { p.warning { "The explorer needs JavaScript; everything else on this page does not." } }
             script #explorer-data type="application/json" { (PreEscaped(explorer.json())) }
             script { (PreEscaped(include_str!("../assets/explorer.js"))) }
+        }
+    }
+}
+
+/// Text in which backticks mark names, as in Markdown.
+fn marked(text: &str) -> Markup {
+    html! {
+        @for (index, part) in text.split('`').enumerate() {
+            @if index % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
 }

@@ -50,7 +50,11 @@ fn conversation(id: &str, gain: f32) -> ShownConversation {
         model: Some("a model & co".into()),
         messages: vec![
             message("user", &format!("Which bus is it? {EVIL}"), vec![thought("reason", "I am late.", Some(false))]),
-            message("assistant", "A very long answer about buses. ".repeat(60).trim(), vec![thought("reaction", EVIL, Some(true))]),
+            message(
+                "assistant",
+                "A very long answer about buses. ".repeat(60).trim(),
+                vec![thought("reaction", EVIL, Some(true))],
+            ),
             message("user", "shorter pls", Vec::new()),
         ],
         items: vec![ShownItem { message: 2, kind: "next_prompt".into(), primary: true, tokens, nats }],
@@ -140,9 +144,13 @@ fn the_page_works_in_a_browser_and_runs_nothing_from_the_data() {
 
     // The first screen has the question, the answer, the number and the plot.
     assert_eq!(text(&tab, "document.querySelector('h1').textContent"), report().question);
+    assert_eq!(text(&tab, "document.querySelector('.answer code').textContent"), "past");
     assert_eq!(text(&tab, "document.querySelector('.number').textContent"), report().number);
     assert_eq!(text(&tab, "String(document.querySelectorAll('header svg .point').length)"), "4");
-    assert_eq!(text(&tab, "String(document.querySelector('header svg').getBoundingClientRect().bottom < 1000)"), "true");
+    assert_eq!(
+        text(&tab, "String(document.querySelector('header svg').getBoundingClientRect().bottom < 1000)"),
+        "true"
+    );
     screenshot(&tab, "first-screen");
 
     // The explorer begins with the first conversation: tokens shaded, thoughts beside their messages.

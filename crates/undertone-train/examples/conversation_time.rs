@@ -20,8 +20,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use undertone_data::{
-    Access, Corpus, Layout, OnTooLong, Purpose, ReadOptions, Reader, Source, Split, Stream, StreamBuilder, Study, Target,
-    TargetKind, Template, Timing, View, encode, pack,
+    Access, Corpus, Layout, OnTooLong, Purpose, ReadOptions, Reader, Source, Split, Stream, StreamBuilder, Study,
+    Target, TargetKind, Template, Timing, View, encode, pack,
 };
 use undertone_eval::nats_by_target;
 use undertone_model::{

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use anyhow::Context;
 use serde::Serialize;
 use undertone_data::{
-    Conversation, Corpus, DataStats, Encoded, InputError, Layout, OverlapReport, Place, Purpose, ReadReport, Reader, Source, Split,
-    StatsBuilder, Stream, Study as Asked, TargetKind, View, check_disjoint, encode, write_whole,
+    Conversation, Corpus, DataStats, Encoded, InputError, Layout, OverlapReport, Place, Purpose, ReadReport, Reader,
+    Source, Split, StatsBuilder, Stream, Study as Asked, TargetKind, View, check_disjoint, encode, write_whole,
 };
 use undertone_eval::{ItemRecord, read_records, score, write_records};
 use undertone_model::Decoder;
@@ -263,9 +263,8 @@ impl Study {
         let key = self.training_key(arm, training, base);
         // Where thoughts are dropped by chance, each epoch has draws of its own.
         let epochs = if arm.thought_dropout > 0.0 { experiment.training.epochs as u64 } else { 1 };
-        let training: Vec<Vec<Stream>> = (0..epochs)
-            .map(|epoch| self.training_streams(arm, fold, Split::Train, Some([seed, epoch])))
-            .collect();
+        let training: Vec<Vec<Stream>> =
+            (0..epochs).map(|epoch| self.training_streams(arm, fold, Split::Train, Some([seed, epoch]))).collect();
         if training[0].is_empty() {
             let path = &experiment.data.path.as_slice()[0];
             return Err(InputError::new(path, format!("no training user has a target for the arm `{}`", arm.name))

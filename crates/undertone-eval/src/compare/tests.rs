@@ -245,10 +245,7 @@ fn seeds_are_paired_averaged_and_part_of_the_error() {
 fn other_seeds_are_refused() {
     let a = with_seeds(&arm("none", &NONE), &[0, 1], 0.0);
     let b = with_seeds(&arm("past", &PAST), &[0, 2], 0.0);
-    assert_eq!(
-        refused(&a, &b),
-        "the arms were trained with different seeds: `none` with [0, 1], `past` with [0, 2]"
-    );
+    assert_eq!(refused(&a, &b), "the arms were trained with different seeds: `none` with [0, 1], `past` with [0, 2]");
     let short = with_seeds(&arm("past", &PAST), &[0, 1], 0.0);
     assert_eq!(
         refused(&a, &short[..5]),
@@ -289,7 +286,9 @@ fn groups_hold_their_own_items_and_nothing_else() {
     let groups = by_group(&arms, Rules::default(), (TargetKind::NextPrompt, Subset::All), group_of).unwrap();
     let shown: Vec<_> = groups
         .iter()
-        .map(|(name, contrast)| (name.as_str(), contrast.items, contrast.losses.as_ref().unwrap().difference.ratio.value))
+        .map(|(name, contrast)| {
+            (name.as_str(), contrast.items, contrast.losses.as_ref().unwrap().difference.ratio.value)
+        })
         .collect();
     assert_eq!(shown, [("user1", 1, -0.2), ("user2", 1, -0.5)]);
 }

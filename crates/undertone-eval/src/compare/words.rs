@@ -31,10 +31,7 @@ impl Contrast {
             true => (intervals.student_t, format!(" by Student's t({})", self.users - 1)),
             false => (intervals.bca, String::new()),
         };
-        words += &format!(
-            " Zero lies {} the 95 % interval of `{b}` − `{a}`{by}, {interval}.",
-            side_of_zero(interval)
-        );
+        words += &format!(" Zero lies {} the 95 % interval of `{b}` − `{a}`{by}, {interval}.", side_of_zero(interval));
         if few {
             words += &format!(" Too few users: fewer than {ENOUGH_USERS} show little about others.");
         }

@@ -195,8 +195,7 @@ mod tests {
     #[test]
     fn two_one_sided_tests_are_one_sided_tests() {
         // Of three users with R = 0 and error 0.1: t(2) = 4.3027 has 2.5 % above it.
-        let error =
-            StandardError { total: 0.1, of_users: 0.1, of_seeds: None, degrees_of_freedom: 2.0, users: 3 };
+        let error = StandardError { total: 0.1, of_users: 0.1, of_seeds: None, degrees_of_freedom: 2.0, users: 3 };
         close(error.tost(0.0, 0.430_265_27), 0.025, 1e-8);
         close(error.tost(-0.1, 0.530_265_27), 0.025, 1e-8);
         assert!(error.tost(0.6, 0.5) > 0.5);
@@ -204,8 +203,7 @@ mod tests {
 
     #[test]
     fn so_many_users_detect_what_was_to_be_detected() {
-        let error =
-            StandardError { total: 0.05, of_users: 0.05, of_seeds: None, degrees_of_freedom: 19.0, users: 20 };
+        let error = StandardError { total: 0.05, of_users: 0.05, of_seeds: None, degrees_of_freedom: 19.0, users: 20 };
         // (2.0930 + 0.8610) · 0.05
         close(error.minimum_detectable(), 0.1477, 1e-4);
         assert_eq!(error.users_needed(error.minimum_detectable()), Some(20));

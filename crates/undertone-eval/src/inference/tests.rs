@@ -99,12 +99,7 @@ fn normal(generator: &mut ChaCha8Rng) -> f64 {
 
 /// A study: for each user its sums, and the same item by item. Users write from 4 to 12 messages, and differ
 /// around `truth` by `spread_of_users`.
-fn simulate(
-    generator: &mut ChaCha8Rng,
-    users: usize,
-    truth: f64,
-    spread_of_users: f64,
-) -> [Vec<(f64, usize)>; 2] {
+fn simulate(generator: &mut ChaCha8Rng, users: usize, truth: f64, spread_of_users: f64) -> [Vec<(f64, usize)>; 2] {
     let (mut by_user, mut by_item) = (Vec::new(), Vec::new());
     for _ in 0..users {
         let of_user = truth + spread_of_users * normal(generator);
@@ -139,9 +134,8 @@ fn coverage(studies: u64, users: usize, spread_of_users: f64) -> Coverage {
         let options = BootstrapOptions { draws: 400, seed };
         let [by_user, by_item] = simulate(&mut generator, users, truth, spread_of_users)
             .map(|sums| Inference::new(&sums_of(&sums), options).unwrap().ratio.intervals.unwrap());
-        let hit = |interval: Interval| {
-            f64::from(u8::from((interval.low..=interval.high).contains(&truth))) / studies as f64
-        };
+        let hit =
+            |interval: Interval| f64::from(u8::from((interval.low..=interval.high).contains(&truth))) / studies as f64;
         found.percentile += hit(by_user.percentile);
         found.bca += hit(by_user.bca);
         found.student_t += hit(by_user.student_t);
@@ -178,7 +172,8 @@ fn p_values_are_uniform_under_the_null_and_items_would_claim_too_much() {
     let (mut by_user, mut by_item) = (Vec::new(), Vec::new());
     for seed in 0..1000 {
         let options = BootstrapOptions { draws: 200, seed };
-        let [users, items] = simulate(&mut generator, 20, 0.0, 0.3).map(|sums| SignFlip::new(&sums_of(&sums), options).p);
+        let [users, items] =
+            simulate(&mut generator, 20, 0.0, 0.3).map(|sums| SignFlip::new(&sums_of(&sums), options).p);
         by_user.push(users);
         by_item.push(items);
     }

@@ -59,8 +59,7 @@ mod tests {
     #[test]
     fn users_are_summed_whatever_the_order() {
         let items = [("b", vec![1.0, 2.0], 2), ("a", vec![3.0, 3.0], 4), ("b", vec![5.0, 7.0], 6)];
-        let expected =
-            [UserSums { nats: vec![3.0, 3.0], tokens: 4 }, UserSums { nats: vec![6.0, 9.0], tokens: 8 }];
+        let expected = [UserSums { nats: vec![3.0, 3.0], tokens: 4 }, UserSums { nats: vec![6.0, 9.0], tokens: 8 }];
         let users = sum_by_user(items);
         assert_eq!(users, expected);
         assert_eq!(ratio(&users), Some(10.5 / 12.0));

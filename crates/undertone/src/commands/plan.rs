@@ -6,9 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use undertone_data::{Row, Split, Stream, pack};
-use undertone_eval::{
-    Arms, Inference, Rules, StandardError, Subset, Table, columns, compare, count, decimal, score,
-};
+use undertone_eval::{Arms, Inference, Rules, StandardError, Subset, Table, columns, compare, count, decimal, score};
 use undertone_model::Gradients;
 use undertone_train::Checkpoint;
 
@@ -166,9 +164,9 @@ fn detectable(study: &Study, base: &Base) -> anyhow::Result<Option<Detectable>> 
         (0..study.folds.len()).flat_map(|fold| study.test_streams(arm.shown(), fold, Split::Test)).collect()
     };
     let (in_a, in_b) = (streams(a), streams(b));
-    let has_primary =
-        |stream: &Stream| stream.targets.iter().any(|target| primary.contains(&target.item.to_string()));
-    let users: BTreeSet<&String> = in_a.iter().filter(|stream| has_primary(stream)).map(|stream| &stream.user).collect();
+    let has_primary = |stream: &Stream| stream.targets.iter().any(|target| primary.contains(&target.item.to_string()));
+    let users: BTreeSet<&String> =
+        in_a.iter().filter(|stream| has_primary(stream)).map(|stream| &stream.user).collect();
     let (mut chosen, mut tokens) = (BTreeSet::new(), 0);
     for user in &users {
         let of_user = |streams: &[Stream]| -> usize {
@@ -245,9 +243,11 @@ impl Plan {
                 detectable.arm_b,
                 decimal(detectable.difference)
             ),
-            None => "The smallest detectable difference is not known: the primary comparison has fewer than two users, \
+            None => {
+                "The smallest detectable difference is not known: the primary comparison has fewer than two users, \
                      or two arms that see the same."
-                .to_owned(),
+                    .to_owned()
+            }
         };
         format!("{}\n{detectable}\n", table.terminal())
     }

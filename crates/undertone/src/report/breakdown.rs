@@ -55,7 +55,11 @@ pub(super) fn breakdowns(study: &Study, arms: &Arms<'_>) -> Result<Vec<Breakdown
     let of_dimension = |(dimension, group_of): Dimension| {
         let group = |record: &ItemRecord| {
             let message = *messages.get(&record.item)?;
-            group_of(&About { conversation: conversations[record.conversation.as_str()], message, tokens: record.tokens })
+            group_of(&About {
+                conversation: conversations[record.conversation.as_str()],
+                message,
+                tokens: record.tokens,
+            })
         };
         let groups = by_group(arms, study.experiment.rules(), (TargetKind::NextPrompt, subset), group)?;
         let name = |records: &[ItemRecord]| records[0].arm.clone();

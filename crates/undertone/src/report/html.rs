@@ -1,8 +1,6 @@
 //! The study as a page.
 
-use undertone_eval::{
-    Comparison, ItemRecord, comparison_table, evidence_table, labels_table, metrics_table, signed,
-};
+use undertone_eval::{Comparison, ItemRecord, comparison_table, evidence_table, labels_table, metrics_table, signed};
 use undertone_report::{Curve, ForestRow, Report, Section, curves, forest, page};
 
 use super::breakdown::many_comparisons;

@@ -14,9 +14,9 @@ use undertone_eval::{
 };
 
 use self::breakdown::Breakdown;
+pub(crate) use self::pairs::primary_pair;
 use self::pairs::{PairOfArms, pairs_of_arms, pairs_with_base};
 use self::setting::setting;
-pub(crate) use self::pairs::primary_pair;
 pub(crate) use self::setting::warnings;
 use crate::experiment::Experiment;
 use crate::study::{Coverage, Evaluated, Study};
