@@ -444,13 +444,57 @@ fn controls_differ_in_the_words_of_thoughts_and_in_nothing_else() {
 }
 
 #[test]
+fn an_arm_that_fails_does_not_take_the_others_along() {
+    let place = Workplace::new(16);
+    place.write(
+        "x.toml",
+        format!("{EXPERIMENT}\n[[arm]]\nname = \"hindsight\"\nview = \"past\"\ntiming = \"anchored\"\n"),
+    );
+    place.write("out/tiny/past/fold0/last.safetensors", "not a checkpoint");
+    let ran = place.run("ablate x.toml --set training.epochs=1");
+    assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("arm `past` failed; the others go on: "), "{}", ran.stderr);
+    let report = place.text("out/tiny/report.md");
+    assert!(report.contains("FAILED: the arm `past` is in no comparison"), "{report}");
+    assert!(report.contains("`hindsight` − `none`") && !report.contains("`past` − `none`"), "{report}");
+    // Mended, it goes on, and what was finished is not done again.
+    let before = place.read("out/tiny/none/fold0/log.jsonl");
+    std::fs::remove_file(place.path("out/tiny/past/fold0/last.safetensors")).unwrap();
+    place.run("ablate x.toml --set training.epochs=1").succeeded();
+    assert!(place.text("out/tiny/report.md").contains("`past` − `none`"));
+    assert!(before == place.read("out/tiny/none/fold0/log.jsonl"));
+}
+
+#[test]
+fn a_plan_says_what_is_left_and_runs_nothing() {
+    let place = Workplace::new(20);
+    let plan = || place.run("ablate x.toml --plan --json").json();
+    let before = plan();
+    assert!(!place.path("out").exists(), "nothing is written");
+    let tokens = |plan: &Value, what: &str| -> Vec<u64> {
+        plan[what].as_array().unwrap().iter().map(|one| one["tokens"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(strings(before["trainings"].as_array().unwrap(), "arm"), ["none", "past"]);
+    assert!(tokens(&before, "trainings").iter().chain(&tokens(&before, "scorings")).all(|tokens| *tokens > 0));
+    // Two epochs over what `past` sees, which is more than what `none` sees.
+    assert!(tokens(&before, "trainings")[1] > tokens(&before, "trainings")[0]);
+    assert!(before["hours"].as_f64().unwrap() > 0.0 && before["detectable"]["difference"].as_f64().unwrap() > 0.0);
+    place.run("train x.toml --arm none").succeeded();
+    let after = plan();
+    assert_eq!((after["trainings"][0]["finished"].as_u64(), tokens(&after, "trainings")[0]), (Some(1), 0));
+    assert_eq!(tokens(&after, "trainings")[1], tokens(&before, "trainings")[1]);
+    assert!(place.run("ablate x.toml --plan").succeeded().stdout.contains("What `tiny` would run"));
+}
+
+#[test]
 fn five_kinds_of_targets_are_trained_together_and_reported_apart() {
     let place = Workplace::new(12);
     let kinds = KINDS.map(|kind| format!("\"{kind}\"")).join(",");
     let results = place.run(&format!("ablate x.toml --json --set data.targets=[{kinds}]")).json();
     assert_eq!(strings(results["coverage"].as_array().unwrap(), "kind"), KINDS);
     let metrics = results["metrics"].as_array().unwrap();
-    assert_eq!(metrics.len(), 4 * KINDS.len(), "four arms");
+    let texts = KINDS.iter().filter(|kind| !kind.ends_with("_label")).count();
+    assert_eq!(metrics.len(), 4 * KINDS.len() + texts, "four arms, and the yardstick for text");
     for of_arm in metrics {
         let kind = of_arm["kind"].as_str().unwrap();
         let labels = &of_arm["labels"];

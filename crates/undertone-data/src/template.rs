@@ -81,6 +81,11 @@ impl Template {
         }
     }
 
+    /// How many tokens there are, special ones among them.
+    pub fn vocabulary(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
     /// Whether the ids say all of the text. A byte-level vocabulary may lack tokens for some bytes, which
     /// encoding then drops.
     pub fn is_lossless(&self, text: &str, ids: &[u32]) -> bool {

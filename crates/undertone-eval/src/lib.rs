@@ -12,6 +12,7 @@ mod record;
 mod score;
 mod table;
 mod tables;
+mod unigram;
 
 pub use compare::{Arms, Comparison, Contrast, NotComparable, PairedLosses, Rules, Subset, by_group, compare};
 pub use inference::{
@@ -23,3 +24,4 @@ pub use record::{ItemRecord, LabelOutcome, RecordFault, RecordProblem, check_rec
 pub use score::{nats_by_target, score, total_nats};
 pub use table::{Column, Table, columns, count, decimal};
 pub use tables::{comparison_table, evidence_table, labels_table, metrics_table, summary_table};
+pub use unigram::unigram;

@@ -57,6 +57,13 @@ pub struct LabelMetrics {
     pub majority_share: f64,
     /// The unweighted mean of the F1 of the [`LabelMetrics::classes`].
     pub macro_f1: f64,
+    /// The mean over classes of the area under the ROC curve of that class against all others: the probability that a
+    /// target of the class gets more of it than another target does. Over the classes that are true of some targets
+    /// and not of all; `None` if there is none.
+    pub auroc: Option<f64>,
+    /// Expected calibration error (Guo et al. 2017): how far the probability of the prediction is from the share that is
+    /// right, the mean over ten bins of equal width by how many targets they hold.
+    pub calibration_error: f64,
     /// The classes that enter macro-F1: those that occur among the true or the predicted labels, in
     /// the order of the labels. This is `sklearn.metrics.f1_score(..., average="macro")` with
     /// `labels=None`. A label that occurs in neither is left out, not counted as 0 or 1.
@@ -134,19 +141,17 @@ fn of_one_kind(arm: &str, kind: TargetKind, records: &[&ItemRecord]) -> Option<K
         bits_per_byte: (bytes > 0).then(|| nats / (LN_2 * bytes as f64)),
         nats_per_message: nats / items.len() as f64,
         mean_of_user_means,
-        labels: label_metrics(records.iter().filter_map(|record| record.label.as_ref())),
+        labels: label_metrics(&records.iter().filter_map(|record| record.label.as_ref()).collect::<Vec<_>>()),
     })
 }
 
 /// Classifies; `None` without outcomes.
-fn label_metrics<'a>(outcomes: impl IntoIterator<Item = &'a LabelOutcome>) -> Option<LabelMetrics> {
-    let mut items = 0;
-    let mut classes: Vec<ClassMetrics> = Vec::new();
+fn label_metrics(outcomes: &[&LabelOutcome]) -> Option<LabelMetrics> {
+    let items = outcomes.len();
+    let count = outcomes.first()?.probabilities.len();
+    let mut classes: Vec<ClassMetrics> =
+        (0..count).map(|class| ClassMetrics { class, truths: 0, predictions: 0, hits: 0, f1: 0.0 }).collect();
     for outcome in outcomes {
-        items += 1;
-        while classes.len() < outcome.probabilities.len() {
-            classes.push(ClassMetrics { class: classes.len(), truths: 0, predictions: 0, hits: 0, f1: 0.0 });
-        }
         let prediction = outcome.prediction();
         classes[outcome.truth].truths += 1;
         classes[prediction].predictions += 1;
@@ -164,8 +169,52 @@ fn label_metrics<'a>(outcomes: impl IntoIterator<Item = &'a LabelOutcome>) -> Op
         accuracy: hits as f64 / items as f64,
         majority_share: most_frequent as f64 / items as f64,
         macro_f1: f1 / classes.len() as f64,
+        auroc: auroc(outcomes),
+        calibration_error: calibration_error(outcomes),
         classes,
     })
+}
+
+/// The mean over classes of the area under the curve of each against all others.
+fn auroc(outcomes: &[&LabelOutcome]) -> Option<f64> {
+    let areas: Vec<f64> =
+        (0..outcomes[0].probabilities.len()).filter_map(|class| area_under_curve(outcomes, class)).collect();
+    (!areas.is_empty()).then(|| areas.iter().sum::<f64>() / areas.len() as f64)
+}
+
+/// By ranks, those that are equal sharing theirs (Hanley and McNeil 1982).
+fn area_under_curve(outcomes: &[&LabelOutcome], class: usize) -> Option<f64> {
+    let mut scored: Vec<(f64, bool)> =
+        outcomes.iter().map(|outcome| (outcome.probabilities[class], outcome.truth == class)).collect();
+    scored.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let truths = scored.iter().filter(|(_, is_true)| *is_true).count();
+    let others = scored.len() - truths;
+    if truths == 0 || others == 0 {
+        return None;
+    }
+    let (mut below, mut ranks) = (0, 0.0);
+    for equal in scored.chunk_by(|a, b| a.0 == b.0) {
+        let middle = below as f64 + (equal.len() + 1) as f64 / 2.0;
+        ranks += middle * equal.iter().filter(|(_, is_true)| *is_true).count() as f64;
+        below += equal.len();
+    }
+    let (truths, others) = (truths as f64, others as f64);
+    Some((ranks - truths * (truths + 1.0) / 2.0) / (truths * others))
+}
+
+/// Bins of the probability of the prediction.
+const CALIBRATION_BINS: usize = 10;
+
+fn calibration_error(outcomes: &[&LabelOutcome]) -> f64 {
+    let mut bins = [(0.0, 0.0); CALIBRATION_BINS];
+    for outcome in outcomes {
+        let prediction = outcome.prediction();
+        let confidence = outcome.probabilities[prediction];
+        let bin = &mut bins[((confidence * CALIBRATION_BINS as f64) as usize).min(CALIBRATION_BINS - 1)];
+        bin.0 += confidence;
+        bin.1 += f64::from(u8::from(prediction == outcome.truth));
+    }
+    bins.iter().map(|(confidence, hits): &(f64, f64)| (confidence - hits).abs()).sum::<f64>() / outcomes.len() as f64
 }
 
 #[cfg(test)]
@@ -286,5 +335,24 @@ mod tests {
         assert_eq!(classes, [(0, 0.8), (1, 1.0), (4, 0.0)]);
         assert!((found.macro_f1 - 0.6).abs() < 1e-15);
         assert_eq!((found.accuracy, found.majority_share), (0.75, 0.75));
+    }
+
+    #[test]
+    fn auroc_is_that_of_scikit_learn_and_calibration_that_of_its_definition() {
+        let outcome = |truth, probabilities: [f64; 3]| LabelOutcome { truth, probabilities: probabilities.to_vec() };
+        let outcomes = [
+            outcome(0, [0.7, 0.2, 0.1]),
+            outcome(1, [0.4, 0.35, 0.25]),
+            outcome(2, [0.1, 0.3, 0.6]),
+            outcome(0, [0.4, 0.5, 0.1]),
+            outcome(1, [0.2, 0.6, 0.2]),
+        ];
+        let found = label_metrics(&outcomes.iter().collect::<Vec<_>>()).unwrap();
+        // sklearn 1.9.1: roc_auc_score(truths, probabilities, multi_class="ovr") of class 0 (0.9167), 1 (0.8333), 2 (1.0).
+        assert!((found.auroc.unwrap() - 0.916_666_666_7).abs() < 1e-9, "{found:?}");
+        // Bins: 0.4 wrong; 0.5 wrong; 0.6 twice, both right; 0.7 right.
+        assert!((found.calibration_error - (0.4 + 0.5 + 0.8 + 0.3) / 5.0).abs() < 1e-12, "{found:?}");
+        let alone = label_metrics(&[&outcomes[0]]).unwrap();
+        assert_eq!(alone.auroc, None);
     }
 }

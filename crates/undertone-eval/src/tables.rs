@@ -61,17 +61,20 @@ pub fn labels_table(metrics: &[KindMetrics]) -> Option<Table> {
             decimal(labels.accuracy),
             decimal(labels.majority_share),
             decimal(labels.macro_f1),
+            labels.auroc.map_or_else(|| NOTHING.to_owned(), decimal),
+            decimal(labels.calibration_error),
             count(labels.classes.len()),
         ])
     };
     let rows: Vec<Vec<String>> = metrics.iter().filter_map(row).collect();
     (!rows.is_empty()).then(|| Table {
-        title: "Labels by arm; higher is better".to_owned(),
-        header: columns(&["kind", "arm"], &["items", "accuracy", "majority", "macro-F1", "classes"]),
+        title: "Labels by arm; higher is better, but for the calibration error".to_owned(),
+        header: columns(&["kind", "arm"], &["items", "accuracy", "majority", "macro-F1", "AUROC", "calibration error", "classes"]),
         rows,
         notes: vec![
             "Majority is the accuracy of always saying the most frequent label. Macro-F1 is the mean \
-             over the classes that occur among the true or the predicted labels."
+             over the classes that occur among the true or the predicted labels. AUROC is the mean of each class against \
+             the others; calibration error is expected, over ten bins."
                 .to_owned(),
         ],
     })
@@ -344,7 +347,7 @@ mod tests {
         let losses = metrics_table(&metrics);
         assert_eq!(losses.rows[0].join(" "), "next_prompt past 1 1 1,000 2.000 0.721 2000.000 2.000");
         let labels = labels_table(&metrics).unwrap();
-        assert_eq!(labels.rows[0].join(" "), "reaction_label past 1 1.000 1.000 1.000 1");
+        assert_eq!(labels.rows[0].join(" "), "reaction_label past 1 1.000 1.000 1.000 – 0.250 1");
         assert_eq!(labels_table(&metrics[..1]), None);
         for table in [&losses, &labels] {
             assert!(table.rows.iter().all(|row| row.len() == table.header.len()));

@@ -11,7 +11,7 @@ use undertone_data::{
     Conversation, Corpus, DataStats, Encoded, InputError, Layout, OverlapReport, Place, Purpose, ReadReport, Reader,
     Source, Split, StatsBuilder, Stream, Study as Asked, TargetKind, View, check_disjoint, encode, write_whole,
 };
-use undertone_eval::{ItemRecord, read_records, score, write_records};
+use undertone_eval::{ItemRecord, read_records, score, unigram, write_records};
 use undertone_model::Decoder;
 use undertone_train::{Checkpoint, Description, Run, TrainError};
 
@@ -50,6 +50,20 @@ pub(crate) struct Evaluated {
     pub(crate) trained: Option<Arm>,
 }
 
+/// An arm that did not come to its end.
+pub(crate) struct Failed {
+    /// The arm whose training or scoring failed; an untrained one's own name.
+    pub(crate) arm: String,
+    pub(crate) error: anyhow::Error,
+}
+
+impl Failed {
+    /// Whether this failure leaves an arm without a model.
+    pub(crate) fn takes_along(&self, arm: &Evaluated) -> bool {
+        arm.trained.as_ref().map_or(&arm.name, |trained| &trained.name) == &self.arm
+    }
+}
+
 /// One training of an arm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Training {
@@ -67,6 +81,9 @@ impl Training {
 
 /// Which program lays conversations out and computes: results of another one are not taken for ours.
 pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 1, operators 3");
+
+/// What the yardstick is called among the arms.
+pub(crate) const UNIGRAM: &str = "unigram";
 
 /// How many items there are, and how many of them can show what thoughts add.
 #[derive(Debug, Clone, Serialize)]
@@ -313,6 +330,25 @@ impl Study {
         let mut decoder = base.trainable(experiment, seed);
         run.train(&mut decoder, checkpoint.as_ref())?;
         Ok(run.best())
+    }
+
+    /// The frequencies of training users' tokens as a yardstick, on every test item that is text.
+    pub(crate) fn unigram(&self) -> Vec<ItemRecord> {
+        let kinds = &self.experiment.data.targets;
+        let layout = |purpose| Layout { view: View::default(), kinds, purpose, dropout: None };
+        let of_fold = |(fold, data): (usize, &FoldData)| {
+            let streams = |split, purpose| data.corpus.streams(split, Source::Own, layout(purpose));
+            let vocabulary = data.corpus.builder().template.vocabulary();
+            let mut records = unigram(
+                UNIGRAM,
+                &streams(Split::Train, Purpose::Train),
+                &streams(Split::Test, Purpose::Score),
+                vocabulary,
+            );
+            records.iter_mut().for_each(|record| record.fold = Some(fold));
+            records
+        };
+        self.folds.iter().enumerate().flat_map(of_fold).collect()
     }
 
     /// Scores a model on held-out users, or reads the scores that are already there.

@@ -6,6 +6,7 @@ use undertone_data::{Access, Place, Source};
 use undertone_model::{DeviceName, MatmulPrecision};
 
 use super::{Declared, Experiment, Folds, Method};
+use crate::study::UNIGRAM;
 
 /// The most passes over the data; the whole order of training is laid out beforehand.
 const MAX_EPOCHS: usize = 10_000;
@@ -266,9 +267,9 @@ impl Experiment {
                 "give each its own name",
             );
             check(
-                name != "base" && !name.starts_with("base-"),
+                name != "base" && !name.starts_with("base-") && name != UNIGRAM,
                 &key("name"),
-                format!("the name `{name}` is taken by the untrained model"),
+                format!("the name `{name}` is taken by a yardstick"),
                 "call it something else",
             );
             if let Some(other) = &arm.trained_as {

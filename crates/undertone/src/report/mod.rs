@@ -19,7 +19,7 @@ use self::pairs::{PairOfArms, pairs_of_arms, pairs_with_base};
 use self::setting::setting;
 pub(crate) use self::setting::warnings;
 use crate::experiment::Experiment;
-use crate::study::{Coverage, Evaluated, Study};
+use crate::study::{Coverage, Evaluated, Failed, Study};
 
 /// The whole result, as `results.json` holds it.
 #[derive(Serialize)]
@@ -47,13 +47,14 @@ pub(crate) struct Results<'a> {
 }
 
 impl<'a> Results<'a> {
-    /// Compares the arms' records, given in the order of [`Study::evaluated`].
+    /// Compares the arms' records, which stand in the order of `arms`; further records are yardsticks.
     pub(crate) fn new(
         study: &'a Study,
         base_sha256: &'a str,
         arms: &[Evaluated],
         records: &[Vec<ItemRecord>],
         scored: &[String],
+        failed: &[Failed],
     ) -> anyhow::Result<Self> {
         let experiment = &study.experiment;
         let family = |pairs: Vec<PairOfArms>| {
@@ -98,7 +99,11 @@ impl<'a> Results<'a> {
             comparisons,
             training_gains,
             breakdowns,
-            warnings: warnings(experiment.data.synthetic, unknown_users, &shown),
+            warnings: failed
+                .iter()
+                .map(|Failed { arm, error }| format!("FAILED: the arm `{arm}` is in no comparison: {error:#}"))
+                .chain(warnings(experiment.data.synthetic, unknown_users, &shown))
+                .collect(),
             question: question(experiment),
             setting: setting(study, scored),
         })

@@ -15,24 +15,25 @@ pub(super) struct PairOfArms {
     pub(super) primary: bool,
 }
 
-/// Which arms are compared: those the file declares, or the first arm with every other and shuffled thoughts with
+/// Which arms are compared, of those that came to their end: those the file declares, or the first arm with every other and shuffled thoughts with
 /// the user's own, of which the first is primary.
 pub(super) fn pairs_of_arms(experiment: &Experiment, arms: &[Evaluated]) -> Vec<PairOfArms> {
-    let index = |name: &str| arms.iter().position(|arm| arm.name == name).expect("every arm is evaluated");
+    let index = |name: &str| arms.iter().position(|arm| arm.name == name);
+    let pair = |a: &str, b: &str, primary| Some(PairOfArms { a: index(a)?, b: index(b)?, primary });
     if !experiment.comparisons.is_empty() {
-        let pair = |Declared { a, b, primary }: &Declared| PairOfArms { a: index(a), b: index(b), primary: *primary };
-        return experiment.comparisons.iter().map(pair).collect();
+        let declared = experiment.comparisons.iter();
+        return declared.filter_map(|Declared { a, b, primary }| pair(a, b, *primary)).collect();
     }
     let (first, others) = experiment.arms.split_first().expect("an experiment has an arm");
-    let mut pairs: Vec<(usize, usize)> = others.iter().map(|arm| (index(&first.name), index(&arm.name))).collect();
+    let mut names: Vec<(&str, &str)> = others.iter().map(|arm| (first.name.as_str(), arm.name.as_str())).collect();
     for arm in experiment.arms.iter().filter(|arm| arm.source != Source::Own) {
         let is_own = |own: &&Arm| own.source == Source::Own && (own.view, own.timing) == (arm.view, arm.timing);
         let own = experiment.arms.iter().filter(is_own).find(|own| own.trained_as.is_none());
-        pairs.extend(own.map(|own| (index(&arm.name), index(&own.name))));
+        names.extend(own.map(|own| (arm.name.as_str(), own.name.as_str())));
     }
     let mut seen = BTreeSet::new();
-    pairs.retain(|pair| seen.insert(*pair));
-    pairs.into_iter().enumerate().map(|(place, (a, b))| PairOfArms { a, b, primary: place == 0 }).collect()
+    names.retain(|pair| seen.insert(*pair));
+    names.into_iter().enumerate().filter_map(|(place, (a, b))| pair(a, b, place == 0)).collect()
 }
 
 /// The arms a and b of the comparison that the study is made for: the primary one, or the first.
