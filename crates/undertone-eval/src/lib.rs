@@ -5,6 +5,7 @@
 
 #![warn(clippy::unwrap_used)]
 
+mod columns;
 mod compare;
 mod inference;
 mod metrics;
@@ -14,6 +15,7 @@ mod table;
 mod tables;
 mod unigram;
 
+pub use columns::parquet;
 pub use compare::{Arms, Comparison, Contrast, NotComparable, PairedLosses, Rules, Subset, by_group, compare};
 pub use inference::{
     ALPHA, BootstrapOptions, Decision, ENOUGH_USERS, Estimate, Evidence, Inference, Interval, Intervals, MIN_DRAWS,

@@ -8,7 +8,8 @@ use undertone_data::{Stream, Target, TargetKind};
 
 use crate::record::ItemRecord;
 
-/// Token frequencies of one kind of target, with one count more for every token of the vocabulary (Laplace).
+/// Token frequencies of one kind of target, smoothed by as many counts as different tokens occurred, spread over the
+/// whole vocabulary (Witten and Bell 1991).
 struct Unigram {
     counts: BTreeMap<u32, usize>,
     total: usize,
@@ -17,8 +18,11 @@ struct Unigram {
 
 impl Unigram {
     fn nats(&self, token: u32) -> f32 {
-        let count = self.counts.get(&token).copied().unwrap_or_default();
-        -(((count + 1) as f64 / (self.total + self.vocabulary) as f64).ln()) as f32
+        let count = self.counts.get(&token).copied().unwrap_or_default() as f64;
+        // At least one, so that a kind without training targets is uniform.
+        let different = self.counts.len().max(1) as f64;
+        let probability = (count + different / self.vocabulary as f64) / (self.total as f64 + different);
+        -probability.ln() as f32
     }
 }
 
@@ -98,9 +102,10 @@ mod tests {
 
     #[test]
     fn tokens_cost_what_their_frequency_says() {
-        // Targets hold 7, 7, 8; the first token is context. Of ten tokens: 7 has 3/13, 8 has 2/13, 9 has 1/13.
+        // Targets hold 7, 7, 8; the first token is context. Two different ones add two counts to three, spread over ten
+        // tokens: 7 has 2.2/5, 8 has 1.2/5, 9 has 0.2/5.
         let records = unigram("unigram", &[stream("a", &[9, 7, 7, 8])], &[stream("b", &[7, 7, 8, 9])], 10);
-        let expected: f64 = [3.0, 2.0, 1.0].iter().map(|count: &f64| -(count / 13.0).ln()).sum();
+        let expected: f64 = [2.2, 1.2, 0.2].iter().map(|count: &f64| -(count / 5.0).ln()).sum();
         assert!((records[0].nats - expected).abs() < 1e-5, "{records:?}");
         assert_eq!((records[0].tokens, records[0].user.as_str()), (3, "b"));
     }

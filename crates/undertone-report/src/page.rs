@@ -28,6 +28,8 @@ pub struct Report {
     pub setting: Vec<String>,
     /// What follows, in order.
     pub sections: Vec<Section>,
+    /// What stands behind the explorer: for those who check.
+    pub details: Vec<Section>,
     /// Training loss by step.
     pub curves: Vec<Curve>,
     /// The conversations.
@@ -51,7 +53,7 @@ pub struct Section {
 
 /// The whole page as HTML: one file, nothing to fetch.
 pub fn page(report: &Report) -> String {
-    let Report { name, question, answer, number, warnings, setting, sections, provenance, .. } = report;
+    let Report { name, question, answer, number, warnings, setting, sections, details, provenance, .. } = report;
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -73,20 +75,20 @@ pub fn page(report: &Report) -> String {
                     @for warning in warnings { p.warning { (marked(warning)) } }
                     (forest(&report.forest, "difference in nats per token; below zero is better", report.margin))
                     nav {
-                        @for (index, section) in sections.iter().enumerate() {
-                            a href=(format!("#section{index}")) { (section.title) }
-                        }
+                        @for section in sections { (link(section)) }
                         @if !report.curves.is_empty() { a href="#curves" { "Learning curves" } }
                         a href="#explorer" { "Explorer" }
+                        @for section in details { (link(section)) }
                         a href="#setting" { "How it was made" }
                     }
                 }
                 main {
-                    @for (index, section) in sections.iter().enumerate() { (shown_section(index, section, report.margin)) }
+                    @for section in sections { (shown_section(section, report.margin)) }
                     @if !report.curves.is_empty() {
                         section #curves { h2 { "Learning curves" } (curves(&report.curves)) }
                     }
                     (explorer(&report.explorer))
+                    @for section in details { (shown_section(section, report.margin)) }
                     section #setting {
                         h2 { "How it was made" }
                         ul { @for line in setting { li { (marked(line)) } } }
@@ -99,9 +101,20 @@ pub fn page(report: &Report) -> String {
     page.into_string()
 }
 
-fn shown_section(index: usize, section: &Section, margin: Option<f64>) -> Markup {
+impl Section {
+    /// The title as the name of a place or a file: letters, digits and hyphens.
+    pub fn slug(&self) -> String {
+        self.title.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+    }
+}
+
+fn link(section: &Section) -> Markup {
+    html! { a href=(format!("#{}", section.slug())) { (section.title) } }
+}
+
+fn shown_section(section: &Section, margin: Option<f64>) -> Markup {
     html! {
-        section id=(format!("section{index}")) {
+        section id=(section.slug()) {
             h2 { (section.title) }
             @if !section.introduction.is_empty() { p { (marked(&section.introduction)) } }
             @if !section.forest.is_empty() { (forest(&section.forest, "difference in nats per token; below zero is better", margin)) }

@@ -97,6 +97,7 @@ fn report() -> Report {
             forest: Vec::new(),
             tables: vec![table],
         }],
+        details: Vec::new(),
         curves: vec![
             Curve { name: "none".into(), points: points(3.1) },
             Curve { name: "past".into(), points: points(3.0) },

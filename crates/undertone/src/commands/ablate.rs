@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use undertone_data::{InputError, Split, remove_leftovers, write_whole};
-use undertone_eval::ItemRecord;
+use undertone_eval::{ItemRecord, parquet};
 use undertone_report::Curve;
 use undertone_train::{Checkpoint, TrainError, read_log};
 
@@ -62,6 +62,7 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
         }
         save_records(&folder.join("records").join(format!("{name}.jsonl")), records)?;
     }
+    write_whole(&folder.join("records.parquet"), &parquet(&records.concat())?)?;
     let results = Results::new(&study, &base.sha256, &arms, &records, &scored, &failed)?;
     write_whole(&folder.join("report.md"), results.markdown().as_bytes())?;
     write_whole(&folder.join("results.json"), &serde_json::to_vec_pretty(&results)?)?;

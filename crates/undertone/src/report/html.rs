@@ -20,8 +20,7 @@ impl Results<'_> {
         let mut files = vec![("report.html".to_owned(), page(&report))];
         files.push(svg("comparisons", forest(&report.forest, unit, report.margin).into_string()));
         for section in report.sections.iter().filter(|section| !section.forest.is_empty()) {
-            let name = section.title.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-            files.push(svg(&name, forest(&section.forest, unit, report.margin).into_string()));
+            files.push(svg(&section.slug(), forest(&section.forest, unit, report.margin).into_string()));
         }
         if !report.curves.is_empty() {
             files.push(svg("learning-curves", curves(&report.curves).into_string()));
@@ -55,19 +54,15 @@ impl Results<'_> {
         }
         let mut arms = vec![metrics_table(&self.metrics)];
         arms.extend(labels_table(&self.metrics));
-        sections.push(Section {
-            title: "Every arm".into(),
-            introduction: String::new(),
-            forest: Vec::new(),
-            tables: arms,
-        });
+        let every_arm =
+            Section { title: "Every arm".into(), introduction: String::new(), forest: Vec::new(), tables: arms };
         let all = self.comparisons.iter().chain(&self.training_gains);
-        sections.push(Section {
+        let every_comparison = Section {
             title: "Every comparison".into(),
             introduction: "All intervals, tests and sizes of each comparison, on each subset of items.".into(),
             forest: Vec::new(),
             tables: all.flat_map(|comparison| [comparison_table(comparison), evidence_table(comparison)]).collect(),
-        });
+        };
         Report {
             name: self.name.to_owned(),
             question: self.question.clone(),
@@ -78,6 +73,7 @@ impl Results<'_> {
             margin: study.experiment.evaluation.margin,
             setting: self.setting.iter().cloned().chain(self.coverage_lines()).collect(),
             sections,
+            details: vec![every_arm, every_comparison],
             curves,
             explorer: explorer(study, records, chosen),
             provenance: vec![

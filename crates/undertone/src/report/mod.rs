@@ -143,7 +143,7 @@ impl<'a> Results<'a> {
 
     /// For a terminal: warnings, the summary, every arm.
     pub(crate) fn terminal(&self) -> String {
-        let mut text = format!("\n{}\n\n", self.question);
+        let mut text = format!("\n{}: {}\n\n", self.name, self.question);
         for warning in &self.warnings {
             text += &format!("! {warning}\n");
         }
@@ -203,10 +203,16 @@ fn leading(comparisons: &[Comparison]) -> Option<&Comparison> {
 }
 
 fn question(experiment: &Experiment) -> String {
-    let targets: Vec<&str> = experiment.data.targets.iter().map(|kind| kind.key()).collect();
+    let in_words = |kind: &TargetKind| match kind {
+        TargetKind::NextPrompt => "next messages",
+        TargetKind::Reaction => "reactions to replies",
+        TargetKind::ReactionLabel => "kinds of reaction",
+        TargetKind::Reason => "reasons for messages",
+        TargetKind::ReasonLabel => "kinds of reason",
+    };
+    let targets: Vec<&str> = experiment.data.targets.iter().map(in_words).collect();
     format!(
-        "Study `{}`: how well is {} predicted, in nats per token, by models that see a user's thoughts and models that do not?",
-        experiment.name,
+        "How well are users' {} predicted by models that see the users' thoughts, and by models that do not?",
         targets.join(", ")
     )
 }
