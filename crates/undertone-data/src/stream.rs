@@ -225,14 +225,14 @@ impl StreamBuilder {
         for layout in layouts {
             for thoughts in shown {
                 let slots = self.slots(encoded, layout, &mut Hidden::default());
-                for index in 0..count {
+                for (index, slot) in slots.iter().enumerate() {
                     let role = encoded.conversation.messages[index].role;
                     let own = turn_tokens(Speaker::Message(role), encoded.messages[index].context.len());
                     let thought = |&(message, thought): &(usize, usize)| {
                         let kind = encoded.conversation.messages[message].thought_kind();
                         turn_tokens(Speaker::Thought(kind), thoughts[message][thought].len())
                     };
-                    let in_trunk = slots[index].iter().filter(|_| layout.view.shows_in_trunk());
+                    let in_trunk = slot.iter().filter(|_| layout.view.shows_in_trunk());
                     let after: usize = in_trunk.map(thought).sum();
                     let mut reach = own;
                     for item in encoded.items(index..index + 1, layout.kinds) {
