@@ -80,7 +80,7 @@ impl Training {
 }
 
 /// Which program lays conversations out and computes: results of another one are not taken for ours.
-pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 1, operators 3");
+pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 2, operators 3");
 
 /// What the yardstick is called among the arms.
 pub(crate) const UNIGRAM: &str = "unigram";

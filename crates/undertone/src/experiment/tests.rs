@@ -62,9 +62,9 @@ fn all_problems_are_reported_at_once_with_their_lines() {
             "`x.toml` line 7: `learning_rate` (-1) must be above 0 // LoRA likes 1e-4 to 5e-4, full fine-tuning 1e-5 to 5e-5",
             "`x.toml` line 9: `path` is `7`, it must be a path or a list of paths",
             "`x.toml` line 11: `folds` is `true`, it must be a number of folds or \"users\"",
-            "`x.toml` line 14: `view` has the unknown value `passt` // did you mean `past`? The values here are: none, reasons, reactions, past, oracle",
+            "`x.toml` line 14: `view` has the unknown value `passt` // did you mean `past`? The values here are: none, reasons, reactions, past, last_reaction, oracle",
             "`x.toml` line 16: two arms are called `a` // give each its own name",
-            "`x.toml` line 17: shuffled thoughts are not seen by the view `none` // choose a view such as `past`",
+            "`x.toml` line 17: no source of thoughts is seen by the view `none` // choose a view such as `past`",
         ],
     );
 }

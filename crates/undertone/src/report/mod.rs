@@ -74,18 +74,6 @@ impl<'a> Results<'a> {
         let all: Vec<ItemRecord> = records.concat();
         let unknown_users = study.read.ids_of_other_shape + study.read.ids_missing;
         let shown: Vec<(&str, View)> = experiment.arms.iter().map(|arm| (arm.name.as_str(), arm.shown().0)).collect();
-        let first = &records[0];
-        let mut coverage: Vec<Coverage> = Vec::new();
-        for kind in TargetKind::ALL {
-            let of_kind = || first.iter().filter(move |record| record.kind == kind);
-            if of_kind().count() > 0 {
-                coverage.push(Coverage {
-                    kind,
-                    items: of_kind().count(),
-                    primary: of_kind().filter(|record| record.primary).count(),
-                });
-            }
-        }
         Ok(Self {
             name: &experiment.name,
             synthetic: experiment.data.synthetic,
@@ -94,7 +82,7 @@ impl<'a> Results<'a> {
             data_sha256: &study.data_sha256,
             read: &study.read,
             overlap: study.folds.iter().map(|fold| &fold.overlap).collect(),
-            coverage,
+            coverage: coverage(&records[0]),
             metrics: metrics(&all)?,
             comparisons,
             training_gains,
@@ -195,6 +183,16 @@ impl<'a> Results<'a> {
         }
         text
     }
+}
+
+/// The kinds that occur, with how many of their items are primary; every arm has the same.
+fn coverage(records: &[ItemRecord]) -> Vec<Coverage> {
+    let of_kind = |kind: TargetKind| {
+        let of_kind = records.iter().filter(|record| record.kind == kind);
+        let primary = of_kind.clone().filter(|record| record.primary).count();
+        Coverage { kind, items: of_kind.count(), primary }
+    };
+    TargetKind::ALL.into_iter().map(of_kind).filter(|coverage| coverage.items > 0).collect()
 }
 
 /// The comparison that a study was made for: the primary one, or the first.
