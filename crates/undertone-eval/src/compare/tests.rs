@@ -87,7 +87,7 @@ fn items_are_paired_so_what_both_arms_share_cancels() {
     assert_eq!(
         comparison.verdict(),
         "next_prompt (primary): `past` is lower than `none` by 0.500 nats per token on 20 items of 20 users: \
-         `past` is better (p = < 0.001). \
+         `past` is better (p < 0.001). \
          Zero lies outside the 95 % interval of `past` − `none`, −0.500 to −0.500."
     );
 }

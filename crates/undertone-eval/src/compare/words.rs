@@ -46,7 +46,10 @@ impl Contrast {
             Decision::Tied => "tied".to_owned(),
             decision => format!("`{b}` is {decision}"),
         };
-        let p = evidence.p_adjusted.map_or_else(String::new, |p| format!(" (p = {})", p_value(p)));
+        let p = evidence.p_adjusted.map(p_value).map_or_else(String::new, |p| match p.starts_with('<') {
+            true => format!(" (p {p})"),
+            false => format!(" (p = {p})"),
+        });
         let small = if evidence.within_margin { ", by less than the declared margin" } else { "" };
         word + small + &p
     }
