@@ -73,9 +73,6 @@ pub struct ShownItem {
     pub nats: BTreeMap<String, Vec<f32>>,
 }
 
-/// The nats of an item's tokens in one arm, the mean over training seeds.
-pub type TokenNats = Vec<f32>;
-
 impl Explorer {
     /// Keeps at most `most` conversations: those in which the chosen arms differ most, as many where b is lower as
     /// where it is higher as far as there are, in the order they had. The others are counted.

@@ -14,6 +14,6 @@ mod page;
 mod scale;
 
 pub use curves::{Curve, curves};
-pub use explorer::{Explorer, ShownConversation, ShownItem, ShownMessage, ShownThought, TokenNats};
+pub use explorer::{Explorer, ShownConversation, ShownItem, ShownMessage, ShownThought};
 pub use forest::{ForestRow, forest};
 pub use page::{Report, Section, page};
