@@ -54,7 +54,8 @@ def setting() -> dict:
 def numbers_of(row: Row, measured: Measured) -> dict:
     """The number of either side, and the ratio with its spread."""
     single = {side: [result[row.metric] for result in measured[side]] for side in SIDES}
-    over = [("peer", "ours") if row.metric == SECONDS else ("ours", "peer")][0]
+    # Of seconds fewer are better, of everything else the ratio is ours to the peer's.
+    over = ("peer", "ours") if row.metric == SECONDS else ("ours", "peer")
     ratios = [a / b for a, b in zip(*(single[side] for side in over), strict=True)]
     if row.how == "conversations":
         # Wall time of all together; the spread is that of single conversations.
