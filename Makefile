@@ -1,6 +1,7 @@
 # `make demo` and `make test` do all their set-up themselves; `make help` lists the rest.
 
 MODEL    := checkpoints/smollm2-135m-instruct
+ENCODER  := checkpoints/all-minilm-l6-v2
 # One package selection everywhere: `-p` would unify features differently and compile Burn again.
 CARGO    := cargo
 FLAGS    := --release --workspace --locked
@@ -16,7 +17,7 @@ export LIBTORCH := $(LIBTORCH_FOLDER)
 export LD_LIBRARY_PATH := $(LIBTORCH_FOLDER)/lib:$(LD_LIBRARY_PATH)
 endif
 
-.PHONY: help build model demo test bench libtorch lint docs deny check-devices clean
+.PHONY: help build model encoder demo test bench libtorch lint docs deny check-devices clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -30,13 +31,18 @@ $(MODEL)/config.json:
 	@$(MAKE) build
 	gguf=$$(python3 scripts/fetch_model.py) && $(UNDERTONE) import "$$gguf" $(MODEL)
 
+encoder: $(ENCODER) ## The sentence encoder all-MiniLM-L6-v2, to checkpoints/ (84 MB)
+
+$(ENCODER):
+	@python3 scripts/fetch_encoder.py
+
 demo: build model ## Train with and without thoughts on made-up data, and compare
 	$(UNDERTONE) ablate experiments/demo.toml
 
 libtorch: ## LibTorch 2.9.0 for the CPU, to .cache/libtorch (911 MB to download)
 	@python3 scripts/libtorch.py
 
-test: model ## Every test there is
+test: model encoder ## Every test there is
 ifndef FEATURES
 	@echo "skipped: the device libtorch is not tested; 'make libtorch' prepares it"
 endif

@@ -14,25 +14,13 @@ mod tiny_folder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use program::{EXPERIMENT, Workplace};
+use program::{EXPERIMENT, Workplace, left_by, lines, strings};
 use serde_json::Value;
 
 const CHECKPOINT: &str = "out/tiny/past/fold0/best.safetensors";
 
 /// Every kind of target.
 const KINDS: [&str; 5] = ["next_prompt", "reaction", "reaction_label", "reason", "reason_label"];
-
-/// The lines of a JSONL file.
-fn lines(place: &Workplace, name: &str) -> Vec<Value> {
-    place.text(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn strings<'a>(values: impl IntoIterator<Item = &'a Value>, key: &str) -> Vec<String> {
-    values
-        .into_iter()
-        .map(|value| value[key].as_str().unwrap_or_else(|| panic!("{key} in {value}")).to_owned())
-        .collect()
-}
 
 /// The loss of one arm under `metrics`.
 #[track_caller]
@@ -152,13 +140,6 @@ fn the_whole_story() {
     let again = place.run("evaluate out/further/past/fold0/best.safetensors --against base --json").json();
     let (before, after) = (loss(&scored, CHECKPOINT), loss(&again, "base"));
     assert!((before - after).abs() < 1e-4, "{before} became {after}");
-}
-
-/// Everything a study leaves but times.
-fn left_by(place: &Workplace, name: &str) -> BTreeMap<String, Vec<u8>> {
-    let mut files = place.files(name);
-    files.retain(|name, _| !name.contains("tensorboard/") && !name.ends_with("log.jsonl"));
-    files
 }
 
 #[test]
@@ -339,151 +320,6 @@ fn oracle_anchored_and_synthetic_are_flagged_where_results_stand() {
     for word in ["SYNTHETIC", "ORACLE", "ANCHORED"] {
         assert!(!plain.text("out/tiny/report.md").contains(word), "{word}");
     }
-}
-
-/// Arms that differ in what stands for thoughts, trained twice, and two comparisons of them.
-const CONTROLS: &str = r#"
-[[arm]]
-name = "last"
-view = "last_reaction"
-
-[[arm]]
-name = "trajectory"
-view = "past"
-source = "shuffled_trajectory"
-
-[[arm]]
-name = "filler"
-view = "past"
-source = "filler"
-
-[[arm]]
-name = "sometimes"
-view = "past"
-thought_dropout = 0.5
-
-[[comparison]]
-a = "none"
-b = "past"
-primary = true
-
-[[comparison]]
-a = "trajectory"
-b = "past"
-
-[[comparison]]
-a = "filler"
-b = "past"
-"#;
-
-#[test]
-fn controls_differ_in_the_words_of_thoughts_and_in_nothing_else() {
-    let place = Workplace::new(20);
-    place.write("x.toml", format!("seeds = 2\n{}{CONTROLS}", EXPERIMENT.replace("draws", "margin = 10.0\ndraws")));
-    let sees = |arm: &str, how: &str| {
-        let words = format!("inspect x.toml {how}--json --conversation user9001_task1_conversation1 --arm {arm}");
-        place.run(&words).json()["streams"][0].clone()
-    };
-    let own = "Way too much to read while standing on the bus.";
-    let speakers = |stream: &Value| strings(stream["pieces"].as_array().unwrap(), "speaker");
-    let [past, trajectory, filler] = ["past", "trajectory", "filler"].map(|arm| sees(arm, "--scoring "));
-    for other in [&trajectory, &filler] {
-        assert_eq!(speakers(other), speakers(&past));
-        assert_eq!(other["hidden"], past["hidden"]);
-        assert!(past["pieces"].to_string().contains(own) && !other["pieces"].to_string().contains(own));
-    }
-    // Filler has the very same number of tokens.
-    assert_eq!(
-        filler["pieces"].as_array().unwrap().last().unwrap()["to_token"],
-        past["pieces"].as_array().unwrap().last().unwrap()["to_token"]
-    );
-    // The last reaction stands in the branch of the message after it, and in no other.
-    let last = sees("last", "--scoring ");
-    assert_eq!(last["pieces"].to_string().matches(own).count(), 1);
-    assert!(speakers(&last).iter().all(|speaker| speaker != "reason"));
-    // Half of the thoughts are left out in training, and none in evaluation.
-    let dropped = |how: &str| sees("sometimes", how)["hidden"]["thoughts_dropped"].as_u64().unwrap();
-    assert!(dropped("") > 0);
-    assert_eq!(dropped("--scoring "), 0);
-
-    let results = place.run("ablate x.toml --json --set training.epochs=1").json();
-    let comparisons = results["comparisons"].as_array().unwrap();
-    assert_eq!(strings(comparisons, "arm_b"), ["past", "past", "past"]);
-    let evidence = |index: usize| &comparisons[index]["contrasts"][0]["losses"]["evidence"];
-    // Everything is within a margin of ten nats, unless it is decided.
-    assert!(["tied", "better", "worse"].contains(&evidence(0)["decision"].as_str().unwrap()), "{}", evidence(0));
-    let p =
-        |index: usize| comparisons[index]["contrasts"][0]["losses"]["difference"]["sign_flip"]["p"].as_f64().unwrap();
-    assert_eq!(evidence(0)["p_adjusted"].as_f64(), Some(p(0)), "the primary comparison is not corrected");
-    let corrected = |index: usize| evidence(index)["p_adjusted"].as_f64().unwrap();
-    assert!(corrected(1) >= p(1) && corrected(2) >= p(2));
-    assert!(corrected(1) == (2.0 * p(1)).min(1.0) || corrected(2) == (2.0 * p(2)).min(1.0));
-    // Both seeds were trained and are part of the error; the untrained model was scored once.
-    assert!(comparisons[0]["seeds_note"].as_str().unwrap().contains("2 training seeds"));
-    let of = |arm: &str| lines(&place, &format!("out/tiny/records/{arm}.jsonl"));
-    assert_eq!(of("past").len(), 2 * of("base-past").len());
-    for seed in ["fold0", "fold0-seed1"] {
-        assert!(place.path(&format!("out/tiny/past/{seed}/best.safetensors")).exists(), "{seed}");
-    }
-    assert_ne!(
-        place.read("out/tiny/past/fold0/best.safetensors"),
-        place.read("out/tiny/past/fold0-seed1/best.safetensors")
-    );
-
-    // The page stands alone and shows every arm; plots are files too.
-    let page = place.text("out/tiny/report.html");
-    let tested = strings(&of("past"), "conversation").remove(0);
-    for expected in ["past − none ★", "trajectory", "Learning curves", "By turn", &tested] {
-        assert!(page.contains(expected), "{expected}");
-    }
-    let elsewhere = page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "");
-    assert!(!elsewhere.contains("http"), "the page refers to nothing outside itself");
-    for plot in ["comparisons", "learning-curves", "by-turn"] {
-        assert!(place.text(&format!("out/tiny/plots/{plot}.svg")).starts_with("<svg "), "{plot}");
-    }
-}
-
-#[test]
-fn an_arm_that_fails_does_not_take_the_others_along() {
-    let place = Workplace::new(16);
-    place.write(
-        "x.toml",
-        format!("{EXPERIMENT}\n[[arm]]\nname = \"hindsight\"\nview = \"past\"\ntiming = \"anchored\"\n"),
-    );
-    place.write("out/tiny/past/fold0/last.safetensors", "not a checkpoint");
-    let ran = place.run("ablate x.toml --set training.epochs=1");
-    assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
-    assert!(ran.stderr.contains("arm `past` failed; the others go on: "), "{}", ran.stderr);
-    let report = place.text("out/tiny/report.md");
-    assert!(report.contains("FAILED: the arm `past` is in no comparison"), "{report}");
-    assert!(report.contains("`hindsight` − `none`") && !report.contains("`past` − `none`"), "{report}");
-    // Mended, it goes on, and what was finished is not done again.
-    let before = place.read("out/tiny/none/fold0/log.jsonl");
-    std::fs::remove_file(place.path("out/tiny/past/fold0/last.safetensors")).unwrap();
-    place.run("ablate x.toml --set training.epochs=1").succeeded();
-    assert!(place.text("out/tiny/report.md").contains("`past` − `none`"));
-    assert!(before == place.read("out/tiny/none/fold0/log.jsonl"));
-}
-
-#[test]
-fn a_plan_says_what_is_left_and_runs_nothing() {
-    let place = Workplace::new(20);
-    let plan = || place.run("ablate x.toml --plan --json").json();
-    let before = plan();
-    assert!(!place.path("out").exists(), "nothing is written");
-    let tokens = |plan: &Value, what: &str| -> Vec<u64> {
-        plan[what].as_array().unwrap().iter().map(|one| one["tokens"].as_u64().unwrap()).collect()
-    };
-    assert_eq!(strings(before["trainings"].as_array().unwrap(), "arm"), ["none", "past"]);
-    assert!(tokens(&before, "trainings").iter().chain(&tokens(&before, "scorings")).all(|tokens| *tokens > 0));
-    // Two epochs over what `past` sees, which is more than what `none` sees.
-    assert!(tokens(&before, "trainings")[1] > tokens(&before, "trainings")[0]);
-    assert!(before["hours"].as_f64().unwrap() > 0.0 && before["detectable"]["difference"].as_f64().unwrap() > 0.0);
-    place.run("train x.toml --arm none").succeeded();
-    let after = plan();
-    assert_eq!((after["trainings"][0]["finished"].as_u64(), tokens(&after, "trainings")[0]), (Some(1), 0));
-    assert_eq!(tokens(&after, "trainings")[1], tokens(&before, "trainings")[1]);
-    assert!(place.run("ablate x.toml --plan").succeeded().stdout.contains("What `tiny` would run"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What tests need from outside: shared data and a model. Included by path where it is used.
 //!
 //! `UNDERTONE_SHARED` is a folder with `data/` and `reference/`, `UNDERTONE_MODEL` an imported
-//! SmolLM2-135M-Instruct (`make model` puts one under `checkpoints/`). Without them a test says that
+//! SmolLM2-135M-Instruct (`make model` puts one under `checkpoints/`), `UNDERTONE_ENCODER` a sentence encoder (`make encoder`). Without them a test says that
 //! it is skipped and why; under CI that is a failure.
 #![allow(dead_code)]
 
@@ -21,6 +21,15 @@ fn folder(variable: &str, what: &str) -> Option<PathBuf> {
 /// The folder with `data/` and `reference/`.
 pub(crate) fn shared() -> Option<PathBuf> {
     folder("UNDERTONE_SHARED", "the folder with `data/` and `reference/`")
+}
+
+/// The sentence encoder all-MiniLM-L6-v2.
+pub(crate) fn encoder() -> Option<PathBuf> {
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../checkpoints/all-minilm-l6-v2");
+    match std::env::var_os("UNDERTONE_ENCODER") {
+        None if fetched.is_dir() => Some(fetched),
+        _ => folder("UNDERTONE_ENCODER", "the sentence encoder all-MiniLM-L6-v2; `make encoder` fetches it"),
+    }
 }
 
 /// The imported SmolLM2-135M-Instruct.

@@ -225,3 +225,23 @@ impl Ran {
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("stdout is not JSON: {error}\n{}", ran.stdout))
     }
 }
+
+/// The lines of a JSONL file.
+pub(crate) fn lines(place: &Workplace, name: &str) -> Vec<Value> {
+    place.text(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// One text of each value.
+pub(crate) fn strings<'a>(values: impl IntoIterator<Item = &'a Value>, key: &str) -> Vec<String> {
+    values
+        .into_iter()
+        .map(|value| value[key].as_str().unwrap_or_else(|| panic!("{key} in {value}")).to_owned())
+        .collect()
+}
+
+/// Everything a study leaves but times.
+pub(crate) fn left_by(place: &Workplace, name: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut files = place.files(name);
+    files.retain(|name, _| !name.contains("tensorboard/") && !name.ends_with("log.jsonl"));
+    files
+}

@@ -54,6 +54,9 @@ pub const REACTION_LABELS: [Label; 5] = [
     Label { key: "partial_satisfaction", name: "Partial Satisfaction" },
 ];
 
+/// Whether a conversation goes on after a reply: what [`crate::TargetKind::ConversationEnd`] tells apart.
+pub const END_LABELS: [Label; 2] = [Label { key: "goes_on", name: "Goes On" }, Label { key: "ends", name: "Ends" }];
+
 impl ThoughtKind {
     /// Every label this kind can bear; a label is known by its index here.
     pub fn labels(self) -> &'static [Label] {
@@ -98,6 +101,19 @@ impl Message {
     }
 }
 
+/// What a user answered about themselves, as published; for groups in a report, never for a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// In years.
+    pub age: Option<u32>,
+    /// In the user's words, as all that follows.
+    pub gender: Option<String>,
+    /// The highest they have.
+    pub education: Option<String>,
+    /// How often they use such assistants, from 1 to 5.
+    pub frequency: Option<String>,
+}
+
 /// One conversation of one user with one assistant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
@@ -109,6 +125,8 @@ pub struct Conversation {
     pub task: String,
     /// The assistant that answered, as published.
     pub assistant_model: Option<String>,
+    /// What the user said about themselves.
+    pub survey: Survey,
     /// The messages in order.
     pub messages: Vec<Message>,
 }

@@ -11,11 +11,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::distractors::{self, Distractors};
 use crate::source::{Donors, ThoughtAt, draw, filler};
 use crate::window::{Window, windows};
 use crate::{
-    Conversation, Encoded, InputError, Layout, Place, Purpose, Source, Split, Stream, StreamBuilder, TargetKind,
-    Thoughts, View,
+    Conversation, Encoded, InputError, Layout, Place, Purpose, Source, Split, Stream, StreamBuilder, TargetKind, View,
+    Words,
 };
 
 /// What becomes of a conversation with a target that is longer than the context.
@@ -42,7 +43,9 @@ pub struct Study<'a> {
     pub assistant_tokens: usize,
     /// A target longer than the context.
     pub on_too_long: OnTooLong,
-    /// Seed of the shuffle.
+    /// Messages of other users that are scored beside each message of a test user.
+    pub distractors: usize,
+    /// Seed of shuffles and distractors.
     pub seed: u64,
 }
 
@@ -55,6 +58,8 @@ struct Prepared {
     windows: Vec<Window>,
     /// For each source that takes others' words, whose.
     donors: BTreeMap<Source, Donors>,
+    /// Others' messages beside its own.
+    distractors: Distractors,
 }
 
 /// Encoded conversations with the splits, donors and windows of one division of users.
@@ -94,7 +99,7 @@ impl Corpus {
         let place = |(index, encoded): (usize, &Encoded)| {
             let user = &encoded.conversation.user;
             let split = *splits.get(user).unwrap_or_else(|| panic!("user {user} has no split"));
-            Prepared { index, split, windows: Vec::new(), donors: BTreeMap::new() }
+            Prepared { index, split, windows: Vec::new(), donors: BTreeMap::new(), distractors: Vec::new() }
         };
         let prepared = encoded.iter().enumerate().map(place).collect();
         let mut corpus = Self { builder, encoded, prepared, too_long: BTreeSet::new() };
@@ -104,6 +109,15 @@ impl Corpus {
             let donors = draw(source, path, &corpus.encoded, &members, study.seed)?;
             for (conversation, donors) in corpus.prepared.iter_mut().zip(donors) {
                 conversation.donors.insert(source, donors);
+            }
+        }
+        if study.distractors > 0 {
+            let mut tested: Vec<&mut Prepared> =
+                corpus.prepared.iter_mut().filter(|one| one.split == Split::Test).collect();
+            let members: Vec<usize> = tested.iter().map(|one| one.index).collect();
+            let drawn = distractors::draw(path, &corpus.encoded, &members, study.distractors, study.seed)?;
+            for (conversation, drawn) in tested.iter_mut().zip(drawn) {
+                conversation.distractors = drawn;
             }
         }
         corpus.cut(path, study)?;
@@ -119,11 +133,10 @@ impl Corpus {
             .collect();
         for mut conversation in std::mem::take(&mut self.prepared) {
             let encoded = &self.encoded[conversation.index];
-            let shown: Vec<Cow<'_, Thoughts>> =
+            let words: Vec<Words<'_>> =
                 study.shown.iter().map(|(_, source)| self.words(&conversation, *source)).collect();
-            let shown: Vec<&Thoughts> = shown.iter().map(Cow::as_ref).collect();
             let id = &encoded.conversation.id;
-            match windows(&self.builder.costs(encoded, &layouts, &shown), study.context_tokens) {
+            match windows(&self.builder.costs(encoded, &layouts, &words), study.context_tokens) {
                 Ok(windows) => {
                     conversation.windows = windows;
                     self.prepared.push(conversation);
@@ -160,10 +173,11 @@ impl Corpus {
             .collect()
     }
 
-    /// The thoughts that stand in a conversation: its own, or what a source puts in their place.
-    fn words(&self, conversation: &Prepared, source: Source) -> Cow<'_, Thoughts> {
+    /// The words that stand in a conversation: its own thoughts or what a source puts in their place, and others'
+    /// messages beside its own.
+    fn words(&self, conversation: &Prepared, source: Source) -> Words<'_> {
         let own = &self.encoded[conversation.index].thoughts;
-        match source {
+        let thoughts = match source {
             Source::Own => Cow::Borrowed(own),
             Source::Filler => Cow::Owned(filler(own, &self.builder.template)),
             Source::Shuffled | Source::ShuffledTrajectory => {
@@ -173,7 +187,11 @@ impl Corpus {
                 };
                 Cow::Owned(donors.iter().map(|message| message.iter().map(words).collect()).collect())
             }
-        }
+        };
+        let said =
+            |&(conversation, message): &(usize, usize)| self.encoded[conversation].messages[message].content.clone();
+        let distractors = conversation.distractors.iter().map(|others| others.iter().map(said).collect()).collect();
+        Words { thoughts, distractors }
     }
 
     /// The template and system text.

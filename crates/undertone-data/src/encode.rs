@@ -66,23 +66,31 @@ impl Encoded {
             for &kind in kinds {
                 let count = match (kind, message.role) {
                     (TargetKind::NextPrompt, Role::User) => usize::from(!message.content.is_empty()),
+                    (TargetKind::ConversationEnd, Role::Assistant) => 1,
                     (TargetKind::Reaction | TargetKind::ReactionLabel, Role::Assistant)
                     | (TargetKind::Reason | TargetKind::ReasonLabel, Role::User) => message.thoughts.len(),
                     _ => 0,
                 };
+                let item = |thought| Item { conversation: self.conversation.id.clone(), message: index, kind, thought };
                 items.extend(
-                    (0..count)
-                        .filter(|&thought| kind.labels_of().is_none() || message.thoughts[thought].label.is_some())
-                        .map(|thought| Item {
-                            conversation: self.conversation.id.clone(),
-                            message: index,
-                            kind,
-                            thought,
-                        }),
+                    (0..count).map(item).filter(|item| kind.labels().is_none() || self.true_label(item).is_some()),
                 );
             }
         }
         items
+    }
+
+    /// Which of the labels of its kind an item truly bears; none if it has no label.
+    pub fn true_label(&self, item: &Item) -> Option<usize> {
+        let messages = &self.conversation.messages;
+        match item.kind {
+            TargetKind::ReactionLabel | TargetKind::ReasonLabel => messages[item.message].thoughts[item.thought].label,
+            TargetKind::ConversationEnd => {
+                let goes_on = messages[item.message..].iter().any(|message| message.role == Role::User);
+                Some(usize::from(!goes_on))
+            }
+            TargetKind::NextPrompt | TargetKind::Reaction | TargetKind::Reason => None,
+        }
     }
 
     /// The ids of an item's content, and its length in bytes of UTF-8. For a label, the text of the
@@ -92,9 +100,9 @@ impl Encoded {
     /// If the item is of a label, and none is given.
     pub fn item_content(&self, item: &Item, label: Option<usize>, template: &Template) -> (Vec<u32>, usize) {
         let message = &self.conversation.messages[item.message];
-        match (item.kind.labels_of(), label) {
-            (Some(kind), Some(label)) => {
-                let name = kind.labels()[label].name;
+        match (item.kind.labels(), label) {
+            (Some(labels), Some(label)) => {
+                let name = labels[label].name;
                 (template.encode(name), name.len())
             }
             (Some(_), None) => panic!("a label item needs a candidate: {item}"),
@@ -118,6 +126,7 @@ pub(crate) fn speaker_of(kind: TargetKind) -> Speaker {
         TargetKind::Reason => Speaker::Thought(Reason),
         TargetKind::ReactionLabel => Speaker::Label(Reaction),
         TargetKind::ReasonLabel => Speaker::Label(Reason),
+        TargetKind::ConversationEnd => Speaker::End,
     }
 }
 

@@ -7,9 +7,12 @@
 
 #![warn(clippy::unwrap_used)]
 
+mod builder;
 mod clean;
 mod conversation;
 mod corpus;
+mod distractors;
+mod draw;
 mod encode;
 mod error;
 mod read;
@@ -18,14 +21,18 @@ mod source;
 mod split;
 mod stats;
 mod stream;
+mod synthetic;
 mod target;
 mod template;
 mod view;
 mod window;
 mod write;
 
+pub use builder::{Layout, Purpose, StreamBuilder, ThoughtDropout, Words};
 pub use clean::{AssistantFirst, CleanOptions, Consecutive, EmptyMessages};
-pub use conversation::{Conversation, Label, Message, REACTION_LABELS, REASON_LABELS, Role, Thought, ThoughtKind};
+pub use conversation::{
+    Conversation, END_LABELS, Label, Message, REACTION_LABELS, REASON_LABELS, Role, Survey, Thought, ThoughtKind,
+};
 pub use corpus::{Corpus, OnTooLong, Study, encode};
 pub use encode::{Encoded, EncodedMessage, Thoughts};
 pub use error::{InputError, Place};
@@ -39,7 +46,8 @@ pub use stats::{
     DataStats, LabelShare, NearDuplicates, PostHoc, Quantiles, StatsBuilder, ThoughtStats, ThoughtTiming,
     near_duplicates,
 };
-pub use stream::{Branch, Candidate, Hidden, Layout, Piece, Purpose, Stream, StreamBuilder, Target, ThoughtDropout};
+pub use stream::{Branch, Candidate, Hidden, Piece, Stream, Target};
+pub use synthetic::{Planted, Synthetic};
 pub use target::{Item, TargetKind};
 pub use template::{END, MissingToken, SHORTENED, START, Speaker, Template};
 pub use view::{Access, Placement, Timing, View};

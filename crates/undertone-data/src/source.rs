@@ -6,11 +6,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use crate::draw::{generator, nearest};
 use crate::{Encoded, InputError, Place, Split, Template, ThoughtKind, Thoughts};
 
 /// Whose thoughts a stream shows.
@@ -92,13 +91,6 @@ pub(crate) fn draw(
         .collect()
 }
 
-/// A generator for one draw.
-fn generator(parts: &[&str]) -> ChaCha8Rng {
-    let mut hash = Sha256::new();
-    hash.update(parts.join("\0"));
-    ChaCha8Rng::from_seed(hash.finalize().into())
-}
-
 /// Every thought of a split by kind, shortest first.
 struct Pools(BTreeMap<(Split, ThoughtKind), Vec<(usize, ThoughtAt)>>);
 
@@ -124,9 +116,8 @@ impl Pools {
             let kind = conversation.messages[at].thought_kind();
             let pool = self.0.get(&(split, kind)).map_or(&[][..], Vec::as_slice);
             let of_thought = |(thought, words): (usize, &Vec<u32>)| {
-                let is_stranger =
-                    |(_, donor): &&(usize, ThoughtAt)| encoded[donor.0].conversation.user != conversation.user;
-                let nearest = nearest(pool, words.len(), is_stranger);
+                let is_stranger = |donor: &ThoughtAt| encoded[donor.0].conversation.user != conversation.user;
+                let nearest: Vec<ThoughtAt> = nearest(pool, words.len(), is_stranger).take(NEAREST).collect();
                 if nearest.is_empty() {
                     return Err(kind);
                 }
@@ -138,24 +129,6 @@ impl Pools {
         };
         encoded[index].thoughts.iter().enumerate().map(of_message).collect()
     }
-}
-
-/// Up to [`NEAREST`] of those that pass, by how near their number is; of equally near ones the lower first.
-fn nearest<T: Copy>(sorted: &[(usize, T)], wanted: usize, passes: impl Fn(&&(usize, T)) -> bool) -> Vec<T> {
-    let (below, above) = sorted.split_at(sorted.partition_point(|(number, _)| *number < wanted));
-    let mut below = below.iter().rev().filter(&passes).peekable();
-    let mut above = above.iter().filter(&passes).peekable();
-    let mut found = Vec::with_capacity(NEAREST);
-    while found.len() < NEAREST {
-        let next = match (below.peek(), above.peek()) {
-            (Some(low), Some(high)) if wanted - low.0 <= high.0 - wanted => below.next(),
-            (_, Some(_)) => above.next(),
-            (_, None) => below.next(),
-        };
-        let Some((_, value)) = next else { break };
-        found.push(*value);
-    }
-    found
 }
 
 /// All thoughts of a conversation, by kind and in order.
@@ -190,7 +163,7 @@ fn trajectory(
         .map(|(other, thoughts)| (count(&thoughts), other))
         .collect();
     donors.sort_by_key(|(thoughts, _)| *thoughts);
-    let nearest = nearest(&donors, count(&needed), |_| true);
+    let nearest: Vec<usize> = nearest(&donors, count(&needed), |_| true).take(NEAREST).collect();
     let mut random = generator(&["trajectory", &seed.to_string(), &conversation.id]);
     let donor = match (nearest.len(), needed.keys().next()) {
         (_, None) => return Ok(vec![Vec::new(); conversation.messages.len()]),
@@ -206,22 +179,4 @@ fn trajectory(
         (0..message.thoughts.len()).map(|_| given.get_mut(&kind).and_then(Iterator::next).ok_or(kind)).collect()
     };
     conversation.messages.iter().map(of_message).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_in_number_come_first() {
-        let sorted: Vec<(usize, char)> = vec![(1, 'a'), (3, 'b'), (5, 'c'), (5, 'd'), (6, 'e'), (9, 'f')];
-        let found =
-            |wanted, but: char| nearest(&sorted, wanted, |(_, value)| *value != but).into_iter().collect::<String>();
-        assert_eq!(found(5, '-'), "cdebaf");
-        assert_eq!(found(4, '-'), "bcdeaf");
-        assert_eq!(found(4, 'c'), "bdeaf");
-        assert_eq!(found(100, '-'), "fedcba");
-        let many: Vec<(usize, usize)> = (0..100).map(|number| (number, number)).collect();
-        assert_eq!(nearest(&many, 50, |_| true), [50, 49, 51, 48, 52, 47, 53, 46]);
-    }
 }

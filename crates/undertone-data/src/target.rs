@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ThoughtKind;
+use crate::{END_LABELS, Label, REACTION_LABELS, REASON_LABELS};
 
 /// What a target is. Kinds are never pooled in evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,11 +20,14 @@ pub enum TargetKind {
     Reason,
     /// The label of a reason, scored as candidates.
     ReasonLabel,
+    /// Whether the user writes nothing more after a reply, scored as candidates.
+    ConversationEnd,
 }
 
 impl TargetKind {
     /// Every kind, in the order reports show them.
-    pub const ALL: [Self; 5] = [Self::NextPrompt, Self::Reaction, Self::ReactionLabel, Self::Reason, Self::ReasonLabel];
+    pub const ALL: [Self; 6] =
+        [Self::NextPrompt, Self::Reaction, Self::ReactionLabel, Self::Reason, Self::ReasonLabel, Self::ConversationEnd];
 
     /// As configuration and result files spell it.
     pub fn key(self) -> &'static str {
@@ -34,14 +37,16 @@ impl TargetKind {
             Self::ReactionLabel => "reaction_label",
             Self::Reason => "reason",
             Self::ReasonLabel => "reason_label",
+            Self::ConversationEnd => "conversation_end",
         }
     }
 
-    /// For a label kind, the kind of thought that bears the label.
-    pub fn labels_of(self) -> Option<ThoughtKind> {
+    /// What is told apart, of a kind that is scored as candidates.
+    pub fn labels(self) -> Option<&'static [Label]> {
         match self {
-            Self::ReactionLabel => Some(ThoughtKind::Reaction),
-            Self::ReasonLabel => Some(ThoughtKind::Reason),
+            Self::ReactionLabel => Some(&REACTION_LABELS),
+            Self::ReasonLabel => Some(&REASON_LABELS),
+            Self::ConversationEnd => Some(&END_LABELS),
             Self::NextPrompt | Self::Reaction | Self::Reason => None,
         }
     }

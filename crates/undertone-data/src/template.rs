@@ -23,6 +23,8 @@ pub enum Speaker {
     Thought(ThoughtKind),
     /// The label of a thought; only ever a target, never context.
     Label(ThoughtKind),
+    /// Whether the conversation ends here; only ever a target.
+    End,
 }
 
 impl Speaker {
@@ -36,6 +38,7 @@ impl Speaker {
             Self::Thought(ThoughtKind::Reaction) => "reaction",
             Self::Label(ThoughtKind::Reason) => "reason label",
             Self::Label(ThoughtKind::Reaction) => "reaction label",
+            Self::End => "conversation",
         }
     }
 }

@@ -168,6 +168,7 @@ mod tests {
             user: "user1".into(),
             task: "user1_task1".into(),
             assistant_model: None,
+            survey: Default::default(),
             messages: (0..4).map(message).collect(),
         };
         let view = View { access: Access::Past, timing: Timing::Strict };
@@ -192,6 +193,7 @@ mod tests {
             user: "user1".into(),
             task: "user1_task1".into(),
             assistant_model: None,
+            survey: Default::default(),
             messages: vec![
                 message(Role::User, &[11], 10),
                 message(Role::Assistant, &[25, 35], 20),

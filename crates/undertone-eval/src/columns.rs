@@ -47,6 +47,9 @@ fn columns(records: &[ItemRecord]) -> Vec<Column> {
     let maybe = |of: fn(&ItemRecord) -> Option<i64>| Values::MaybeCount(records.iter().map(of).collect());
     let probabilities =
         |record: &ItemRecord| record.label.as_ref().map_or_else(Vec::new, |one| one.probabilities.clone());
+    let distractors = |record: &ItemRecord| {
+        record.distractors.iter().map(|other| other.nats / other.tokens as f64).collect::<Vec<f64>>()
+    };
     [
         ("item", text(|record| &record.item)),
         ("conversation", text(|record| &record.conversation)),
@@ -59,6 +62,8 @@ fn columns(records: &[ItemRecord]) -> Vec<Column> {
         ("bytes", count(|record| record.bytes)),
         ("label_truth", maybe(|record| record.label.as_ref().map(|label| label.truth as i64))),
         ("label_probabilities", Values::Numbers(records.iter().map(probabilities).collect())),
+        ("rank", maybe(|record| record.rank().map(|rank| rank as i64))),
+        ("distractor_nats_per_token", Values::Numbers(records.iter().map(distractors).collect())),
         ("primary", truth(|record| record.primary)),
         ("quotes_target", truth(|record| record.quotes_target)),
         ("visible_thoughts", count(|record| record.visible_thoughts)),
@@ -154,6 +159,7 @@ mod tests {
             bytes: 7,
             token_nats,
             label,
+            distractors: Vec::new(),
             primary: true,
             quotes_target: false,
             visible_thoughts: 3,
@@ -170,10 +176,10 @@ mod tests {
             [
                 "{item: \"a\", conversation: \"c\", user: \"ü\", kind: \"reaction_label\", arm: \"past\", nats: 1.5, \
                  token_nats: [1.0, 0.5], tokens: 2, bytes: 7, label_truth: 1, label_probabilities: [0.25, 0.75], \
-                 primary: true, quotes_target: false, visible_thoughts: 3, fold: null, seed: 4}",
+                 rank: null, distractor_nats_per_token: [], primary: true, quotes_target: false, visible_thoughts: 3, fold: null, seed: 4}",
                 "{item: \"b\", conversation: \"c\", user: \"ü\", kind: \"reaction_label\", arm: \"past\", nats: 1.5, \
                  token_nats: [], tokens: 2, bytes: 7, label_truth: null, label_probabilities: [], \
-                 primary: true, quotes_target: false, visible_thoughts: 3, fold: null, seed: 4}",
+                 rank: null, distractor_nats_per_token: [], primary: true, quotes_target: false, visible_thoughts: 3, fold: null, seed: 4}",
             ]
         );
         assert!(!parquet(&[]).unwrap().is_empty());

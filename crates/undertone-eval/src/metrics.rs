@@ -233,6 +233,7 @@ mod tests {
             tokens: 10,
             bytes: 40,
             label: None,
+            distractors: Vec::new(),
             primary: false,
             quotes_target: false,
             visible_thoughts: 0,

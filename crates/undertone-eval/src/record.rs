@@ -51,6 +51,9 @@ pub struct ItemRecord {
     /// For label kinds, how the candidates were scored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<LabelOutcome>,
+    /// How messages of other users scored in the place of this one, where the study asks for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distractors: Vec<Distractor>,
     /// Whether the item belongs to the primary comparison.
     pub primary: bool,
     /// Whether a thought that is visible to the arm shares a 5-gram with the target.
@@ -74,6 +77,16 @@ pub struct LabelOutcome {
     /// The probability of each label, in the order of the kind's labels: the softmax of the
     /// candidates' negated summed nats. Sums to 1.
     pub probabilities: Vec<f64>,
+}
+
+/// A message of another user, scored where the true one stands.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Distractor {
+    /// Its loss, summed over its tokens.
+    pub nats: f64,
+    /// Its tokens, the end token among them.
+    pub tokens: usize,
 }
 
 impl LabelOutcome {
@@ -116,6 +129,13 @@ pub enum RecordProblem {
     },
     /// The target has absurdly many bytes.
     Bytes(usize),
+    /// The number of distractors is not that of the records before: how many there are.
+    Distractors {
+        /// How many this record has.
+        distractors: usize,
+        /// How many the records before it have.
+        before: usize,
+    },
     /// A kind that is not a label has a label outcome.
     LabelOnText(TargetKind),
     /// The true label is not one of the candidates.
@@ -151,6 +171,9 @@ impl fmt::Display for RecordProblem {
                 write!(f, "`token_nats` has {nats} numbers, and `tokens` is {tokens}")
             }
             Self::Bytes(bytes) => write!(f, "`bytes` is {bytes}, more than {MAX_COUNT}"),
+            Self::Distractors { distractors, before } => {
+                write!(f, "there are {distractors} distractors, but {before} in records of the same kind before it")
+            }
             Self::LabelOnText(kind) => write!(f, "`label` is given for kind `{kind}`"),
             Self::Truth { truth, classes } => {
                 write!(f, "`truth` is {truth}, but there are {classes} candidates")
@@ -177,6 +200,14 @@ impl fmt::Display for RecordFault {
 impl std::error::Error for RecordFault {}
 
 impl ItemRecord {
+    /// The place of the true message among itself and its distractors by nats per token, the least first, so that
+    /// length alone decides nothing; of equals it is the last. None without distractors.
+    pub fn rank(&self) -> Option<usize> {
+        let own = self.nats / self.tokens as f64;
+        let before = self.distractors.iter().filter(|other| other.nats / other.tokens as f64 <= own).count();
+        (!self.distractors.is_empty()).then_some(before + 1)
+    }
+
     /// Checks what can be checked of one record alone.
     fn check(&self) -> Result<(), RecordProblem> {
         let slack = NATS_SLACK * self.tokens as f64;
@@ -195,10 +226,18 @@ impl ItemRecord {
         if self.bytes > MAX_COUNT {
             return Err(RecordProblem::Bytes(self.bytes));
         }
+        for Distractor { nats, tokens } in &self.distractors {
+            if !(1..=MAX_COUNT).contains(tokens) {
+                return Err(RecordProblem::Tokens(*tokens));
+            }
+            if !(-NATS_SLACK * *tokens as f64..=MAX_NATS).contains(nats) {
+                return Err(RecordProblem::Nats(*nats));
+            }
+        }
         let Some(label) = &self.label else {
             return Ok(());
         };
-        if self.kind.labels_of().is_none() {
+        if self.kind.labels().is_none() {
             return Err(RecordProblem::LabelOnText(self.kind));
         }
         let (truth, classes) = (label.truth, label.probabilities.len());
@@ -222,6 +261,7 @@ impl ItemRecord {
 struct Checker {
     seen: HashSet<(String, Option<u64>, String)>,
     classes: BTreeMap<TargetKind, usize>,
+    distractors: BTreeMap<TargetKind, usize>,
 }
 
 impl Checker {
@@ -232,6 +272,14 @@ impl Checker {
             let before = *self.classes.entry(record.kind).or_insert(classes);
             if classes != before {
                 return Err(RecordProblem::Classes { classes, before });
+            }
+        }
+        // First messages have none.
+        let distractors = record.distractors.len();
+        if distractors > 0 {
+            let before = *self.distractors.entry(record.kind).or_insert(distractors);
+            if distractors != before {
+                return Err(RecordProblem::Distractors { distractors, before });
             }
         }
         let key = (record.arm.clone(), record.seed, record.item.clone());
@@ -335,6 +383,7 @@ mod tests {
             tokens: 4,
             bytes: 17,
             label: None,
+            distractors: Vec::new(),
             primary: true,
             quotes_target: false,
             visible_thoughts: 2,
@@ -438,6 +487,26 @@ mod tests {
             fault.to_string(),
             "item `other` of arm `past`: there are 1 candidates, but 2 in records of the same kind before it"
         );
+    }
+
+    #[test]
+    fn the_true_message_is_ranked_by_nats_per_token_and_last_of_equals() {
+        let rank = |others: &[(f64, usize)]| {
+            let distractors = others.iter().map(|&(nats, tokens)| Distractor { nats, tokens }).collect();
+            ItemRecord { distractors, ..record("first", 8.0) }.rank()
+        };
+        // The true one has 2 nats a token.
+        assert_eq!(rank(&[(9.0, 4), (2.5, 1)]), Some(1));
+        assert_eq!(rank(&[(9.0, 9), (2.5, 1)]), Some(2));
+        assert_eq!(rank(&[(9.0, 9), (2.0, 1)]), Some(3));
+        assert_eq!(rank(&[]), None);
+        let of = |item: &str, distractors: Vec<Distractor>| ItemRecord { distractors, ..record(item, 8.0) };
+        let one = Distractor { nats: 1.0, tokens: 1 };
+        assert_eq!(check_records(&[record("first", 8.0), of("second", vec![one])]), Ok(()));
+        let fault = check_records(&[of("second", vec![one]), of("third", vec![one; 2])]).unwrap_err();
+        assert_eq!(fault.problem, RecordProblem::Distractors { distractors: 2, before: 1 });
+        let empty = of("second", vec![Distractor { tokens: 0, ..one }]);
+        assert_eq!(check_records(&[empty]).unwrap_err().problem, RecordProblem::Tokens(0));
     }
 
     #[test]

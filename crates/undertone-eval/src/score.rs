@@ -1,11 +1,11 @@
 //! Scoring rows with a model: one record an item. The model's weights never change here.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
-use undertone_data::{Row, Stream, Target, pack};
+use undertone_data::{Candidate, Item, Row, Stream, Target, pack};
 use undertone_model::Decoder;
 
-use crate::record::{ItemRecord, LabelOutcome};
+use crate::record::{Distractor, ItemRecord, LabelOutcome};
 
 /// Σ nats over every supervised token of some rows, in f64 and in order.
 pub fn total_nats(model: &Decoder, rows: &[Row]) -> f64 {
@@ -46,51 +46,91 @@ pub fn score(
     row_tokens: usize,
     mut progress: impl FnMut(usize),
 ) -> Vec<ItemRecord> {
-    let users: BTreeMap<&str, &str> = streams
+    let users: HashMap<&str, &str> = streams
         .iter()
         .flat_map(|stream| {
             stream.targets.iter().map(|target| (target.item.conversation.as_str(), stream.user.as_str()))
         })
         .collect();
-    let mut records = Vec::new();
+    let mut scored = Scored::default();
     for row in pack(streams, row_tokens) {
         let nats = token_nats(model, &row);
         progress(row.tokens.len());
-        let scored: Vec<(&Target, Vec<f32>)> = row.targets.iter().zip(nats).collect();
-        // The candidates of one item stand side by side.
-        for of_item in scored.chunk_by(|(a, _), (b, _)| a.item == b.item) {
-            let user = users[of_item[0].0.item.conversation.as_str()];
-            records.push(record(arm, user, of_item));
+        for (target, nats) in row.targets.into_iter().zip(nats) {
+            let user = users[target.item.conversation.as_str()];
+            scored.push(user, target, nats);
         }
     }
-    records
+    scored.records(arm)
 }
 
-fn record(arm: &str, user: &str, of_item: &[(&Target, Vec<f32>)]) -> ItemRecord {
-    let is_truth = |target: &Target| target.candidate.is_none_or(|candidate| candidate.label == candidate.truth);
-    let (target, nats) = of_item.iter().find(|(target, _)| is_truth(target)).expect("the true label is a candidate");
-    let label = target.candidate.map(|candidate| {
-        let totals: Vec<f64> = of_item.iter().map(|(_, nats)| total(nats)).collect();
-        let lowest = totals.iter().copied().fold(f64::INFINITY, f64::min);
-        let weights: Vec<f64> = totals.iter().map(|nats| (lowest - nats).exp()).collect();
-        let sum: f64 = weights.iter().sum();
-        LabelOutcome { truth: candidate.truth, probabilities: weights.iter().map(|weight| weight / sum).collect() }
-    });
-    ItemRecord {
-        item: target.item.to_string(),
-        conversation: target.item.conversation.clone(),
-        user: user.to_owned(),
-        kind: target.item.kind,
-        arm: arm.to_owned(),
-        nats: total(nats),
-        token_nats: nats.clone(),
-        tokens: target.span.len(),
-        bytes: target.bytes,
-        label,
-        primary: false,
-        quotes_target: target.quoted,
-        visible_thoughts: target.visible_thoughts,
-        fold: None,
-        seed: None,
+/// Every span that was scored, by its item; items in the order in which they came.
+#[derive(Default)]
+pub(crate) struct Scored {
+    items: Vec<OfItem>,
+    places: HashMap<Item, usize>,
+}
+
+/// The candidates of one item, or its own text and others' in its place.
+struct OfItem {
+    user: String,
+    candidates: Vec<(Target, Vec<f32>)>,
+}
+
+impl Scored {
+    /// Adds one span with the nats of its tokens.
+    pub(crate) fn push(&mut self, user: &str, target: Target, nats: Vec<f32>) {
+        let place = *self.places.entry(target.item.clone()).or_insert(self.items.len());
+        if place == self.items.len() {
+            self.items.push(OfItem { user: user.to_owned(), candidates: Vec::new() });
+        }
+        self.items[place].candidates.push((target, nats));
     }
+
+    /// One record an item.
+    pub(crate) fn records(self, arm: &str) -> Vec<ItemRecord> {
+        self.items.into_iter().map(|of_item| of_item.record(arm)).collect()
+    }
+}
+
+impl OfItem {
+    fn record(self, arm: &str) -> ItemRecord {
+        let Self { user, candidates } = self;
+        let (target, nats) = candidates.iter().find(|(target, _)| target.is_truth()).expect("what is true is scored");
+        let label = match target.candidate {
+            Some(Candidate::Label { truth, .. }) => Some(label_outcome(truth, &candidates)),
+            _ => None,
+        };
+        let distractor = |(target, nats): &(Target, Vec<f32>)| {
+            let is_other = matches!(target.candidate, Some(Candidate::Distractor(_)));
+            is_other.then(|| Distractor { nats: total(nats), tokens: target.span.len() })
+        };
+        ItemRecord {
+            item: target.item.to_string(),
+            conversation: target.item.conversation.clone(),
+            user,
+            kind: target.item.kind,
+            arm: arm.to_owned(),
+            nats: total(nats),
+            token_nats: nats.clone(),
+            tokens: target.span.len(),
+            bytes: target.bytes,
+            label,
+            distractors: candidates.iter().filter_map(distractor).collect(),
+            primary: false,
+            quotes_target: target.quoted,
+            visible_thoughts: target.visible_thoughts,
+            fold: None,
+            seed: None,
+        }
+    }
+}
+
+/// The softmax of the candidates' negated summed nats.
+fn label_outcome(truth: usize, candidates: &[(Target, Vec<f32>)]) -> LabelOutcome {
+    let totals: Vec<f64> = candidates.iter().map(|(_, nats)| total(nats)).collect();
+    let lowest = totals.iter().copied().fold(f64::INFINITY, f64::min);
+    let weights: Vec<f64> = totals.iter().map(|nats| (lowest - nats).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    LabelOutcome { truth, probabilities: weights.iter().map(|weight| weight / sum).collect() }
 }

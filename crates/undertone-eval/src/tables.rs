@@ -268,6 +268,7 @@ mod tests {
             tokens: 1000,
             bytes: 4000,
             label: None,
+            distractors: Vec::new(),
             primary: item > 0,
             quotes_target: item == 1,
             visible_thoughts: 1,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use undertone_data::{Stream, Target, TargetKind};
 
 use crate::record::ItemRecord;
+use crate::score::Scored;
 
 /// Token frequencies of one kind of target, smoothed by as many counts as different tokens occurred, spread over the
 /// whole vocabulary (Witten and Bell 1991).
@@ -31,7 +32,7 @@ fn texts(streams: &[Stream]) -> impl Iterator<Item = (&Stream, &Target)> {
     streams
         .iter()
         .flat_map(|stream| stream.targets.iter().map(move |target| (stream, target)))
-        .filter(|(_, target)| target.candidate.is_none())
+        .filter(|(_, target)| target.item.kind.labels().is_none())
 }
 
 /// Counts the targets of training streams, and scores those of test streams; kinds apart. `vocabulary` is the number
@@ -47,28 +48,14 @@ pub fn unigram(arm: &str, training: &[Stream], test: &[Stream], vocabulary: usiz
         }
     }
     let none = empty();
-    let record = |(stream, target): (&Stream, &Target)| {
+    let mut scored = Scored::default();
+    for (stream, target) in texts(test) {
         let model = models.get(&target.item.kind).unwrap_or(&none);
-        let token_nats: Vec<f32> = stream.tokens[target.span.clone()].iter().map(|token| model.nats(*token)).collect();
-        ItemRecord {
-            item: target.item.to_string(),
-            conversation: target.item.conversation.clone(),
-            user: stream.user.clone(),
-            kind: target.item.kind,
-            arm: arm.to_owned(),
-            nats: token_nats.iter().map(|nats| f64::from(*nats)).sum(),
-            token_nats,
-            tokens: target.span.len(),
-            bytes: target.bytes,
-            label: None,
-            primary: false,
-            quotes_target: false,
-            visible_thoughts: 0,
-            fold: None,
-            seed: None,
-        }
-    };
-    texts(test).map(record).collect()
+        let nats = stream.tokens[target.span.clone()].iter().map(|token| model.nats(*token)).collect();
+        let sees_nothing = Target { visible_thoughts: 0, quoted: false, ..target.clone() };
+        scored.push(&stream.user, sees_nothing, nats);
+    }
+    scored.records(arm)
 }
 
 #[cfg(test)]

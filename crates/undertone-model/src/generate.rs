@@ -30,7 +30,7 @@ impl Default for Sampling {
 }
 
 /// Why writing stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stopped {
     /// The end token came; it is not among the ids.
@@ -47,9 +47,23 @@ impl Decoder {
     /// # Panics
     /// If the prompt is empty.
     pub fn generate(&self, prompt: &[u32], end: u32, sampling: Sampling) -> (Vec<u32>, Stopped) {
+        self.generate_after(&mut Cache::default(), prompt, end, sampling)
+    }
+
+    /// Continues what `cache` has seen and then `prompt`; several texts after the same beginning take a copy of the
+    /// cache each. As [`Self::generate`] otherwise.
+    ///
+    /// # Panics
+    /// If the prompt is empty.
+    pub fn generate_after(
+        &self,
+        cache: &mut Cache,
+        prompt: &[u32],
+        end: u32,
+        sampling: Sampling,
+    ) -> (Vec<u32>, Stopped) {
         assert!(!prompt.is_empty(), "a prompt has at least one token");
         let mut random = ChaCha8Rng::from_seed(derived_seed(&["generate", &sampling.seed.to_string()]));
-        let mut cache = Cache::default();
         let mut written = Vec::new();
         let mut next = prompt.to_vec();
         loop {
@@ -59,7 +73,7 @@ impl Decoder {
             if cache.tokens + next.len() > self.config.max_position_embeddings {
                 return (written, Stopped::Context);
             }
-            let logits = self.logits(&next, &mut cache, true).into_data().convert::<f32>();
+            let logits = self.logits(&next, cache, true).into_data().convert::<f32>();
             let logits: Vec<f32> = logits.try_to_vec().expect("converted to f32");
             let id = choose(&logits, sampling, &mut random);
             if id == end {

@@ -17,6 +17,7 @@ mod linear;
 mod load;
 mod parameter;
 mod seed;
+mod sentence;
 mod tokenizer;
 mod weights;
 
@@ -29,6 +30,7 @@ pub use generate::{Sampling, Stopped};
 pub use linear::{Adapter, DropoutKey, Linear, LoraConfig, Projection};
 pub use parameter::{Gradients, Parameter};
 pub use seed::derived_seed;
+pub use sentence::SentenceEncoder;
 pub use tokenizer::load_tokenizer;
 pub use undertone_ops::{AdamW, MatmulPrecision, Moments, Operators, keep_freed_memory, release_freed_memory};
 pub use weights::WeightFiles;

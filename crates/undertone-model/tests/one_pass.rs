@@ -41,6 +41,7 @@ fn conversation(user: usize, turns: usize, length: usize) -> Conversation {
         user: format!("user{user}"),
         task: format!("user{user}_task1"),
         assistant_model: None,
+        survey: Default::default(),
         messages: (0..turns).map(message).collect(),
     }
 }
@@ -55,6 +56,7 @@ fn streams(conversations: Vec<Conversation>, access: Access, context_tokens: usi
         context_tokens,
         assistant_tokens: 4096,
         on_too_long: OnTooLong::Error,
+        distractors: 0,
         seed: 0,
     };
     let builder = StreamBuilder::new(Template::new(tiny::tokenizer()).unwrap(), "a system text");
@@ -195,7 +197,7 @@ fn text_a_view_hides_cannot_change_a_bit() {
             let scored = rows.iter().flat_map(|row| row.targets.iter().zip(nats_in_bits(&decoder, row)));
             scored
                 .filter(|(target, _)| !matches!(target.item.kind, TargetKind::Reaction | TargetKind::Reason))
-                .map(|(target, nats)| (target.item.to_string(), target.candidate.map(|c| c.label), nats))
+                .map(|(target, nats)| (target.item.to_string(), target.candidate, nats))
                 .collect::<Vec<_>>()
         };
         let own = nats(conversation(1, 9, 60), Access::None);

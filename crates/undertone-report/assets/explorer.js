@@ -64,13 +64,26 @@
       + `${armB.value} ${(sum(b) / count).toFixed(3)} nats per token; ${signed(sum(a) - sum(b))} nats in all`);
   };
 
+  // What both arms wrote in the place of the message, side by side.
+  const written = (item) => {
+    const texts = item.written || {};
+    const pair = element('div', 'written');
+    for (const arm of [armA.value, armB.value]) {
+      if (!(arm in texts)) continue;
+      const one = element('div', '', texts[arm] || '(nothing)');
+      one.prepend(element('span', 'label', `${arm} wrote`));
+      pair.append(one);
+    }
+    return pair.childElementCount ? [pair] : [];
+  };
+
   const turn = (conversation, message, index) => {
     const row = element('div', 'turn ' + message.role);
     const bubble = element('div', 'bubble');
     bubble.append(element('span', 'who', message.role === 'assistant' && conversation.model ? conversation.model : message.role));
     const items = conversation.items.filter((item) => item.message === index && both(item));
     const own = items.find((item) => item.kind === 'next_prompt');
-    if (own) bubble.append(...shadedTokens(own, both(own)), summary(own, both(own)));
+    if (own) bubble.append(...shadedTokens(own, both(own)), summary(own, both(own)), ...written(own));
     else bubble.append(document.createTextNode(message.text));
     const thoughts = element('div', 'thoughts');
     for (const thought of message.thoughts) {

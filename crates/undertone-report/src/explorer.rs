@@ -69,6 +69,9 @@ pub struct ShownItem {
     pub primary: bool,
     /// Its tokens as text; together they are the target and the mark of its end.
     pub tokens: Vec<String>,
+    /// What each arm wrote in its place, where it was asked to.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub written: BTreeMap<String, String>,
     /// For each arm that scored it, the nats of each token, the mean over training seeds.
     pub nats: BTreeMap<String, Vec<f32>>,
 }
@@ -114,6 +117,7 @@ mod tests {
             kind: "next_prompt".into(),
             primary: true,
             tokens: vec!["</script><script>alert(1)</script>".into()],
+            written: BTreeMap::new(),
             nats,
         };
         ShownConversation { id: id.to_string(), model: None, messages: Vec::new(), items: vec![item] }

@@ -45,6 +45,7 @@ fn conversation(id: &str, gain: f32) -> ShownConversation {
     let tokens = ["shorter", " pls ", EVIL, "<|im_end|>"].map(str::to_owned).to_vec();
     let nats: BTreeMap<String, Vec<f32>> =
         [("none".to_owned(), vec![3.0; 4]), ("past".to_owned(), vec![3.0 - gain; 4])].into();
+    let written = [("none".to_owned(), "Thanks!".to_owned()), ("past".to_owned(), EVIL.to_owned())].into();
     ShownConversation {
         id: id.into(),
         model: Some("a model & co".into()),
@@ -57,7 +58,7 @@ fn conversation(id: &str, gain: f32) -> ShownConversation {
             ),
             message("user", "shorter pls", Vec::new()),
         ],
-        items: vec![ShownItem { message: 2, kind: "next_prompt".into(), primary: true, tokens, nats }],
+        items: vec![ShownItem { message: 2, kind: "next_prompt".into(), primary: true, tokens, written, nats }],
     }
 }
 
@@ -161,6 +162,12 @@ fn the_page_works_in_a_browser_and_runs_nothing_from_the_data() {
     assert!(text(&tab, "document.querySelector('#chat .token').style.backgroundColor").contains("--help"));
     assert!(text(&tab, "document.querySelector('#chat').textContent").contains("window.hurt"), "text is shown as text");
     assert!(text(&tab, "document.querySelector('.assistant .thought').textContent").contains("hindsight"));
+
+    assert_eq!(text(&tab, "document.querySelector('.written div:first-child').textContent"), "none wroteThanks!");
+    assert_eq!(
+        text(&tab, "document.querySelector('.written div:last-child').textContent"),
+        format!("past wrote{EVIL}")
+    );
 
     // Keys move through it, orders sort it, a click chooses, other arms turn the signs.
     tab.press_key("j").unwrap();

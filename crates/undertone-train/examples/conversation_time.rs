@@ -20,8 +20,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use undertone_data::{
-    Access, Corpus, Layout, OnTooLong, Purpose, ReadOptions, Reader, Source, Split, Stream, StreamBuilder, Study,
-    Target, TargetKind, Template, Timing, View, encode, pack,
+    Access, Candidate, Corpus, Layout, OnTooLong, Purpose, ReadOptions, Reader, Source, Split, Stream, StreamBuilder,
+    Study, Target, TargetKind, Template, Timing, View, encode, pack,
 };
 use undertone_eval::nats_by_target;
 use undertone_model::{
@@ -136,8 +136,8 @@ impl Trainer {
 /// What a target is called in both programs.
 fn key(arm: &str, target: &Target) -> String {
     match target.candidate {
-        None => format!("{arm} {}", target.item),
-        Some(candidate) => format!("{arm} {} {}", target.item, candidate.label),
+        Some(Candidate::Label { label, .. }) => format!("{arm} {} {label}", target.item),
+        _ => format!("{arm} {}", target.item),
     }
 }
 
@@ -159,6 +159,7 @@ fn conversations(model: &Path, data: &Path, work: Work) -> Result<Vec<Conversati
         context_tokens: config.max_position_embeddings,
         assistant_tokens: config.max_position_embeddings,
         on_too_long: OnTooLong::Error,
+        distractors: 0,
         seed: 0,
     };
     let (records, _) = Reader::open(&[PathBuf::from(data)], ReadOptions::default())?.read_all()?;

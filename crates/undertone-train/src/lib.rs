@@ -14,7 +14,7 @@ mod train;
 
 pub use checkpoint::{Best, Checkpoint, Description, State};
 pub use config::{Schedule, TrainingConfig};
-pub use log::{Scalars, read_log};
+pub use log::{Progress, Scalars, read_log};
 pub use memory::peak_mib;
 pub use optimizer::{AdamW, clip, global_norm};
 pub use plan::Plan;

@@ -1,14 +1,14 @@
-//! What a run says while it trains: scalars as JSONL and for TensorBoard, and a line for people.
+//! What a run says while it trains: scalars as JSONL, for TensorBoard, and to whoever watches.
 //!
 //! `tensorboard-rs` panics when it cannot write; it is called in one place that turns a panic into an
 //! error.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use tensorboard_rs::summary_writer::SummaryWriter;
 use undertone_data::{InputError, write_whole};
@@ -59,15 +59,20 @@ fn lines(folder: &Path) -> Result<Vec<(Scalars, String)>, InputError> {
     Ok(lines)
 }
 
+/// Who watches a run.
+pub trait Progress: Sync {
+    /// It begins, or goes on after `done` of its steps.
+    fn begin(&self, done: usize, steps: usize);
+
+    /// A step is done.
+    fn step(&self, scalars: &Scalars);
+}
+
 /// Where the scalars of a run go.
 pub(crate) struct EventLog {
     jsonl: File,
     tensorboard: SummaryWriter,
     folder: PathBuf,
-    bar: Option<ProgressBar>,
-    label: String,
-    steps: usize,
-    last_line: Option<std::time::Instant>,
 }
 
 impl EventLog {
@@ -76,7 +81,7 @@ impl EventLog {
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub(crate) fn open(folder: &Path, label: &str, steps: usize, resumed_at: usize) -> Result<Self, InputError> {
+    pub(crate) fn open(folder: &Path, resumed_at: usize) -> Result<Self, InputError> {
         let path = folder.join(LOG);
         let failed = |error: std::io::Error| InputError::io(&path, "write the log", &error);
         let kept = lines(folder)?.into_iter().filter(|(scalars, _)| scalars.step <= resumed_at);
@@ -85,15 +90,7 @@ impl EventLog {
         let jsonl = OpenOptions::new().append(true).open(&path).map_err(failed)?;
         let events = folder.join("tensorboard");
         let tensorboard = guarded(&events, || SummaryWriter::new(&events))?;
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let template = "{prefix:>16} {bar:24} step {pos}/{len}  {msg}  ETA {eta}";
-            let style = ProgressStyle::with_template(template).expect("a constant template");
-            let bar = ProgressBar::new(steps as u64).with_style(style).with_prefix(label.to_owned());
-            bar.set_position(resumed_at as u64);
-            bar.reset_eta();
-            bar
-        });
-        Ok(Self { jsonl, tensorboard, folder: folder.to_owned(), bar, label: label.to_owned(), steps, last_line: None })
+        Ok(Self { jsonl, tensorboard, folder: folder.to_owned() })
     }
 
     /// Records one step.
@@ -121,45 +118,15 @@ impl EventLog {
                 }
             }
             writer.flush();
-        })?;
-        self.show(scalars);
-        Ok(())
-    }
-
-    fn show(&mut self, scalars: &Scalars) {
-        let validation = scalars.validation_nats_per_token.map(|nats| format!("  validation {nats:.3}"));
-        let message = format!(
-            "{:.3} nats/token{}  {:.0} tokens/s",
-            scalars.loss_nats_per_token,
-            validation.as_deref().unwrap_or(""),
-            scalars.tokens_per_second
-        );
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position(scalars.step as u64);
-                bar.set_message(message);
-            }
-            None => {
-                // Plain lines at a readable pace: at most one in five seconds, and every validation.
-                let due = self.last_line.is_none_or(|last| last.elapsed().as_secs() >= 5);
-                if due || validation.is_some() || scalars.step == self.steps {
-                    eprintln!("{}: step {}/{}  {message}", self.label, scalars.step, self.steps);
-                    self.last_line = Some(std::time::Instant::now());
-                }
-            }
-        }
+        })
     }
 }
 
-impl Drop for EventLog {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish();
-        }
-    }
-}
+/// The hook of panics is one for the whole program, so only one thread changes it at a time.
+static QUIET: Mutex<()> = Mutex::new(());
 
 fn guarded<T>(path: &Path, write: impl FnOnce() -> T) -> Result<T, InputError> {
+    let _alone = QUIET.lock().expect("panics are caught while it is held");
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let result = catch_unwind(AssertUnwindSafe(write));

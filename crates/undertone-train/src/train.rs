@@ -12,7 +12,7 @@ use undertone_model::{Decoder, DropoutKey, Gradients};
 
 use crate::checkpoint::{self, Best, Checkpoint, Description, State};
 use crate::config::TrainingConfig;
-use crate::log::{EventLog, Scalars};
+use crate::log::{EventLog, Progress, Scalars};
 use crate::memory::resident_mib;
 use crate::optimizer::{AdamW, clip, global_norm};
 use crate::plan::Plan;
@@ -30,8 +30,8 @@ pub struct Run<'a> {
     pub validation: &'a [Stream],
     /// Where `last.safetensors`, `best.safetensors` and the logs go.
     pub folder: &'a Path,
-    /// What people call it.
-    pub label: &'a str,
+    /// Who watches it.
+    pub progress: &'a dyn Progress,
     /// What its checkpoints say about themselves; the state in it is ignored.
     pub description: Description,
     /// Set when the user wants to stop; the run saves and returns [`TrainError::Interrupted`].
@@ -108,7 +108,8 @@ impl Run<'_> {
             state = checkpoint.description.state.clone();
         }
         remove_leftovers(self.folder);
-        let mut log = EventLog::open(self.folder, self.label, steps, state.step)?;
+        let mut log = EventLog::open(self.folder, state.step)?;
+        self.progress.begin(state.step, steps);
 
         while state.step < steps && !state.finished {
             let begun = Instant::now();
@@ -157,7 +158,7 @@ impl Run<'_> {
             }
             let patience = config.patience_validations;
             state.finished = state.step == steps || (patience > 0 && state.validations_without_gain >= patience);
-            log.step(&Scalars {
+            let scalars = Scalars {
                 step: state.step,
                 loss_nats_per_token: nats / supervised_tokens as f64,
                 bits_per_byte: nats / std::f64::consts::LN_2 / bytes as f64,
@@ -167,7 +168,9 @@ impl Run<'_> {
                 tokens_per_second: tokens as f64 / seconds,
                 memory_mib: resident_mib(),
                 validation_nats_per_token: validation,
-            })?;
+            };
+            log.step(&scalars)?;
+            self.progress.step(&scalars);
             let stopped = self.stop.load(Ordering::Relaxed);
             if state.finished || stopped || state.step.is_multiple_of(save_every) {
                 checkpoint::save(&self.last(), model, Some(&optimizer), &self.describe(&state))?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use undertone_data::{Access, Source, Timing};
+use undertone_data::{Access, Source, Synthetic, Timing};
 
 /// Fine-tune a language model to predict what a user says next, and measure what their thoughts add.
 #[derive(Debug, Parser)]
@@ -51,6 +51,35 @@ pub(crate) enum Data {
     Check(DataFiles),
     /// Count users, messages, thoughts, labels, late thoughts and near-duplicate tasks.
     Stats(DataFiles),
+    /// Make up conversations with a known effect of thoughts, to rehearse a study; of the published dataset's size, if not told.
+    Synthesize(Synthesize),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Synthesize {
+    /// The JSONL file to make.
+    pub(crate) destination: PathBuf,
+    /// People.
+    #[arg(long, default_value_t = Synthetic::PUBLISHED.users)]
+    pub(crate) users: usize,
+    /// Conversations of all of them.
+    #[arg(long, default_value_t = Synthetic::PUBLISHED.conversations)]
+    pub(crate) conversations: usize,
+    /// User messages of all conversations.
+    #[arg(long, default_value_t = Synthetic::PUBLISHED.turns)]
+    pub(crate) turns: usize,
+    /// Reasons and reactions of all messages.
+    #[arg(long, default_value_t = Synthetic::PUBLISHED.thoughts)]
+    pub(crate) thoughts: usize,
+    /// How often a reaction names what is asked for next, from 0 (thoughts add nothing) to 1.
+    #[arg(long, default_value_t = Synthetic::PUBLISHED.reliability)]
+    pub(crate) reliability: f64,
+    /// Words of a reply, about.
+    #[arg(long, default_value_t = Synthetic::PUBLISHED.reply_words)]
+    pub(crate) reply_words: usize,
+    /// What all draws depend on.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]
@@ -140,6 +169,9 @@ pub(crate) struct Ablate {
     /// Only say what would run, what it would cost, and the smallest difference it could find.
     #[arg(long)]
     pub(crate) plan: bool,
+    /// Train so many arms side by side; each needs its own memory, and all share the cores.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) jobs: u16,
 }
 
 #[derive(Debug, Args)]

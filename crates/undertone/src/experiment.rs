@@ -16,7 +16,7 @@ use undertone_data::{
     TargetKind, ThoughtDropout, Timing, View,
 };
 use undertone_eval::{BootstrapOptions, Rules};
-use undertone_model::{DeviceName, LoraConfig, MatmulPrecision};
+use undertone_model::{DeviceName, LoraConfig, MatmulPrecision, Sampling};
 use undertone_train::TrainingConfig;
 
 use self::check::Problem;
@@ -237,14 +237,50 @@ pub(crate) struct EvaluationSection {
     pub(crate) draws: usize,
     /// Tokens that are run through the model at once.
     pub(crate) row_tokens: usize,
+    /// Messages of other users from which each next prompt is told; 0 for none.
+    pub(crate) distractors: usize,
     /// A difference below this does not matter, in nats per token: what is shown to be smaller is called tied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) margin: Option<f64>,
+    pub(crate) writing: WritingSection,
 }
 
 impl Default for EvaluationSection {
     fn default() -> Self {
-        Self { draws: 10_000, row_tokens: 4096, margin: None }
+        Self { draws: 10_000, row_tokens: 4096, distractors: 0, margin: None, writing: WritingSection::default() }
+    }
+}
+
+/// `[evaluation.writing]`: what each arm writes itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WritingSection {
+    /// Primary next prompts that each arm writes, to be compared with the true ones; 0 for none.
+    pub(crate) messages: usize,
+    /// First messages of conversations that each training makes up, for how diverse they are; 0 for none.
+    pub(crate) first_messages: usize,
+    /// Most tokens to write.
+    pub(crate) max_new_tokens: usize,
+    /// Of next prompts: 0 takes the most likely token each time.
+    pub(crate) temperature: f64,
+    /// Nucleus sampling.
+    pub(crate) top_p: f64,
+    /// A folder with the sentence encoder that measures similarity; empty for none.
+    pub(crate) encoder: PathBuf,
+}
+
+impl Default for WritingSection {
+    fn default() -> Self {
+        let Sampling { temperature, top_p, .. } = Sampling::default();
+        Self { messages: 0, first_messages: 0, max_new_tokens: 64, temperature, top_p, encoder: PathBuf::new() }
+    }
+}
+
+impl WritingSection {
+    /// How next prompts are written.
+    pub(crate) fn sampling(&self, seed: u64) -> Sampling {
+        let Self { max_new_tokens, temperature, top_p, .. } = *self;
+        Sampling { temperature, top_p, seed, max_new_tokens }
     }
 }
 

@@ -10,8 +10,11 @@ mod cli;
 mod commands;
 mod digest;
 mod experiment;
+mod progress;
 mod report;
+mod run_arms;
 mod study;
+mod writing;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +54,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Import(args) => commands::import::run(args, cli.json),
         Command::Data(Data::Check(args)) => commands::data::check(args, cli.json),
         Command::Data(Data::Stats(args)) => commands::data::stats(args, cli.json),
+        Command::Data(Data::Synthesize(args)) => commands::data::synthesize(args, cli.json),
         Command::Inspect(args) => commands::inspect::run(args, cli.json),
         Command::Train(args) => commands::train::run(args, cli.json),
         Command::Evaluate(args) => commands::evaluate::run(args, cli.json),

@@ -19,6 +19,7 @@ use crate::STOP;
 use crate::base::{Base, stream_builder};
 use crate::digest::{sha256_hex, sha256_of_files};
 use crate::experiment::{Arm, Experiment};
+use crate::progress::Line;
 
 /// Everything an experiment reads, before any model.
 pub(crate) struct Study {
@@ -80,10 +81,11 @@ impl Training {
 }
 
 /// Which program lays conversations out and computes: results of another one are not taken for ours.
-pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 2, operators 3");
+pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 3, operators 3");
 
-/// What the yardstick is called among the arms.
+/// What the yardsticks are called among the arms: token frequencies, and the user's last message once more.
 pub(crate) const UNIGRAM: &str = "unigram";
+pub(crate) const REPEAT: &str = "repeat";
 
 /// How many items there are, and how many of them can show what thoughts add.
 #[derive(Debug, Clone, Serialize)]
@@ -130,6 +132,7 @@ impl Study {
             context_tokens: experiment.data.context_tokens,
             assistant_tokens: experiment.data.assistant_tokens,
             on_too_long: experiment.data.on_too_long,
+            distractors: experiment.evaluation.distractors,
             seed: experiment.seed,
         };
         let data_path = &experiment.data.path.as_slice()[0];
@@ -155,6 +158,13 @@ impl Study {
     pub(crate) fn trainings(&self) -> Vec<Training> {
         let seeds = self.experiment.training_seeds();
         (0..self.folds.len()).flat_map(|fold| seeds.iter().map(move |&seed| Training { fold, seed })).collect()
+    }
+
+    /// Which training it is, as far as there are several of an arm.
+    fn in_words(&self, Training { fold, seed }: Training) -> String {
+        let fold = (self.folds.len() > 1).then(|| format!("fold {fold}"));
+        let seed = (self.experiment.seeds.0 > 1).then(|| format!("seed {seed}"));
+        fold.into_iter().chain(seed).collect::<Vec<_>>().join(" ")
     }
 
     /// The arms, and before them the untrained base model under each view that an arm is trained with.
@@ -236,7 +246,7 @@ impl Study {
         };
         // The windows depend on what every arm asks for, so that belongs to the key too.
         let mut parts: Vec<String> = experiment.arms.iter().map(|arm| format!("{:?}", arm.shown())).collect();
-        parts.push(format!("{:?}", experiment.all_targets()));
+        parts.push(format!("{:?} {}", experiment.all_targets(), experiment.evaluation.distractors));
         parts.extend([PROGRAM.to_owned(), shared.resolved(), training.fold.to_string(), training.seed.to_string()]);
         parts.extend([base.sha256.clone(), self.data_sha256.clone()]);
         sha256_hex(parts.join("\0").as_bytes())
@@ -274,10 +284,12 @@ impl Study {
         base: &Base,
         folder: &Path,
         resume: bool,
+        progress: &Line,
     ) -> Result<PathBuf, TrainError> {
         let experiment = &self.experiment;
         let Training { fold, seed } = training;
         let key = self.training_key(arm, training, base);
+        progress.begin_training(&self.in_words(training));
         // Where thoughts are dropped by chance, each epoch has draws of its own.
         let epochs = if arm.thought_dropout > 0.0 { experiment.training.epochs as u64 } else { 1 };
         let training: Vec<Vec<Stream>> =
@@ -289,20 +301,13 @@ impl Study {
                 .into());
         }
         let validation = self.training_streams(arm, fold, Split::Validation, None);
-        let mut label = arm.name.clone();
-        if self.folds.len() > 1 {
-            label += &format!(" fold {fold}");
-        }
-        if experiment.seeds.0 > 1 {
-            label += &format!(" seed {seed}");
-        }
         let run = Run {
             config: &experiment.training,
             seed,
             training: &training,
             validation: &validation,
             folder,
-            label: &label,
+            progress,
             description: Description::new(experiment.resolved(), key.clone(), base.sha256.clone(), arm.name.clone()),
             stop: &STOP,
         };
@@ -358,10 +363,12 @@ impl Study {
         Training { fold, seed }: Training,
         decoder: impl FnOnce() -> Result<Decoder, InputError>,
         saved: &Path,
+        progress: &Line,
     ) -> anyhow::Result<Vec<ItemRecord>> {
         if saved.exists() {
             return Ok(read_records(saved)?);
         }
+        progress.does(&format!("scores as `{}`", arm.name));
         let decoder = decoder()?;
         let streams = self.test_streams(arm.shown, fold, Split::Test);
         let all: usize = streams.iter().map(|stream| stream.tokens.len()).sum();
@@ -374,7 +381,7 @@ impl Study {
             record.seed = arm.trained.as_ref().map(|_| seed);
         }
         let speed = done as f64 / begun.elapsed().as_secs_f64();
-        eprintln!("{}: scored {} items, {all} tokens, {speed:.0} tokens/s", arm.name, records.len());
+        progress.note(&format!("scored {} items as `{}`, {all} tokens, {speed:.0} tokens/s", records.len(), arm.name));
         if STOP.load(Ordering::Relaxed) {
             return Err(TrainError::Interrupted(saved.parent().unwrap_or(saved).to_owned()).into());
         }

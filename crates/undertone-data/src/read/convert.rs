@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::published::{PublishedConversation, PublishedMessage, PublishedThought, TextOrInteger};
+use super::published::{PublishedConversation, PublishedMessage, PublishedSurvey, PublishedThought, TextOrInteger};
 use super::quoted;
 use super::report::ReadReport;
 use crate::clean::{self, CleanOptions, Numbered};
-use crate::conversation::{Conversation, Message, Role, Thought, ThoughtKind};
+use crate::conversation::{Conversation, Message, Role, Survey, Thought, ThoughtKind};
 use crate::stats::PostHoc;
 
 /// 2000-01-01 to 2100-01-01 in milliseconds since 1970: an integer in here is taken for a time.
@@ -80,12 +80,37 @@ pub(super) fn convert(
     report.conversations += 1;
     report.messages += messages.len();
     report.thoughts += messages.iter().map(|message| message.thoughts.len()).sum::<usize>();
-    let conversation = Conversation { id, user, task, assistant_model: published.model_name, messages };
+    let survey = survey(published.survey_answers.unwrap_or_default(), report);
+    let conversation = Conversation { id, user, task, assistant_model: published.model_name, survey, messages };
     Ok((conversation, task_text))
 }
 
 fn has_user_message<'a>(messages: impl IntoIterator<Item = &'a Message>) -> bool {
     messages.into_iter().any(|message| message.role == Role::User)
+}
+
+/// The last answers that were given; what says nothing, such as an empty text, is none.
+fn survey(answers: Vec<PublishedSurvey>, report: &mut ReadReport) -> Survey {
+    for answers in &answers {
+        report.note_unknown_fields("survey_answers.", &answers.unknown_fields);
+    }
+    let Some(PublishedSurvey { age, gender, education, frequency, .. }) = answers.into_iter().next_back() else {
+        return Survey::default();
+    };
+    let said = |text: String| {
+        let text = text.trim();
+        (!text.is_empty() && !text.eq_ignore_ascii_case("none")).then(|| text.to_owned())
+    };
+    let text = |answer: TextOrInteger| match answer {
+        TextOrInteger::Text(text) => text,
+        TextOrInteger::Integer(integer) => integer.to_string(),
+    };
+    Survey {
+        age: age.map(text).and_then(|age| age.trim().parse().ok()),
+        gender: gender.and_then(said),
+        education: education.and_then(said),
+        frequency: frequency.map(text).and_then(said),
+    }
 }
 
 /// Who talked about what.

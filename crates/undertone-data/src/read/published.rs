@@ -17,6 +17,17 @@ pub(super) struct PublishedConversation {
     pub(super) model_name: Option<String>,
     pub(super) task_summary: Option<String>,
     pub(super) messages: Option<Vec<PublishedMessage>>,
+    pub(super) survey_answers: Option<Vec<PublishedSurvey>>,
+    pub(super) unknown_fields: Vec<String>,
+}
+
+/// One element of `survey_answers`: what a user answered at one time.
+#[derive(Default)]
+pub(super) struct PublishedSurvey {
+    pub(super) age: Option<TextOrInteger>,
+    pub(super) gender: Option<String>,
+    pub(super) education: Option<String>,
+    pub(super) frequency: Option<TextOrInteger>,
     pub(super) unknown_fields: Vec<String>,
 }
 
@@ -104,8 +115,20 @@ deserialize_object!(
         "model_name" => model_name,
         "task_summary" => task_summary,
         "messages" => messages,
+        "survey_answers" => survey_answers,
     },
-    pass_over ["model_provider", "created_at", "updated_at", "task_expectation", "survey_answers"]
+    pass_over ["model_provider", "created_at", "updated_at", "task_expectation"]
+);
+
+deserialize_object!(
+    PublishedSurvey, "survey answers (a JSON object)",
+    take {
+        "age" => age,
+        "gender" => gender,
+        "education" => education,
+        "frequency" => frequency,
+    },
+    pass_over ["occupation", "purposes", "feedback"]
 );
 
 deserialize_object!(

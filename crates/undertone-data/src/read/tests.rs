@@ -5,7 +5,7 @@ mod refusals;
 use std::path::PathBuf;
 
 use super::*;
-use crate::conversation::Role;
+use crate::conversation::{Role, Survey};
 
 /// A folder with one file of these bytes.
 fn file(bytes: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf) {
@@ -44,7 +44,7 @@ fn the_published_form() {
         r#"{"id":"user6_task2_conversation1","model_name":"GPT-5.4","model_provider":"OpenAI",
             "created_at":"2026-04-08T22:04:03.707000+00:00","updated_at":null,
             "task_summary":"Learn a language","task_expectation":"advice",
-            "survey_answers":[{"age":"59","purposes":"Research, Writing"}],
+            "survey_answers":[{"age":"59","gender":" Female","education":"None","frequency":5,"purposes":"Research, Writing"}],
             "messages":[
             {"id":1775686292163,"timestamp":"2026-04-08T22:11:32.163Z","type":"user",
              "content":" I need help\n",
@@ -70,6 +70,12 @@ fn the_published_form() {
             user: "user6".into(),
             task: "user6_task2".into(),
             assistant_model: Some("GPT-5.4".into()),
+            survey: Survey {
+                age: Some(59),
+                gender: Some("Female".into()),
+                education: None,
+                frequency: Some("5".into())
+            },
             messages: vec![
                 message(
                     Role::User,

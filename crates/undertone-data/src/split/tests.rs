@@ -216,6 +216,7 @@ fn overlaps_are_found_whatever_the_assignment_says() {
         user: user.into(),
         task: format!("{user}_task1"),
         assistant_model: None,
+        survey: Default::default(),
         messages: Vec::new(),
     };
     let [a1, a2, b1] = [("user1", 1), ("user1", 2), ("user2", 1)].map(|(user, number)| conversation(user, number));

@@ -26,6 +26,7 @@ fn conversation(id: &str, user: &str, messages: &[&str]) -> Conversation {
         user: user.into(),
         task: format!("{user}_task1"),
         assistant_model: Some("model".into()),
+        survey: Default::default(),
         messages: messages.collect(),
     }
 }

@@ -15,6 +15,7 @@ fn arm(name: &str, rows: &[Row]) -> Vec<ItemRecord> {
         tokens,
         bytes: 4 * tokens,
         label: None,
+        distractors: Vec::new(),
         primary: true,
         quotes_target: false,
         visible_thoughts: 1,

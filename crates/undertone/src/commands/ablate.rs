@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 
 use undertone_data::{InputError, Split, remove_leftovers, write_whole};
-use undertone_eval::{ItemRecord, parquet};
+use undertone_eval::{parquet, written_lines};
 use undertone_report::Curve;
-use undertone_train::{Checkpoint, TrainError, read_log};
+use undertone_train::read_log;
 
 use super::{plan, print_json, print_text};
 use crate::base::Base;
 use crate::cli::Ablate;
 use crate::experiment::Experiment;
-use crate::report::Results;
-use crate::study::{Evaluated, Failed, PROGRAM, Study, Training, UNIGRAM, save_records};
+use crate::report::{Results, Scores};
+use crate::run_arms::{Ran, run_arms};
+use crate::study::{Failed, PROGRAM, Study, UNIGRAM, save_records};
+use crate::writing::Writer;
 
 pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
@@ -51,10 +53,13 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     remove_leftovers(&folder);
     remove_leftovers(&folder.join("records"));
 
-    let Ran { arms, mut records, scored, failed } = run_arms(&study, &base)?;
-    // The yardstick has no arm: it stands last.
-    records.push(study.unigram());
     let primary = study.primary_items(Split::Test);
+    let writer = Writer::new(&study, &primary)?;
+    let Ran { arms, mut records, mut written, made_up, scored, failed } =
+        run_arms(&study, &base, &writer, args.jobs.into())?;
+    // The yardsticks have no arm: they stand last.
+    records.push(study.unigram());
+    written.push(writer.repeated());
     let names = arms.iter().map(|arm| arm.name.as_str()).chain([UNIGRAM]);
     for (name, records) in names.zip(&mut records) {
         for record in records.iter_mut() {
@@ -63,10 +68,15 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
         save_records(&folder.join("records").join(format!("{name}.jsonl")), records)?;
     }
     write_whole(&folder.join("records.parquet"), &parquet(&records.concat())?)?;
-    let results = Results::new(&study, &base.sha256, &arms, &records, &scored, &failed)?;
+    let written = written.concat();
+    if !written.is_empty() {
+        write_whole(&folder.join("written.jsonl"), &written_lines(&written)?)?;
+    }
+    let scores = Scores { arms: &arms, records: &records, written: &written, made_up: &made_up };
+    let results = Results::new(&study, &base.sha256, scores, &scored, &failed)?;
     write_whole(&folder.join("report.md"), results.markdown().as_bytes())?;
     write_whole(&folder.join("results.json"), &serde_json::to_vec_pretty(&results)?)?;
-    for (name, content) in results.html(&study, &records, learning_curves(&study)?) {
+    for (name, content) in results.html(&study, scores, learning_curves(&study)?) {
         write_whole(&folder.join(name), content.as_bytes())?;
     }
     match json {
@@ -85,83 +95,6 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
         None => Ok(()),
         Some(Failed { error, .. }) => Err(error),
     }
-}
-
-/// What came of the arms.
-struct Ran {
-    /// Those that came to their end.
-    arms: Vec<Evaluated>,
-    /// Their records, arm by arm.
-    records: Vec<Vec<ItemRecord>>,
-    /// After which step each training was scored, in words.
-    scored: Vec<String>,
-    failed: Vec<Failed>,
-}
-
-/// Trains and scores every arm in every fold with every seed. An arm that fails does not take the others along.
-///
-/// # Errors
-/// The user stopped it; or no arm with a training came to its end, and so the first one's failure.
-fn run_arms(study: &Study, base: &Base) -> anyhow::Result<Ran> {
-    let experiment = &study.experiment;
-    let all = study.evaluated();
-    let mut records = vec![Vec::new(); all.len()];
-    let (mut scored, mut failed) = (Vec::new(), Vec::<Failed>::new());
-    for training in study.trainings() {
-        for (arm, records) in all.iter().zip(&mut records) {
-            // The untrained model has no seed: it is scored once.
-            let is_done = arm.trained.is_none() && training.seed != experiment.seed;
-            if is_done || failed.iter().any(|failed| failed.takes_along(arm)) {
-                continue;
-            }
-            match run_arm(study, base, arm, training) {
-                Ok((of_training, line)) => {
-                    records.extend(of_training);
-                    scored.extend(line);
-                }
-                Err(error) if matches!(error.downcast_ref(), Some(TrainError::Interrupted(_))) => return Err(error),
-                Err(error) => {
-                    let name = arm.trained.as_ref().map_or(&arm.name, |trained| &trained.name).clone();
-                    eprintln!("arm `{name}` failed; the others go on: {error:#}");
-                    failed.push(Failed { arm: name, error });
-                }
-            }
-        }
-    }
-    let came_through = |arm: &Evaluated| !failed.iter().any(|failed| failed.takes_along(arm));
-    let (arms, records): (Vec<Evaluated>, Vec<Vec<ItemRecord>>) =
-        all.into_iter().zip(records).filter(|(arm, _)| came_through(arm)).unzip();
-    match failed.pop() {
-        Some(Failed { error, .. }) if !arms.iter().any(|arm| arm.trained.is_some()) => Err(error),
-        last => {
-            failed.extend(last);
-            Ok(Ran { arms, records, scored, failed })
-        }
-    }
-}
-
-/// One training of one arm, from wherever it stands, scored; with a line on which step was scored, for the arm that
-/// the training is of.
-fn run_arm(
-    study: &Study,
-    base: &Base,
-    arm: &Evaluated,
-    training: Training,
-) -> anyhow::Result<(Vec<ItemRecord>, Option<String>)> {
-    let experiment = &study.experiment;
-    let folder = |name: &str| experiment.folder().join(name).join(training.folder(experiment));
-    let saved = folder(&arm.name).join("records.jsonl");
-    let Some(trained) = &arm.trained else {
-        return Ok((study.evaluate(arm, training, || Ok(base.decoder.clone()), &saved)?, None));
-    };
-    let best = study.train(trained, training, base, &folder(&trained.name), true)?;
-    let line = (trained.name == arm.name).then(|| -> Result<String, InputError> {
-        let scored = Checkpoint::read(&best)?.description.state.step;
-        let taken = Checkpoint::read(&folder(&arm.name).join("last.safetensors"))?.description.state.step;
-        Ok(format!("`{}`, {}: scored after step {scored} of {taken}.", arm.name, training.folder(experiment)))
-    });
-    let decoder = || base.restored(experiment, &Checkpoint::read(&best)?, &best);
-    Ok((study.evaluate(arm, training, decoder, &saved)?, line.transpose()?))
 }
 
 /// The training loss of each trained arm by step, the mean over folds and seeds.

@@ -1,10 +1,13 @@
 //! `undertone data check` and `undertone data stats`.
 
-use undertone_data::{CleanOptions, DataStats, OnInvalid, ReadOptions, ReadReport, Reader, StatsBuilder, ThoughtStats};
+use undertone_data::{
+    CleanOptions, DataStats, InputError, OnInvalid, Planted, ReadOptions, ReadReport, Reader, StatsBuilder, Synthetic,
+    ThoughtStats, write_whole,
+};
 use undertone_eval::{Table, columns, count};
 
-use super::{print_json, print_text};
-use crate::cli::DataFiles;
+use super::{print_json, print_text, require_absent};
+use crate::cli::{DataFiles, Synthesize};
 
 fn read(args: &DataFiles) -> anyhow::Result<(ReadReport, DataStats)> {
     let on_invalid = if args.skip_invalid { OnInvalid::Skip } else { OnInvalid::Error };
@@ -16,6 +19,32 @@ fn read(args: &DataFiles) -> anyhow::Result<(ReadReport, DataStats)> {
         stats.add(&record.conversation, &record.task_text);
     }
     Ok((reader.report().clone(), stats.finish()))
+}
+
+/// Made-up conversations, and what thoughts add to them by construction.
+pub(crate) fn synthesize(args: &Synthesize, json: bool) -> anyhow::Result<()> {
+    let Synthesize { users, conversations, turns, thoughts, reliability, reply_words, seed, .. } = *args;
+    let synthetic = Synthetic { users, conversations, turns, thoughts, reliability, reply_words, seed };
+    require_absent(&args.destination)?;
+    if let Some(problem) = synthetic.problem() {
+        return Err(InputError::new(&args.destination, problem)
+            .hint("see `undertone data synthesize --help` for what the numbers mean")
+            .into());
+    }
+    let mut lines = Vec::new();
+    let planted = synthetic.write(&mut lines)?;
+    write_whole(&args.destination, &lines)?;
+    if json {
+        print_json(&planted);
+        return Ok(());
+    }
+    let Planted { primary_messages, hinted_messages, nats_of_a_hint, nats_per_primary_message } = planted;
+    print_text(&format!(
+        "{primary_messages} messages follow an earlier thought; before {hinted_messages} of them a reaction names what they ask for.\n\
+         Whoever reads it saves {nats_of_a_hint:.3} nats there: {nats_per_primary_message:.3} nats per message that follows a thought.\n\
+         Set `data.synthetic = true` in the experiment.\n"
+    ));
+    Ok(())
 }
 
 /// Every count of the reader, those of odd things only where there are any.

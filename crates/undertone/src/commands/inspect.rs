@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use serde_json::json;
-use undertone_data::{InputError, Layout, Piece, Purpose, Speaker, Split, Stream, Template};
+use undertone_data::{Candidate, InputError, Layout, Piece, Purpose, Speaker, Split, Stream, Template};
 
 use super::{print_json, print_text};
 use crate::cli::Inspect;
@@ -90,7 +90,7 @@ fn show(split: Split, stream: &Stream, template: &Template, arm: &str, view: &st
         }
         let indent = if branch.is_some() { "     " } else { "" };
         let code = match speaker {
-            Speaker::Thought(_) | Speaker::Label(_) => paint(THOUGHT),
+            Speaker::Thought(_) | Speaker::Label(_) | Speaker::End => paint(THOUGHT),
             _ => paint(CONTEXT),
         };
         let message = message.map_or(String::new(), |message| format!(" {message}"));
@@ -98,15 +98,15 @@ fn show(split: Split, stream: &Stream, template: &Template, arm: &str, view: &st
         let mut at = span.start;
         for target in stream.targets.iter().filter(|target| span.contains(&target.span.start)) {
             let (open, close) = if colour { (TARGET, RESET) } else { ("«", "»") };
-            let truth = target.candidate.is_some_and(|candidate| candidate.label == candidate.truth);
+            let what = match target.candidate {
+                None => "",
+                Some(candidate) if candidate.is_truth() => ", true label",
+                Some(Candidate::Label { .. }) => ", another label",
+                Some(Candidate::Distractor(_)) => ", another user's",
+            };
             body += &template.decode(&stream.tokens[at..target.span.start]);
             body += &format!("{open}{}{close}{code}", template.decode(&stream.tokens[target.span.clone()]));
-            body += &format!(
-                " ← {}, {} tokens{}",
-                target.item.kind,
-                target.span.len(),
-                if truth { ", true label" } else { "" }
-            );
+            body += &format!(" ← {}, {} tokens{what}", target.item.kind, target.span.len());
             at = target.span.end;
         }
         body += &template.decode(&stream.tokens[at..span.end]);
@@ -139,8 +139,8 @@ fn as_json(split: Split, stream: &Stream, template: &Template) -> serde_json::Va
                 "item": target.item.to_string(),
                 "from_token": target.span.start,
                 "to_token": target.span.end,
-                "label": target.candidate.map(|candidate| candidate.label),
-                "is_truth": target.candidate.is_none_or(|candidate| candidate.label == candidate.truth),
+                "candidate": target.candidate,
+                "is_truth": target.is_truth(),
                 "visible_thoughts": target.visible_thoughts,
                 "quoted": target.quoted,
                 "text": template.decode(&stream.tokens[target.span.clone()]),

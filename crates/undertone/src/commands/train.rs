@@ -8,6 +8,7 @@ use super::print_json;
 use crate::base::Base;
 use crate::cli::Train;
 use crate::experiment::Experiment;
+use crate::progress::Line;
 use crate::study::{Study, Training};
 
 pub(crate) fn run(args: &Train, json: bool) -> anyhow::Result<()> {
@@ -26,7 +27,7 @@ pub(crate) fn run(args: &Train, json: bool) -> anyhow::Result<()> {
     let training = Training { fold: args.fold, seed };
     let folder = study.experiment.folder().join(&arm.name).join(training.folder(&study.experiment));
     let base = Base::load(&study.experiment)?;
-    let best = study.train(&arm, training, &base, &folder, args.resume)?;
+    let best = study.train(&arm, training, &base, &folder, args.resume, &Line::alone(&arm.name))?;
     write_whole(&folder.join("experiment.toml"), study.experiment.resolved().as_bytes())?;
     let state = Checkpoint::read(&best)?.description.state;
     eprintln!("trained `{}`; best checkpoint: `{}`", arm.name, best.display());

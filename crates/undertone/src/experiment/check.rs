@@ -6,7 +6,7 @@ use undertone_data::{Access, Place, Source};
 use undertone_model::{DeviceName, MatmulPrecision};
 
 use super::{Declared, Experiment, Folds, Method};
-use crate::study::UNIGRAM;
+use crate::study::{REPEAT, UNIGRAM};
 
 /// The most passes over the data; the whole order of training is laid out beforehand.
 const MAX_EPOCHS: usize = 10_000;
@@ -16,6 +16,12 @@ const MAX_DRAWS: usize = 1_000_000;
 
 /// The most trainings of an arm.
 const MAX_SEEDS: usize = 100;
+
+/// The most messages of other users beside a true one.
+const MAX_DISTRACTORS: usize = 100;
+
+/// The most tokens of a message that an arm writes.
+const MAX_NEW_TOKENS: usize = 8192;
 
 /// The highest rank of an adapter; no linear layer is narrow enough to need more.
 const MAX_RANK: usize = 4096;
@@ -192,6 +198,37 @@ impl Experiment {
             format!("`draws` ({}) is too few for an interval", self.evaluation.draws),
             "10000 takes well under a second",
         );
+        check(
+            self.evaluation.distractors <= MAX_DISTRACTORS,
+            "evaluation.distractors",
+            format!("`distractors` ({}) is above {MAX_DISTRACTORS}", self.evaluation.distractors),
+            "9 make one of ten right by chance",
+        );
+        let writing = &self.evaluation.writing;
+        check(
+            (1..=MAX_NEW_TOKENS).contains(&writing.max_new_tokens),
+            "evaluation.writing.max_new_tokens",
+            format!("`max_new_tokens` ({}) must be from 1 to {MAX_NEW_TOKENS}", writing.max_new_tokens),
+            "64 holds nine of ten messages",
+        );
+        check(
+            (0.0..=100.0).contains(&writing.temperature),
+            "evaluation.writing.temperature",
+            format!("`temperature` ({}) must be from 0 to 100", writing.temperature),
+            "0 always writes what is most likely",
+        );
+        check(
+            writing.top_p > 0.0 && writing.top_p <= 1.0,
+            "evaluation.writing.top_p",
+            format!("`top_p` ({}) must be above 0 and at most 1", writing.top_p),
+            "1 cuts nothing off",
+        );
+        check(
+            writing.first_messages != 1,
+            "evaluation.writing.first_messages",
+            "one first message cannot be diverse".into(),
+            "0 writes none; 20 say enough",
+        );
         for (section, rows) in [("training", training.row_tokens), ("evaluation", self.evaluation.row_tokens)] {
             check(rows > 0, &format!("{section}.row_tokens"), "`row_tokens` is 0".into(), "2048 is a good value");
         }
@@ -267,7 +304,7 @@ impl Experiment {
                 "give each its own name",
             );
             check(
-                name != "base" && !name.starts_with("base-") && name != UNIGRAM,
+                name != "base" && !name.starts_with("base-") && name != UNIGRAM && name != REPEAT,
                 &key("name"),
                 format!("the name `{name}` is taken by a yardstick"),
                 "call it something else",

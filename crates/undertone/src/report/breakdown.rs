@@ -32,13 +32,19 @@ struct About<'a> {
 /// A way to divide items: its name, and the group of an item, if it has one.
 type Dimension = (&'static str, fn(&About<'_>) -> Option<String>);
 
-const DIMENSIONS: [Dimension; 6] = [
+const DIMENSIONS: [Dimension; 10] = [
     ("reason of the message", reason),
     ("reaction to the reply before", reaction_before),
     ("turn", turn),
     ("stage of the conversation", stage),
     ("length of the target", length),
     ("assistant", |about| about.conversation.conversation.assistant_model.clone()),
+    ("user's age", age),
+    ("user's gender", |about| about.conversation.conversation.survey.gender.clone()),
+    ("user's education", |about| about.conversation.conversation.survey.education.clone()),
+    ("how often the user talks to assistants (1 to 5)", |about| {
+        about.conversation.conversation.survey.frequency.clone()
+    }),
 ];
 
 /// Divides the primary next prompts of two arms, or all of them where none is primary.
@@ -120,6 +126,18 @@ fn length(about: &About<'_>) -> Option<String> {
             17..=32 => "3. 17 to 32 tokens",
             33..=64 => "4. 33 to 64 tokens",
             _ => "5. more than 64 tokens",
+        }
+        .to_owned(),
+    )
+}
+
+fn age(about: &About<'_>) -> Option<String> {
+    Some(
+        match about.conversation.conversation.survey.age? {
+            ..25 => "below 25",
+            25..35 => "25 to 34",
+            35..45 => "35 to 44",
+            45.. => "from 45",
         }
         .to_owned(),
     )

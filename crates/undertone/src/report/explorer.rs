@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use undertone_data::{Encoded, Item, Message, Role, Template};
-use undertone_eval::ItemRecord;
+use undertone_eval::{ItemRecord, Written};
 use undertone_report::{Explorer, ShownConversation, ShownItem, ShownMessage, ShownThought};
 
+use super::Scores;
 use crate::study::Study;
 
 /// Most conversations that go into a page: about 20 MB of it at the real dataset's sizes.
@@ -14,8 +15,16 @@ const MOST_CONVERSATIONS: usize = 250;
 /// For each item, arm by arm, its records: one a training seed.
 type ByItem<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a ItemRecord>>>;
 
+/// For each item what each arm wrote in its place.
+type WrittenByItem<'a> = BTreeMap<&'a str, Vec<&'a Written>>;
+
 /// Everything that was scored; `chosen` are the places of the two arms that are compared first.
-pub(super) fn explorer(study: &Study, records: &[Vec<ItemRecord>], chosen: [&str; 2]) -> Explorer {
+pub(super) fn explorer(study: &Study, scores: Scores<'_>, chosen: [&str; 2]) -> Explorer {
+    let Scores { records, written, .. } = scores;
+    let mut written_by_item = WrittenByItem::new();
+    for one in written {
+        written_by_item.entry(&one.item).or_default().push(one);
+    }
     let mut by_item = ByItem::new();
     let mut arms: Vec<String> = Vec::new();
     for record in records.iter().flatten() {
@@ -30,7 +39,11 @@ pub(super) fn explorer(study: &Study, records: &[Vec<ItemRecord>], chosen: [&str
         let items: Vec<ShownItem> = encoded
             .items(0..encoded.messages.len(), kinds)
             .iter()
-            .filter_map(|item| Some(shown_item(encoded, item, by_item.get(item.to_string().as_str())?, template)))
+            .filter_map(|item| {
+                let id = item.to_string();
+                let written = written_by_item.get(id.as_str()).map_or(&[][..], Vec::as_slice);
+                Some(shown_item(encoded, item, by_item.get(id.as_str())?, written, template))
+            })
             .collect();
         (!items.is_empty()).then(|| shown_conversation(encoded, items))
     };
@@ -69,6 +82,7 @@ fn shown_item(
     encoded: &Encoded,
     item: &Item,
     records: &BTreeMap<&str, Vec<&ItemRecord>>,
+    written: &[&Written],
     template: &Template,
 ) -> ShownItem {
     let mean = |records: &Vec<&ItemRecord>| -> Vec<f32> {
@@ -76,15 +90,15 @@ fn shown_item(
         let at = |index: usize| records.iter().map(|record| record.token_nats[index]).sum::<f32>();
         (0..count).map(|index| at(index) / records.len() as f32).collect()
     };
-    let truth = encoded.conversation.messages[item.message].thoughts.get(item.thought).and_then(|one| one.label);
-    let label = item.kind.labels_of().and(truth);
-    let (mut ids, _) = encoded.item_content(item, label, template);
+    let (mut ids, _) = encoded.item_content(item, encoded.true_label(item), template);
     ids.push(template.end());
     ShownItem {
         message: item.message,
         kind: item.kind.to_string(),
         primary: records.values().flatten().any(|record| record.primary),
         tokens: template.pieces(&ids),
+        // Of several trainings the first one's.
+        written: written.iter().rev().map(|one| (one.arm.clone(), one.text.clone())).collect(),
         nats: records.iter().map(|(arm, records)| ((*arm).to_owned(), mean(records))).collect(),
     }
 }

@@ -1,11 +1,11 @@
 //! The study as a page.
 
-use undertone_eval::{Comparison, ItemRecord, comparison_table, evidence_table, labels_table, metrics_table, signed};
+use undertone_eval::{Comparison, comparison_table, evidence_table, labels_table, metrics_table, signed};
 use undertone_report::{Curve, ForestRow, Report, Section, curves, forest, page};
 
 use super::breakdown::many_comparisons;
 use super::explorer::explorer;
-use super::{Results, leading};
+use super::{Results, Scores, leading};
 use crate::study::{PROGRAM, Study};
 
 /// A file of the report: its name and what it holds.
@@ -13,8 +13,8 @@ pub(crate) type File = (String, String);
 
 impl Results<'_> {
     /// `report.html`, and every plot as an SVG file.
-    pub(crate) fn html(&self, study: &Study, records: &[Vec<ItemRecord>], curves_of_arms: Vec<Curve>) -> Vec<File> {
-        let report = self.report(study, records, curves_of_arms);
+    pub(crate) fn html(&self, study: &Study, scores: Scores<'_>, curves_of_arms: Vec<Curve>) -> Vec<File> {
+        let report = self.report(study, scores, curves_of_arms);
         let unit = "difference in nats per token; below zero is better";
         let svg = |name: &str, plot: String| (format!("plots/{name}.svg"), plot);
         let mut files = vec![("report.html".to_owned(), page(&report))];
@@ -28,7 +28,7 @@ impl Results<'_> {
         files
     }
 
-    fn report(&self, study: &Study, records: &[Vec<ItemRecord>], curves: Vec<Curve>) -> Report {
+    fn report(&self, study: &Study, scores: Scores<'_>, curves: Vec<Curve>) -> Report {
         let lead = leading(&self.comparisons);
         let headline = lead.and_then(Comparison::headline);
         let number = headline.and_then(|contrast| {
@@ -43,8 +43,13 @@ impl Results<'_> {
             forest: Vec::new(),
             tables: self.summaries(),
         }];
-        for breakdown in &self.breakdowns {
-            let is_first = sections.len() == 1;
+        let others = self.other_measures();
+        if !others.is_empty() {
+            let (title, introduction) = ("Besides losses".into(), String::new());
+            sections.push(Section { title, introduction, forest: Vec::new(), tables: others });
+        }
+        for (place, breakdown) in self.breakdowns.iter().enumerate() {
+            let is_first = place == 0;
             sections.push(Section {
                 title: format!("By {}", breakdown.dimension()),
                 introduction: if is_first { many_comparisons(&self.breakdowns) } else { String::new() },
@@ -75,7 +80,7 @@ impl Results<'_> {
             sections,
             details: vec![every_arm, every_comparison],
             curves,
-            explorer: explorer(study, records, chosen),
+            explorer: explorer(study, scores, chosen),
             provenance: vec![
                 PROGRAM.to_owned(),
                 format!("experiment sha256 {}", self.experiment_sha256),

@@ -4,13 +4,16 @@ mod breakdown;
 mod explorer;
 mod html;
 mod pairs;
+#[cfg(test)]
+mod rehearsal;
 mod setting;
 
 use serde::Serialize;
 use undertone_data::{TargetKind, View};
 use undertone_eval::{
-    Arms, Comparison, ItemRecord, KindMetrics, Subset, Table, compare, comparison_table, evidence_table, labels_table,
-    metrics, metrics_table, summary_table,
+    Arms, Comparison, ItemRecord, KindMetrics, MeasureContrast, MeasureMean, Subset, Table, Written, columns, compare,
+    comparison_table, contrasts_table, count, ends_table, evidence_table, labels_table, means_table, measure_contrasts,
+    measure_means, measured, metrics, metrics_table, summary_table,
 };
 
 use self::breakdown::Breakdown;
@@ -20,6 +23,20 @@ use self::setting::setting;
 pub(crate) use self::setting::warnings;
 use crate::experiment::Experiment;
 use crate::study::{Coverage, Evaluated, Failed, Study};
+use crate::writing::{FirstMessages, MadeUp, first_message_diversity};
+
+/// What every arm made of the study.
+#[derive(Clone, Copy)]
+pub(crate) struct Scores<'a> {
+    /// The arms, in order.
+    pub(crate) arms: &'a [Evaluated],
+    /// Their records in the same order; further ones are of yardsticks.
+    pub(crate) records: &'a [Vec<ItemRecord>],
+    /// What they wrote.
+    pub(crate) written: &'a [Written],
+    /// First messages that each model made up.
+    pub(crate) made_up: &'a [(String, Vec<MadeUp>)],
+}
 
 /// The whole result, as `results.json` holds it.
 #[derive(Serialize)]
@@ -39,6 +56,11 @@ pub(crate) struct Results<'a> {
     training_gains: Vec<Comparison>,
     /// Where thoughts help: the leading comparison in groups of its items.
     breakdowns: Vec<Breakdown>,
+    /// What is measured besides losses: the mean of each arm.
+    measures: Vec<MeasureMean>,
+    /// What thoughts add to that.
+    measure_contrasts: Vec<MeasureContrast>,
+    first_messages: Vec<FirstMessages>,
     warnings: Vec<String>,
     #[serde(skip)]
     question: String,
@@ -47,15 +69,15 @@ pub(crate) struct Results<'a> {
 }
 
 impl<'a> Results<'a> {
-    /// Compares the arms' records, which stand in the order of `arms`; further records are yardsticks.
+    /// Compares what the arms made of the study.
     pub(crate) fn new(
         study: &'a Study,
         base_sha256: &'a str,
-        arms: &[Evaluated],
-        records: &[Vec<ItemRecord>],
+        scores: Scores<'_>,
         scored: &[String],
         failed: &[Failed],
     ) -> anyhow::Result<Self> {
+        let Scores { arms, records, written, made_up } = scores;
         let experiment = &study.experiment;
         let family = |pairs: Vec<PairOfArms>| {
             let arms = |pair: PairOfArms| Arms { a: &records[pair.a], b: &records[pair.b], primary: pair.primary };
@@ -72,6 +94,9 @@ impl<'a> Results<'a> {
         });
         let breakdowns = leading.map_or_else(|| Ok(Vec::new()), |arms| breakdown::breakdowns(study, &arms))?;
         let all: Vec<ItemRecord> = records.concat();
+        let others = measured(&all, written);
+        let pairs: Vec<[&str; 2]> = comparisons.iter().map(|one| [one.arm_a.as_str(), one.arm_b.as_str()]).collect();
+        let contrasts = measure_contrasts(&others, &pairs, experiment.rules().bootstrap);
         let unknown_users = study.read.ids_of_other_shape + study.read.ids_missing;
         let shown: Vec<(&str, View)> = experiment.arms.iter().map(|arm| (arm.name.as_str(), arm.shown().0)).collect();
         Ok(Self {
@@ -87,6 +112,9 @@ impl<'a> Results<'a> {
             comparisons,
             training_gains,
             breakdowns,
+            measures: measure_means(&others),
+            measure_contrasts: contrasts,
+            first_messages: first_message_diversity(study, made_up),
             warnings: failed
                 .iter()
                 .map(|Failed { arm, error }| format!("FAILED: the arm `{arm}` is in no comparison: {error:#}"))
@@ -118,6 +146,28 @@ impl<'a> Results<'a> {
         tables
     }
 
+    /// What is measured besides losses, kind by kind.
+    fn other_measures(&self) -> Vec<Table> {
+        let kinds = || self.coverage.iter().map(|coverage| coverage.kind);
+        let means = kinds().filter_map(|kind| means_table(&self.measures, kind));
+        let contrasts = kinds().filter_map(|kind| contrasts_table(&self.measure_contrasts, kind));
+        means.chain(contrasts).chain(ends_table(&self.metrics)).chain(self.first_messages_table()).collect()
+    }
+
+    fn first_messages_table(&self) -> Option<Table> {
+        let row = |one: &FirstMessages| vec![one.arm.clone(), count(one.messages), format!("{:.1}", one.diversity)];
+        (!self.first_messages.is_empty()).then(|| Table {
+            title: "First messages that each model makes up".to_owned(),
+            header: columns(&["arm"], &["messages", "diversity"]),
+            rows: self.first_messages.iter().map(row).collect(),
+            notes: vec![
+                "Diversity is 100 less the mean Jaccard index of the words of every two messages of a model, the mean over \
+                 trainings; sampled as likely as the model holds them. Real users' first messages stand last."
+                    .to_owned(),
+            ],
+        })
+    }
+
     fn coverage_lines(&self) -> Vec<String> {
         let line = |coverage: &Coverage| {
             let share = 100.0 * coverage.primary as f64 / coverage.items as f64;
@@ -144,7 +194,7 @@ impl<'a> Results<'a> {
         }
         let table = metrics_table(&self.metrics);
         text += &format!("{}\n", table.terminal());
-        if let Some(table) = labels_table(&self.metrics) {
+        for table in labels_table(&self.metrics).into_iter().chain(self.other_measures()) {
             text += &format!("{}\n", table.terminal());
         }
         text
@@ -170,6 +220,13 @@ impl<'a> Results<'a> {
         text += "## Every arm\n\n";
         text += &metrics_table(&self.metrics).markdown();
         if let Some(table) = labels_table(&self.metrics) {
+            text += &format!("\n{}", table.markdown());
+        }
+        let others = self.other_measures();
+        if !others.is_empty() {
+            text += "\n## Besides losses\n";
+        }
+        for table in others {
             text += &format!("\n{}", table.markdown());
         }
         text += "\n## Where thoughts help\n\n";
@@ -207,6 +264,7 @@ fn question(experiment: &Experiment) -> String {
         TargetKind::ReactionLabel => "kinds of reaction",
         TargetKind::Reason => "reasons for messages",
         TargetKind::ReasonLabel => "kinds of reason",
+        TargetKind::ConversationEnd => "last words",
     };
     let targets: Vec<&str> = experiment.data.targets.iter().map(in_words).collect();
     format!(

@@ -1,0 +1,383 @@
+//! How a conversation becomes a stream: which thoughts stand where, what is a target, and what it costs.
+//!
+//! In come an [`Encoded`] conversation, a [`Window`] of it, a [`Layout`] and the [`Words`] to show; out comes a
+//! [`Stream`]. What a view shows is decided in `view`, not here.
+
+mod prompt;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use sha2::{Digest, Sha256};
+
+use crate::encode::{Encoded, Thoughts, five_grams, speaker_of};
+use crate::stream::{Branch, Candidate, Hidden, Piece, Stream, Target};
+use crate::template::{Speaker, Template};
+use crate::view::{Placement, View};
+use crate::window::{Costs, Window};
+use crate::{Conversation, Item, Role, TargetKind};
+
+/// Whether label targets are laid out to be trained or to be scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Only the true label: its nats are the loss.
+    Train,
+    /// Every label, side by side: p = softmax of summed nats.
+    Score,
+}
+
+/// What a stream is made for.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout<'a> {
+    /// Which thoughts are seen.
+    pub view: View,
+    /// What is predicted.
+    pub kinds: &'a [TargetKind],
+    /// How labels are laid out.
+    pub purpose: Purpose,
+    /// Thoughts of the view that are left out by chance, in training.
+    pub dropout: Option<ThoughtDropout>,
+}
+
+impl Layout<'_> {
+    /// Whether a thought is left out by chance.
+    fn drops(&self, conversation: &Conversation, message: usize, thought: usize) -> bool {
+        self.dropout.is_some_and(|dropout| dropout.hides(&conversation.id, message, thought))
+    }
+}
+
+/// Each thought that a view shows is hidden with a probability, so that one model learns to do with and without.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ThoughtDropout {
+    /// From 0 to 1.
+    pub probability: f64,
+    /// Whatever tells one draw from another: the training seed and the epoch.
+    pub seed: [u64; 2],
+}
+
+impl ThoughtDropout {
+    /// Whether a thought is hidden: by the seed, the conversation and the thought alone.
+    fn hides(&self, conversation: &str, message: usize, thought: usize) -> bool {
+        let [seed, epoch] = self.seed;
+        let mut hash = Sha256::new();
+        hash.update(format!("thought dropout\0{seed}\0{epoch}\0{conversation}\0{message}\0{thought}"));
+        let bytes: [u8; 8] = hash.finalize()[..8].try_into().expect("a hash has 32 bytes");
+        (u64::from_le_bytes(bytes) as f64) < self.probability * 2.0_f64.powi(64)
+    }
+}
+
+/// Whose words stand in a stream beside the conversation's own messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Words<'a> {
+    /// The thoughts, by message and then by thought.
+    pub thoughts: Cow<'a, Thoughts>,
+    /// By message, what other users wrote that is scored in its place; empty where nothing is.
+    pub distractors: Vec<Vec<Vec<u32>>>,
+}
+
+impl<'a> Words<'a> {
+    /// These thoughts, and no distractors.
+    pub fn of(thoughts: &'a Thoughts) -> Self {
+        Self { thoughts: Cow::Borrowed(thoughts), distractors: Vec::new() }
+    }
+
+    fn distractors(&self, message: usize) -> &[Vec<u32>] {
+        self.distractors.get(message).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Turns encoded conversations into streams: the template, and the fixed system text.
+#[derive(Debug, Clone)]
+pub struct StreamBuilder {
+    /// The template.
+    pub template: Template,
+    system: Vec<u32>,
+}
+
+impl StreamBuilder {
+    /// `system` is the same in every arm; empty means no system turn.
+    pub fn new(template: Template, system: &str) -> Self {
+        let system = match system.trim() {
+            "" => Vec::new(),
+            text => turn(&template, Speaker::System, &template.encode(text)),
+        };
+        Self { template, system }
+    }
+
+    /// What each message costs at most under any of `layouts`, with any of `words`.
+    pub fn costs(&self, encoded: &Encoded, layouts: &[Layout<'_>], words: &[Words<'_>]) -> Costs {
+        let count = encoded.messages.len();
+        let turn_tokens =
+            |speaker, content: usize| self.template.header(speaker).len() + content + 1 + self.template.newline().len();
+        let mut costs = Costs { system: self.system.len(), messages: vec![0; count], reach: vec![0; count] };
+        for layout in layouts {
+            for Words { thoughts, distractors } in words {
+                let slots = self.slots(encoded, layout, &mut Hidden::default());
+                for (index, slot) in slots.iter().enumerate() {
+                    let role = encoded.conversation.messages[index].role;
+                    let own = turn_tokens(Speaker::Message(role), encoded.messages[index].context.len());
+                    let thought = |&(message, thought): &(usize, usize)| {
+                        let kind = encoded.conversation.messages[message].thought_kind();
+                        turn_tokens(Speaker::Thought(kind), thoughts[message][thought].len())
+                    };
+                    let in_trunk = slot.iter().filter(|_| layout.view.shows_in_trunk());
+                    let after: usize = in_trunk.map(thought).sum();
+                    let mut reach = own;
+                    for item in encoded.items(index..index + 1, layout.kinds) {
+                        let labels = 0..item.kind.labels().map_or(1, <[_]>::len);
+                        for label in labels {
+                            let (content, _) = encoded.item_content(&item, Some(label), &self.template);
+                            let branch = turn_tokens(speaker_of(item.kind), content.len());
+                            let before = if item.kind == TargetKind::NextPrompt { 0 } else { own };
+                            reach = reach.max(before + branch);
+                        }
+                        if item.kind == TargetKind::NextPrompt {
+                            let beside = layout.view.beside(&encoded.conversation, index);
+                            let others = distractors.get(index).into_iter().flatten().map(Vec::len);
+                            let longest =
+                                others.map(|other| turn_tokens(speaker_of(item.kind), other)).chain([own]).max();
+                            reach = reach.max(beside.iter().map(thought).sum::<usize>() + longest.unwrap_or(own));
+                        }
+                    }
+                    costs.messages[index] = costs.messages[index].max(own + after);
+                    costs.reach[index] = costs.reach[index].max(reach);
+                }
+            }
+        }
+        costs
+    }
+
+    /// One window of a conversation as a view shows it.
+    pub fn build(
+        &self,
+        encoded: &Encoded,
+        number: usize,
+        window: &Window,
+        layout: Layout<'_>,
+        words: &Words<'_>,
+    ) -> Stream {
+        let conversation = &encoded.conversation;
+        let shown = &words.thoughts;
+        let mut hidden = Hidden { messages_before_window: window.context.start, ..Hidden::default() };
+        let slots = self.slots(encoded, &layout, &mut hidden);
+        let mut laid = Laid::default();
+        if !self.system.is_empty() {
+            laid.push(&self.system, Speaker::System, None);
+        }
+        let items = encoded.items(window.targets.clone(), layout.kinds);
+        // Nothing after the last message with a target can matter to any target.
+        let end = items.iter().map(|item| item.message + 1).max().unwrap_or(window.context.start);
+        let mut visible_thoughts = 0;
+        let mut seen: HashSet<String> = HashSet::new();
+        let mut pending = Vec::new();
+        for (index, slot) in slots.iter().enumerate().take(end).skip(window.context.start) {
+            let message = &conversation.messages[index];
+            let speaker = Speaker::Message(message.role);
+            let before = Anchor { token: laid.tokens.len(), visible_thoughts };
+            laid.push(&turn(&self.template, speaker, &encoded.messages[index].context), speaker, Some(index));
+            hidden.assistant_tokens_left_out += encoded.messages[index].left_out_tokens;
+            let after = Anchor { token: laid.tokens.len(), visible_thoughts };
+            for item in items.iter().filter(|item| item.message == index) {
+                let mut hang = |anchor, quoted, written, beside: &[(usize, usize)]| {
+                    pending.push(Pending { anchor, item, quoted, written, beside: beside.to_vec() });
+                };
+                let quoted = quotes(encoded, item, &seen);
+                if item.kind != TargetKind::NextPrompt {
+                    self.candidates(encoded, item, layout.purpose)
+                        .into_iter()
+                        .for_each(|one| hang(after, quoted, one, &[]));
+                    continue;
+                }
+                let mut beside = layout.view.beside(conversation, index);
+                beside.retain(|&(on, thought)| !layout.drops(conversation, on, thought));
+                let own = self.candidates(encoded, item, layout.purpose).remove(0);
+                if layout.view.hangs_prompts() {
+                    let said = |&(on, thought): &(usize, usize)| five_grams(&self.template.decode(&shown[on][thought]));
+                    let quoted = quoted || quotes(encoded, item, &beside.iter().flat_map(said).collect());
+                    hang(before, quoted, own, &beside);
+                } else {
+                    let start = before.token + self.template.header(speaker).len();
+                    laid.targets.push(own.target(encoded, item, start, Seen { visible_thoughts, quoted }));
+                }
+                if layout.purpose == Purpose::Score {
+                    for (number, other) in words.distractors(index).iter().enumerate() {
+                        let bytes = self.template.decode(other).len();
+                        let candidate = Some(Candidate::Distractor(number));
+                        hang(before, false, Written { candidate, content: other.clone(), bytes }, &beside);
+                    }
+                }
+            }
+            if index + 1 < end && layout.view.shows_in_trunk() {
+                for &(on, thought) in slot {
+                    let speaker = Speaker::Thought(conversation.messages[on].thought_kind());
+                    laid.push(&turn(&self.template, speaker, &shown[on][thought]), speaker, Some(on));
+                    visible_thoughts += 1;
+                    seen.extend(five_grams(&self.template.decode(&shown[on][thought])));
+                    hidden.thoughts_moved_later += usize::from(on != index);
+                }
+            }
+        }
+        let trunk = laid.tokens.len();
+        for branch in pending {
+            self.hang(encoded, branch, shown, &mut laid);
+        }
+        Stream {
+            id: format!("{}/window{number}", conversation.id),
+            user: conversation.user.clone(),
+            tokens: laid.tokens,
+            trunk,
+            branches: laid.branches,
+            targets: laid.targets,
+            pieces: laid.pieces,
+            hidden,
+        }
+    }
+
+    /// For each message, which thoughts stand after it: own ones in file order, then those moved
+    /// there by their time, oldest first.
+    fn slots(&self, encoded: &Encoded, layout: &Layout<'_>, hidden: &mut Hidden) -> Vec<Vec<(usize, usize)>> {
+        let is_dropped = |message, thought| layout.drops(&encoded.conversation, message, thought);
+        let messages = &encoded.conversation.messages;
+        let mut slots: Vec<Vec<(usize, usize)>> = vec![Vec::new(); messages.len()];
+        let mut moved: Vec<(Option<i64>, usize, (usize, usize))> = Vec::new();
+        for (index, message) in messages.iter().enumerate() {
+            for thought in 0..message.thoughts.len() {
+                match layout.view.place(&encoded.conversation, index, thought) {
+                    Placement::After(_) if is_dropped(index, thought) => hidden.thoughts_dropped += 1,
+                    Placement::After(slot) if slot == index => slots[slot].push((index, thought)),
+                    Placement::After(slot) => {
+                        moved.push((message.thoughts[thought].written_at, slot, (index, thought)));
+                    }
+                    Placement::NotInView => hidden.thoughts_not_in_view += 1,
+                    Placement::TooLate => hidden.thoughts_too_late += 1,
+                    Placement::UnknownTime => hidden.thoughts_of_unknown_time += 1,
+                }
+            }
+        }
+        moved.sort();
+        for (_, slot, thought) in moved {
+            slots[slot].push(thought);
+        }
+        slots
+    }
+
+    /// What is written where an item is a target: its own text, its true label, or, to be scored, every label.
+    fn candidates(&self, encoded: &Encoded, item: &Item, purpose: Purpose) -> Vec<Written> {
+        let written = |candidate, label| {
+            let (content, bytes) = encoded.item_content(item, label, &self.template);
+            Written { candidate, content, bytes }
+        };
+        let (Some(labels), Some(truth)) = (item.kind.labels(), encoded.true_label(item)) else {
+            return vec![written(None, None)];
+        };
+        let chosen = match purpose {
+            Purpose::Train => truth..truth + 1,
+            Purpose::Score => 0..labels.len(),
+        };
+        chosen.map(|label| written(Some(Candidate::Label { label, truth }), Some(label))).collect()
+    }
+
+    /// Lays out one branch: the thoughts beside it, its header, what is written, and the end token.
+    fn hang(&self, encoded: &Encoded, branch: Pending<'_>, shown: &Thoughts, laid: &mut Laid) {
+        let Pending { anchor, item, quoted, written, beside } = branch;
+        let start = laid.tokens.len();
+        for &(on, thought) in &beside {
+            let speaker = Speaker::Thought(encoded.conversation.messages[on].thought_kind());
+            laid.push(&turn(&self.template, speaker, &shown[on][thought]), speaker, Some(on));
+        }
+        let speaker = speaker_of(item.kind);
+        let header = self.template.header(speaker);
+        let seen = Seen { visible_thoughts: anchor.visible_thoughts + beside.len(), quoted };
+        laid.targets.push(written.target(encoded, item, laid.tokens.len() + header.len(), seen));
+        let ids = [&header[..], &written.content, &[self.template.end()]].concat();
+        laid.push(&ids, speaker, Some(item.message));
+        laid.branches.push(Branch { anchor: anchor.token, span: start..laid.tokens.len() });
+    }
+}
+
+/// Where a branch hangs.
+#[derive(Clone, Copy)]
+struct Anchor {
+    /// Trunk tokens before it.
+    token: usize,
+    /// Thoughts among them.
+    visible_thoughts: usize,
+}
+
+/// A branch that is laid out once the trunk is.
+struct Pending<'a> {
+    anchor: Anchor,
+    item: &'a Item,
+    /// Whether a thought that it sees shares five consecutive words with its target.
+    quoted: bool,
+    written: Written,
+    /// The thoughts in front of it, which it alone sees, by message and thought.
+    beside: Vec<(usize, usize)>,
+}
+
+/// What is written at a target.
+struct Written {
+    candidate: Option<Candidate>,
+    content: Vec<u32>,
+    /// Length of the content in bytes of UTF-8.
+    bytes: usize,
+}
+
+impl Written {
+    /// The target that begins at token `start`.
+    fn target(&self, encoded: &Encoded, item: &Item, start: usize, seen: Seen) -> Target {
+        let earlier = &encoded.conversation.messages[..item.message];
+        Target {
+            item: item.clone(),
+            candidate: self.candidate,
+            span: start..start + self.content.len() + 1,
+            bytes: self.bytes,
+            visible_thoughts: seen.visible_thoughts,
+            quoted: seen.quoted,
+            earlier_user_messages: earlier.iter().filter(|message| message.role == Role::User).count(),
+        }
+    }
+}
+
+/// What a target sees of thoughts.
+struct Seen {
+    visible_thoughts: usize,
+    quoted: bool,
+}
+
+/// Whether an item shares five consecutive words with some of `seen`. Labels are nobody's words.
+fn quotes(encoded: &Encoded, item: &Item, seen: &HashSet<String>) -> bool {
+    let message = &encoded.conversation.messages[item.message];
+    let text = match item.kind {
+        TargetKind::NextPrompt => &message.content,
+        TargetKind::Reaction | TargetKind::Reason => &message.thoughts[item.thought].content,
+        TargetKind::ReactionLabel | TargetKind::ReasonLabel | TargetKind::ConversationEnd => return false,
+    };
+    five_grams(text).any(|gram| seen.contains(&gram))
+}
+
+/// A stream while it is laid out.
+#[derive(Default)]
+struct Laid {
+    tokens: Vec<u32>,
+    branches: Vec<Branch>,
+    targets: Vec<Target>,
+    pieces: Vec<Piece>,
+}
+
+impl Laid {
+    fn push(&mut self, ids: &[u32], speaker: Speaker, message: Option<usize>) {
+        let start = self.tokens.len();
+        self.tokens.extend_from_slice(ids);
+        self.pieces.push(Piece { span: start..self.tokens.len(), speaker, message });
+    }
+}
+
+/// `header content <|im_end|> ⏎`
+fn turn(template: &Template, speaker: Speaker, content: &[u32]) -> Vec<u32> {
+    let mut ids = template.header(speaker);
+    ids.extend_from_slice(content);
+    ids.push(template.end());
+    ids.extend_from_slice(template.newline());
+    ids
+}

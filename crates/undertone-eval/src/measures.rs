@@ -1,0 +1,260 @@
+//! Numbers of items that are not losses: means by arm, and paired differences with intervals.
+//!
+//! In come ranks among distractors, hits of labels, and likenesses of written messages; out comes for each comparison and
+//! [`Measure`] the difference of means over items, resampled by user as that of losses is. None of them is tested: a study
+//! is made for nats, and these say how far what it finds reaches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use undertone_data::TargetKind;
+
+use crate::inference::{BootstrapOptions, Inference, ratio, sum_by_user};
+use crate::record::ItemRecord;
+use crate::written::{Likeness, Written};
+
+/// What is measured of an item, from 0 to 100; higher is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Whether the true message was the most likely among its distractors.
+    TopOne,
+    /// One over its rank among them; the mean is the mean reciprocal rank.
+    ReciprocalRank,
+    /// Whether the most probable label is the true one.
+    Accuracy,
+    /// Cosine of the sentence vectors of the written and the true message.
+    Similarity,
+    /// chrF2 of the written message.
+    Chrf,
+    /// ROUGE-L of the written message.
+    RougeL,
+    /// A judge's score of the written message.
+    Judged,
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::TopOne => "top-1 among distractors",
+            Self::ReciprocalRank => "reciprocal rank",
+            Self::Accuracy => "accuracy",
+            Self::Similarity => "similarity",
+            Self::Chrf => "chrF",
+            Self::RougeL => "ROUGE-L",
+            Self::Judged => "judge",
+        })
+    }
+}
+
+/// One number of one item.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// The arm.
+    pub arm: String,
+    /// The item.
+    pub item: String,
+    /// Its user.
+    pub user: String,
+    /// The training seed of the arm.
+    pub seed: Option<u64>,
+    /// What kind of item it is.
+    pub kind: TargetKind,
+    /// What is measured.
+    pub measure: Measure,
+    /// The number.
+    pub value: f64,
+}
+
+/// What is known of items besides their losses: of the primary ones where there are any, of all otherwise.
+pub fn measured(records: &[ItemRecord], written: &[Written]) -> Vec<Measured> {
+    let has_primary: BTreeSet<TargetKind> =
+        records.iter().filter(|record| record.primary).map(|record| record.kind).collect();
+    let counts = |kind: TargetKind, primary: bool| primary || !has_primary.contains(&kind);
+    let of_record = |record: &ItemRecord| {
+        let ItemRecord { arm, item, user, seed, kind, .. } = record.clone();
+        let one = move |(measure, value): (Measure, Option<f64>)| {
+            let (arm, item, user) = (arm.clone(), item.clone(), user.clone());
+            Some(Measured { arm, item, user, seed, kind, measure, value: value? })
+        };
+        values_of_record(record).into_iter().filter_map(one)
+    };
+    let of_written = |written: &Written| {
+        let Written { arm, item, user, seed, .. } = written.clone();
+        let one = move |(measure, value): (Measure, Option<f64>)| {
+            let (arm, item, user) = (arm.clone(), item.clone(), user.clone());
+            Some(Measured { arm, item, user, seed, kind: TargetKind::NextPrompt, measure, value: value? })
+        };
+        values_of_written(written).into_iter().filter_map(one)
+    };
+    let of_records = records.iter().filter(|record| counts(record.kind, record.primary)).flat_map(of_record);
+    let of_texts = written.iter().filter(|one| counts(TargetKind::NextPrompt, one.primary)).flat_map(of_written);
+    of_records.chain(of_texts).collect()
+}
+
+fn values_of_record(record: &ItemRecord) -> [(Measure, Option<f64>); 3] {
+    let hit = |is_hit: bool| if is_hit { 100.0 } else { 0.0 };
+    let (rank, label) = (record.rank(), record.label.as_ref());
+    [
+        (Measure::TopOne, rank.map(|rank| hit(rank == 1))),
+        (Measure::ReciprocalRank, rank.map(|rank| 100.0 / rank as f64)),
+        (Measure::Accuracy, label.map(|label| hit(label.prediction() == label.truth))),
+    ]
+}
+
+fn values_of_written(written: &Written) -> [(Measure, Option<f64>); 4] {
+    let Likeness { chrf, rouge_l, similarity, judged } = written.likeness;
+    [
+        (Measure::Similarity, similarity),
+        (Measure::Chrf, Some(chrf)),
+        (Measure::RougeL, Some(rouge_l)),
+        (Measure::Judged, judged),
+    ]
+}
+
+/// The mean of a measure over the items of one arm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MeasureMean {
+    /// The arm.
+    pub arm: String,
+    /// What kind of items.
+    pub kind: TargetKind,
+    /// What is measured.
+    pub measure: Measure,
+    /// How many items.
+    pub items: usize,
+    /// The mean over items, and over training seeds.
+    pub mean: f64,
+}
+
+/// The difference of two arms in one measure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MeasureContrast {
+    /// The arm that is subtracted.
+    pub arm_a: String,
+    /// The arm that it is subtracted from.
+    pub arm_b: String,
+    /// What kind of items.
+    pub kind: TargetKind,
+    /// What is measured.
+    pub measure: Measure,
+    /// How many items both arms have.
+    pub items: usize,
+    /// The mean of arm a.
+    pub a: f64,
+    /// The mean of arm b.
+    pub b: f64,
+    /// b − a: above zero, b is better. Its "nats" are points of the measure, its "tokens" items.
+    pub difference: Inference,
+}
+
+/// By item its user and a value for each training seed.
+type ByItem<'a> = BTreeMap<&'a str, (&'a str, Vec<f64>)>;
+
+/// The values of one arm, kind and measure.
+fn by_item<'a>(all: &'a [Measured], arm: &str, kind: TargetKind, measure: Measure) -> ByItem<'a> {
+    let mut items = ByItem::new();
+    let mut chosen: Vec<&Measured> =
+        all.iter().filter(|one| one.arm == arm && one.kind == kind && one.measure == measure).collect();
+    chosen.sort_by_key(|one| one.seed);
+    for one in chosen {
+        items.entry(&one.item).or_insert_with(|| (&one.user, Vec::new())).1.push(one.value);
+    }
+    items
+}
+
+fn kinds_and_measures(all: &[Measured]) -> BTreeSet<(TargetKind, Measure)> {
+    all.iter().map(|one| (one.kind, one.measure)).collect()
+}
+
+/// The mean of each arm, in the order in which arms occur, kind by kind and measure by measure.
+pub fn measure_means(all: &[Measured]) -> Vec<MeasureMean> {
+    let mut arms: Vec<&str> = Vec::new();
+    for one in all {
+        if !arms.contains(&one.arm.as_str()) {
+            arms.push(&one.arm);
+        }
+    }
+    let mut means = Vec::new();
+    for (kind, measure) in kinds_and_measures(all) {
+        for arm in &arms {
+            let items = by_item(all, arm, kind, measure);
+            let values: Vec<f64> = items.values().flat_map(|(_, values)| values).copied().collect();
+            if !values.is_empty() {
+                let mean = values.iter().sum::<f64>() / values.len() as f64;
+                means.push(MeasureMean { arm: (*arm).to_owned(), kind, measure, items: items.len(), mean });
+            }
+        }
+    }
+    means
+}
+
+/// Compares pairs of arms in every measure that both have, on the items that both have; an untrained arm, which has no
+/// seed, stands beside every seed of the other.
+pub fn measure_contrasts(all: &[Measured], pairs: &[[&str; 2]], options: BootstrapOptions) -> Vec<MeasureContrast> {
+    let mut contrasts = Vec::new();
+    for (kind, measure) in kinds_and_measures(all) {
+        for [arm_a, arm_b] in pairs {
+            let [in_a, in_b] = [arm_a, arm_b].map(|arm| by_item(all, arm, kind, measure));
+            let common: Vec<(&str, &str, [&Vec<f64>; 2])> =
+                in_a.iter().filter_map(|(item, (user, a))| Some((*item, *user, [a, &in_b.get(item)?.1]))).collect();
+            let seeds = common.iter().map(|(.., [a, b])| a.len().max(b.len())).max().unwrap_or_default();
+            let sums = |of: fn(f64, f64) -> f64| {
+                let values = |[a, b]: [&Vec<f64>; 2]| -> Vec<f64> {
+                    a.iter().cycle().zip(b.iter().cycle()).take(seeds).map(|(a, b)| of(*a, *b)).collect()
+                };
+                sum_by_user(common.iter().map(|(_, user, both)| (*user, values(*both), 1)))
+            };
+            let Some(difference) = Inference::new(&sums(|a, b| b - a), options) else { continue };
+            contrasts.push(MeasureContrast {
+                arm_a: (*arm_a).to_owned(),
+                arm_b: (*arm_b).to_owned(),
+                kind,
+                measure,
+                items: common.len(),
+                a: ratio(&sums(|a, _| a)).expect("there are items"),
+                b: ratio(&sums(|_, b| b)).expect("there are items"),
+                difference,
+            });
+        }
+    }
+    contrasts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(arm: &str, item: usize, user: usize, seed: Option<u64>, value: f64) -> Measured {
+        Measured {
+            arm: arm.into(),
+            item: format!("item{item}"),
+            user: format!("user{user}"),
+            seed,
+            kind: TargetKind::NextPrompt,
+            measure: Measure::Chrf,
+            value,
+        }
+    }
+
+    #[test]
+    fn arms_are_compared_on_the_items_of_both_and_over_seeds() {
+        let mut all = Vec::new();
+        for item in 0..6 {
+            for seed in 0..2 {
+                all.push(one("b", item, item / 2, Some(seed), 10.0 + item as f64 + 2.0 * seed as f64));
+            }
+            all.push(one("a", item, item / 2, None, 10.0));
+        }
+        // An item that only one of them has.
+        all.push(one("a", 99, 9, None, 90.0));
+        let contrasts = measure_contrasts(&all, &[["a", "b"]], BootstrapOptions { draws: 1000, seed: 1 });
+        let [contrast] = &contrasts[..] else { panic!("{contrasts:?}") };
+        assert_eq!((contrast.items, contrast.a, contrast.b), (6, 10.0, 13.5));
+        assert!((contrast.difference.ratio.value - 3.5).abs() < 1e-12);
+        assert_eq!((contrast.difference.users, contrast.difference.seeds), (3, 2));
+        let means = measure_means(&all);
+        assert_eq!(means.iter().map(|mean| (mean.arm.as_str(), mean.items)).collect::<Vec<_>>(), [("b", 6), ("a", 7)]);
+    }
+}

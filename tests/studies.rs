@@ -1,0 +1,264 @@
+//! What one study is made of, from the outside: controls, yardsticks, what is measured besides losses, arms that fail, arms
+//! side by side, and its plan; on a tiny model and the project's synthetic conversations.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/program.rs"]
+mod program;
+#[path = "support/tiny_folder.rs"]
+mod tiny_folder;
+
+use program::{EXPERIMENT, Workplace, left_by, lines, strings};
+use serde_json::Value;
+
+/// Arms that differ in what stands for thoughts, trained twice, and two comparisons of them.
+const CONTROLS: &str = r#"
+[[arm]]
+name = "last"
+view = "last_reaction"
+
+[[arm]]
+name = "trajectory"
+view = "past"
+source = "shuffled_trajectory"
+
+[[arm]]
+name = "filler"
+view = "past"
+source = "filler"
+
+[[arm]]
+name = "sometimes"
+view = "past"
+thought_dropout = 0.5
+
+[[comparison]]
+a = "none"
+b = "past"
+primary = true
+
+[[comparison]]
+a = "trajectory"
+b = "past"
+
+[[comparison]]
+a = "filler"
+b = "past"
+"#;
+
+#[test]
+fn controls_differ_in_the_words_of_thoughts_and_in_nothing_else() {
+    let place = Workplace::new(20);
+    place.write("x.toml", format!("seeds = 2\n{}{CONTROLS}", EXPERIMENT.replace("draws", "margin = 10.0\ndraws")));
+    let sees = |arm: &str, how: &str| {
+        let words = format!("inspect x.toml {how}--json --conversation user9001_task1_conversation1 --arm {arm}");
+        place.run(&words).json()["streams"][0].clone()
+    };
+    let own = "Way too much to read while standing on the bus.";
+    let speakers = |stream: &Value| strings(stream["pieces"].as_array().unwrap(), "speaker");
+    let [past, trajectory, filler] = ["past", "trajectory", "filler"].map(|arm| sees(arm, "--scoring "));
+    for other in [&trajectory, &filler] {
+        assert_eq!(speakers(other), speakers(&past));
+        assert_eq!(other["hidden"], past["hidden"]);
+        assert!(past["pieces"].to_string().contains(own) && !other["pieces"].to_string().contains(own));
+    }
+    // Filler has the very same number of tokens.
+    assert_eq!(
+        filler["pieces"].as_array().unwrap().last().unwrap()["to_token"],
+        past["pieces"].as_array().unwrap().last().unwrap()["to_token"]
+    );
+    // The last reaction stands in the branch of the message after it, and in no other.
+    let last = sees("last", "--scoring ");
+    assert_eq!(last["pieces"].to_string().matches(own).count(), 1);
+    assert!(speakers(&last).iter().all(|speaker| speaker != "reason"));
+    // Half of the thoughts are left out in training, and none in evaluation.
+    let dropped = |how: &str| sees("sometimes", how)["hidden"]["thoughts_dropped"].as_u64().unwrap();
+    assert!(dropped("") > 0);
+    assert_eq!(dropped("--scoring "), 0);
+
+    let results = place.run("ablate x.toml --json --set training.epochs=1").json();
+    let comparisons = results["comparisons"].as_array().unwrap();
+    assert_eq!(strings(comparisons, "arm_b"), ["past", "past", "past"]);
+    let evidence = |index: usize| &comparisons[index]["contrasts"][0]["losses"]["evidence"];
+    // Everything is within a margin of ten nats, unless it is decided.
+    assert!(["tied", "better", "worse"].contains(&evidence(0)["decision"].as_str().unwrap()), "{}", evidence(0));
+    let p =
+        |index: usize| comparisons[index]["contrasts"][0]["losses"]["difference"]["sign_flip"]["p"].as_f64().unwrap();
+    assert_eq!(evidence(0)["p_adjusted"].as_f64(), Some(p(0)), "the primary comparison is not corrected");
+    let corrected = |index: usize| evidence(index)["p_adjusted"].as_f64().unwrap();
+    assert!(corrected(1) >= p(1) && corrected(2) >= p(2));
+    assert!(corrected(1) == (2.0 * p(1)).min(1.0) || corrected(2) == (2.0 * p(2)).min(1.0));
+    // Both seeds were trained and are part of the error; the untrained model was scored once.
+    assert!(comparisons[0]["seeds_note"].as_str().unwrap().contains("2 training seeds"));
+    let of = |arm: &str| lines(&place, &format!("out/tiny/records/{arm}.jsonl"));
+    assert_eq!(of("past").len(), 2 * of("base-past").len());
+    for seed in ["fold0", "fold0-seed1"] {
+        assert!(place.path(&format!("out/tiny/past/{seed}/best.safetensors")).exists(), "{seed}");
+    }
+    assert_ne!(
+        place.read("out/tiny/past/fold0/best.safetensors"),
+        place.read("out/tiny/past/fold0-seed1/best.safetensors")
+    );
+
+    // The page stands alone and shows every arm; plots are files too.
+    let page = place.text("out/tiny/report.html");
+    let tested = strings(&of("past"), "conversation").remove(0);
+    for expected in ["past − none ★", "trajectory", "Learning curves", "By turn", &tested] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    let elsewhere = page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "");
+    assert!(!elsewhere.contains("http"), "the page refers to nothing outside itself");
+    for plot in ["comparisons", "learning-curves", "by-turn"] {
+        assert!(place.text(&format!("out/tiny/plots/{plot}.svg")).starts_with("<svg "), "{plot}");
+    }
+}
+
+#[test]
+fn an_arm_that_fails_does_not_take_the_others_along() {
+    let place = Workplace::new(16);
+    place.write(
+        "x.toml",
+        format!("{EXPERIMENT}\n[[arm]]\nname = \"hindsight\"\nview = \"past\"\ntiming = \"anchored\"\n"),
+    );
+    place.write("out/tiny/past/fold0/last.safetensors", "not a checkpoint");
+    let ran = place.run("ablate x.toml --set training.epochs=1");
+    assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("past: failed; the other arms go on: "), "{}", ran.stderr);
+    let report = place.text("out/tiny/report.md");
+    assert!(report.contains("FAILED: the arm `past` is in no comparison"), "{report}");
+    assert!(report.contains("`hindsight` − `none`") && !report.contains("`past` − `none`"), "{report}");
+    // Mended, it goes on, and what was finished is not done again.
+    let before = place.read("out/tiny/none/fold0/log.jsonl");
+    std::fs::remove_file(place.path("out/tiny/past/fold0/last.safetensors")).unwrap();
+    place.run("ablate x.toml --set training.epochs=1").succeeded();
+    assert!(place.text("out/tiny/report.md").contains("`past` − `none`"));
+    assert!(before == place.read("out/tiny/none/fold0/log.jsonl"));
+}
+
+#[test]
+fn a_plan_says_what_is_left_and_runs_nothing() {
+    let place = Workplace::new(20);
+    let plan = || place.run("ablate x.toml --plan --json").json();
+    let before = plan();
+    assert!(!place.path("out").exists(), "nothing is written");
+    let tokens = |plan: &Value, what: &str| -> Vec<u64> {
+        plan[what].as_array().unwrap().iter().map(|one| one["tokens"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(strings(before["trainings"].as_array().unwrap(), "arm"), ["none", "past"]);
+    assert!(tokens(&before, "trainings").iter().chain(&tokens(&before, "scorings")).all(|tokens| *tokens > 0));
+    // Two epochs over what `past` sees, which is more than what `none` sees.
+    assert!(tokens(&before, "trainings")[1] > tokens(&before, "trainings")[0]);
+    assert!(before["hours"].as_f64().unwrap() > 0.0 && before["detectable"]["difference"].as_f64().unwrap() > 0.0);
+    place.run("train x.toml --arm none").succeeded();
+    let after = plan();
+    assert_eq!((after["trainings"][0]["finished"].as_u64(), tokens(&after, "trainings")[0]), (Some(1), 0));
+    assert_eq!(tokens(&after, "trainings")[1], tokens(&before, "trainings")[1]);
+    assert!(place.run("ablate x.toml --plan").succeeded().stdout.contains("What `tiny` would run"));
+}
+
+#[test]
+fn arms_side_by_side_give_what_arms_in_a_row_give() {
+    let place = Workplace::new(16);
+    place.write("x.toml", EXPERIMENT.replace("[split]", "[split]\nfolds = 3").replace("validation = 0.2\n", ""));
+    place.run("ablate x.toml --set training.epochs=1 --set output=row").succeeded();
+    place.run("ablate x.toml --set training.epochs=1 --set output=side --jobs 3").succeeded();
+    let [row, side] = ["row", "side"].map(|output| {
+        let mut files = left_by(&place, &format!("{output}/tiny"));
+        // These name their own folder.
+        files.retain(|name, _| !name.ends_with("experiment.toml") && !name.ends_with(".safetensors"));
+        files.into_iter().map(|(name, bytes)| (name, String::from_utf8_lossy(&bytes).into_owned())).collect::<Vec<_>>()
+    });
+    let names = |files: &[(String, String)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&row), names(&side));
+    let records = |files: &[(String, String)]| {
+        files.iter().filter(|(name, _)| name.starts_with("records/")).cloned().collect::<Vec<_>>()
+    };
+    assert!(records(&row).len() >= 5);
+    assert_eq!(records(&row), records(&side));
+}
+
+#[test]
+fn what_arms_write_and_tell_apart_is_measured_on_the_same_messages() {
+    let place = Workplace::new(20);
+    let evaluation =
+        "[evaluation]\ndistractors = 3\n[evaluation.writing]\nmessages = 5\nfirst_messages = 4\nmax_new_tokens = 6\n";
+    let experiment = EXPERIMENT
+        .replace("[evaluation]\ndraws = 1000\n", evaluation)
+        .replace("[data]", "[data]\ntargets = [\"next_prompt\", \"conversation_end\"]");
+    place.write("x.toml", &experiment);
+    let shown = place.run("inspect x.toml --arm past --scoring --json").json();
+    let candidates = shown.to_string().matches("\"distractor\":").count();
+    let results = place.run("ablate x.toml --json --set training.epochs=1").json();
+
+    // Every later message of a test user has three others beside it, of nobody the same.
+    let past = lines(&place, "out/tiny/records/past.jsonl");
+    let prompts: Vec<&Value> = past.iter().filter(|record| record["kind"] == "next_prompt").collect();
+    let beside = |record: &Value| record["distractors"].as_array().map_or(0, Vec::len);
+    assert!(prompts.iter().any(|record| beside(record) == 0) && prompts.iter().any(|record| beside(record) == 3));
+    assert!(prompts.iter().all(|record| [0, 3].contains(&beside(record))));
+    assert!(candidates % 3 == 0, "{candidates}");
+    // The yardstick tells the same messages apart.
+    let unigram = lines(&place, "out/tiny/records/unigram.jsonl");
+    let told = |records: &[Value]| {
+        let told = records.iter().filter(|record| beside(record) > 0);
+        told.map(|record| record["item"].as_str().unwrap().to_owned()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(told(&unigram), told(&past));
+
+    // Every arm wrote the same messages, and so did the yardstick.
+    let written = lines(&place, "out/tiny/written.jsonl");
+    let items = |arm: &str| {
+        let of_arm = written.iter().filter(|one| one["arm"] == arm);
+        of_arm.map(|one| one["item"].as_str().unwrap().to_owned()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(items("past").len(), 5);
+    for arm in ["base-none", "base-past", "none", "repeat"] {
+        assert_eq!(items(arm), items("past"), "{arm}");
+    }
+    let measures = results["measures"].as_array().unwrap();
+    let mean = |arm: &str, measure: &str| {
+        let found = measures.iter().find(|one| one["arm"] == arm && one["measure"] == measure);
+        found.unwrap_or_else(|| panic!("no {measure} of {arm} in {results}"))["mean"].as_f64().unwrap()
+    };
+    for measure in ["top_one", "reciprocal_rank", "chrf", "rouge_l"] {
+        assert!((0.0..=100.0).contains(&mean("past", measure)), "{measure}");
+    }
+    // Of four candidates the mean reciprocal rank is at least that of always being last.
+    assert!(mean("past", "reciprocal_rank") >= 25.0 && mean("past", "reciprocal_rank") >= mean("past", "top_one"));
+    assert_eq!(strings(results["first_messages"].as_array().unwrap(), "arm").last().unwrap(), "real users");
+
+    // Whether the conversation ends is asked after every reply of a test user, and half of none.
+    let ends: Vec<&Value> = past.iter().filter(|record| record["kind"] == "conversation_end").collect();
+    let truths: u64 = ends.iter().map(|record| record["label"]["truth"].as_u64().unwrap()).sum();
+    let conversations: std::collections::BTreeSet<&str> =
+        past.iter().map(|record| record["conversation"].as_str().unwrap()).collect();
+    assert!(truths as usize <= conversations.len() && (truths as usize) < ends.len(), "{truths} of {}", ends.len());
+    let report = place.text("out/tiny/report.md");
+    for expected in
+        ["Does the model know when the user stops?", "First messages that each model makes up", "## Besides losses"]
+    {
+        assert!(report.contains(expected), "{expected} in {report}");
+    }
+
+    // A second run writes nothing again, and says the same.
+    let before = left_by(&place, "out/tiny");
+    place.run("ablate x.toml --json --set training.epochs=1").json();
+    assert!(before == left_by(&place, "out/tiny"));
+}
+
+#[test]
+fn an_encoder_that_is_not_there_is_said_before_anything_is_trained() {
+    let place = Workplace::new(16);
+    place.write(
+        "x.toml",
+        EXPERIMENT.replace("[evaluation]", "[evaluation.writing]\nmessages = 2\nencoder = \"nowhere\"\n[evaluation]"),
+    );
+    let ran = place.run("ablate x.toml");
+    assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("`nowhere`, `evaluation.writing.encoder`: there is no such folder")
+            && ran.stderr.contains("make encoder"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!place.path("out/tiny/none").exists());
+}
