@@ -38,46 +38,73 @@ name = "none"
 [[arm]]
 name = "past"
 view = "past"
+[[arm]]
+name = "others"
+view = "past"
+source = "shuffled"
+trained_as = "past"
+[[comparison]]
+a = "none"
+b = "past"
+[[comparison]]
+a = "others"
+b = "past"
 "#;
 
-/// Makes conversations whose reactions are so reliable, runs the study, and returns what was planted and what was found:
-/// nats per message, the interval, and the word.
-fn study(reliability: f64) -> Option<(f64, f64, [f64; 2], String)> {
-    let model = support::model()?;
+/// What a comparison found: nats per message, their interval, and the word.
+struct Found {
+    nats: f64,
+    interval: [f64; 2],
+    word: String,
+}
+
+/// Makes conversations whose reactions are so reliable and runs the study: what was planted, in nats per message, and what
+/// was found with the user's own thoughts against none, and against others' shown to the same model.
+fn study(reliability: f64) -> Option<(f64, [Found; 2])> {
+    let model = support::model()?.canonicalize().unwrap();
     let place = Workplace::new(0);
     let made =
         "data synthesize made.jsonl --users 32 --conversations 32 --turns 160 --thoughts 320 --reply-words 10 --json";
     let planted = place.run(&format!("{made} --reliability {reliability}")).json();
-    let model = model.canonicalize().unwrap();
     place.write("rehearsal.toml", EXPERIMENT.replace("MODEL", &model.display().to_string()));
     let results = place.run("ablate rehearsal.toml --json").json();
-    let contrast = &results["comparisons"][0]["contrasts"][0];
-    assert_eq!((&contrast["kind"], &contrast["subset"]), (&Value::from("next_prompt"), &Value::from("primary")));
-    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {contrast}"));
-    let per_message = number(&contrast["tokens"]) / number(&contrast["items"]);
-    let ratio = &contrast["losses"]["difference"]["ratio"];
-    let interval = ["low", "high"].map(|end| per_message * number(&ratio["intervals"]["bca"][end]));
-    let word = contrast["losses"]["evidence"]["decision"].as_str().unwrap().to_owned();
-    let (planted, found) = (number(&planted["nats_per_primary_message"]), per_message * number(&ratio["value"]));
-    println!(
-        "reliability {reliability}: planted {planted:.3}, found {found:+.3} ({interval:.3?}) nats a message: {word}"
-    );
-    Some((planted, found, interval, word))
+    let planted = planted["nats_per_primary_message"].as_f64().unwrap();
+    let found = [0, 1].map(|comparison| {
+        let contrast = &results["comparisons"][comparison]["contrasts"][0];
+        assert_eq!((&contrast["kind"], &contrast["subset"]), (&Value::from("next_prompt"), &Value::from("primary")));
+        let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {contrast}"));
+        let per_message = number(&contrast["tokens"]) / number(&contrast["items"]);
+        let ratio = &contrast["losses"]["difference"]["ratio"];
+        let interval = ["low", "high"].map(|end| per_message * number(&ratio["intervals"]["bca"][end]));
+        let word = contrast["losses"]["evidence"]["decision"].as_str().unwrap().to_owned();
+        Found { nats: per_message * number(&ratio["value"]), interval, word }
+    });
+    for Found { nats, interval, word } in &found {
+        println!(
+            "reliability {reliability}: planted {planted:.3}, found {nats:+.3} ({interval:+.3?}) nats a message: {word}"
+        );
+    }
+    Some((planted, found))
 }
 
 #[test]
 fn a_planted_effect_is_found_again() {
-    let Some((planted, found, [_, high], word)) = study(1.0) else { return };
+    let Some((planted, [against_none, against_others])) = study(1.0) else { return };
     assert!((planted - 16.0_f64.ln()).abs() < 0.05, "{planted}");
-    assert_eq!(word, "better");
-    // Trained on sixteen users for three epochs, it learns most of it.
-    assert!(-found > 0.6 * planted && -found < 1.4 * planted && high < 0.0, "{found} of {planted}");
+    assert_eq!((against_none.word.as_str(), against_others.word.as_str()), ("better", "better"));
+    // Sixteen users and three epochs teach most of it; the arm without thoughts also believes in subjects that it should not.
+    let saved = -against_none.nats;
+    assert!(saved > 0.6 * planted && saved < 1.6 * planted, "{saved} of {planted}");
+    // Who believes others' hints errs.
+    assert!(-against_others.nats > saved);
 }
 
 #[test]
 fn nothing_is_found_where_nothing_was_planted() {
-    let Some((planted, found, [low, high], word)) = study(0.0) else { return };
+    let Some((planted, [_, against_others])) = study(0.0) else { return };
     assert!(planted.abs() < 1e-9, "{planted}");
-    assert!(low < 0.0 && high > 0.0, "{found}, from {low} to {high}");
+    // Two trainings differ in more than what they see; whose words one model sees is all that differs here.
+    let Found { nats, interval: [low, high], word } = against_others;
     assert_eq!(word, "undecided");
+    assert!(low < 0.0 && high > 0.0, "{nats}, from {low} to {high}");
 }

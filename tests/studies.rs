@@ -2,11 +2,14 @@
 //! side by side, and its plan; on a tiny model and the project's synthetic conversations.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/endpoint.rs"]
+mod endpoint;
 #[path = "support/program.rs"]
 mod program;
 #[path = "support/tiny_folder.rs"]
 mod tiny_folder;
 
+use endpoint::Endpoint;
 use program::{EXPERIMENT, Workplace, left_by, lines, strings};
 use serde_json::Value;
 
@@ -195,7 +198,7 @@ fn what_arms_write_and_tell_apart_is_measured_on_the_same_messages() {
     let beside = |record: &Value| record["distractors"].as_array().map_or(0, Vec::len);
     assert!(prompts.iter().any(|record| beside(record) == 0) && prompts.iter().any(|record| beside(record) == 3));
     assert!(prompts.iter().all(|record| [0, 3].contains(&beside(record))));
-    assert!(candidates % 3 == 0, "{candidates}");
+    assert!(candidates.is_multiple_of(3), "{candidates}");
     // The yardstick tells the same messages apart.
     let unigram = lines(&place, "out/tiny/records/unigram.jsonl");
     let told = |records: &[Value]| {
@@ -261,4 +264,105 @@ fn an_encoder_that_is_not_there_is_said_before_anything_is_trained() {
         ran.stderr
     );
     assert!(!place.path("out/tiny/none").exists());
+}
+
+#[test]
+fn predicted_thoughts_are_written_by_models_that_do_not_know_the_user() {
+    let place = Workplace::new(20);
+    let arm = "\n[[arm]]\nname = \"predicted\"\nview = \"past\"\nsource = \"predicted\"\n";
+    place.write("x.toml", format!("{EXPERIMENT}{arm}"));
+    let shown = "inspect x.toml --scoring --json --conversation user9001_task1_conversation1 --arm";
+    // Nothing is shown before it is written.
+    let early = place.run(&format!("{shown} predicted"));
+    assert_eq!(early.status.code(), Some(2));
+    assert!(early.stderr.contains("not written yet") && early.stderr.contains("ablate"), "{}", early.stderr);
+    place.run("ablate x.toml --set training.epochs=1").succeeded();
+    let sees = |arm: &str| place.run(&format!("{shown} {arm}")).json()["streams"][0].clone();
+    let (own, predicted) = (sees("past"), sees("predicted"));
+    // They stand where the user's own stand, and say something else.
+    let speakers = |stream: &Value| strings(stream["pieces"].as_array().unwrap(), "speaker");
+    assert_eq!(speakers(&own), speakers(&predicted));
+    assert_ne!(own["pieces"], predicted["pieces"]);
+    assert!(!predicted["pieces"].to_string().contains("Way too much to read while standing on the bus."));
+    // A second run writes and trains nothing again; without the thoughts the same ones are written.
+    let before = left_by(&place, "out/tiny");
+    let saved = place.read("out/tiny/writers/fold0.json");
+    place.run("ablate x.toml --set training.epochs=1").succeeded();
+    assert!(before == left_by(&place, "out/tiny"));
+    std::fs::remove_file(place.path("out/tiny/writers/fold0.json")).unwrap();
+    place.run("ablate x.toml --set training.epochs=1").succeeded();
+    assert!(saved == place.read("out/tiny/writers/fold0.json"));
+    // What does not belong here is not taken.
+    place.write("out/tiny/writers/fold0.json", "{\"key\": \"other\", \"thoughts\": {}}");
+    let ran = place.run("ablate x.toml --set training.epochs=1");
+    assert_eq!(ran.status.code(), Some(2));
+    assert!(ran.stderr.contains("belongs to another experiment"), "{}", ran.stderr);
+    // A model that has read the target's message cannot say why it was written.
+    place.write("x.toml", format!("{EXPERIMENT}{}", arm.replace("view = \"past\"", "view = \"oracle\"")));
+    let ran = place.run("ablate x.toml");
+    assert_eq!(ran.status.code(), Some(2));
+    assert!(ran.stderr.contains("has read the message"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_judge_is_asked_once_and_its_answers_are_kept() {
+    let place = Workplace::new(20);
+    // It fails once, rates thoughts 4 or 2, and says nothing useful of one message.
+    let endpoint = Endpoint::new(|number, question| match (number, question.contains("thoughts tell")) {
+        (0, _) => (500, "busy".into()),
+        (_, true) if number % 3 == 0 => (200, "2".into()),
+        (_, true) => (200, "Rating: 4".into()),
+        (_, false) if number % 7 == 0 => (200, "I cannot say.".into()),
+        (_, false) => (200, format!("{}", 10 + number % 50)),
+    });
+    let judged = format!(
+        "[evaluation]\n[evaluation.writing]\nmessages = 6\nmax_new_tokens = 4\n[evaluation.judge]\nurl = \"{}\"\nmodel = \"fake\"\nleast_telling = 4\n",
+        endpoint.url()
+    );
+    place.write("x.toml", EXPERIMENT.replace("[evaluation]\ndraws = 1000\n", &judged));
+    let results = place.run("ablate x.toml --json --set training.epochs=1").json();
+    let asked = endpoint.asked();
+    assert!(asked > 6, "{asked}");
+    let written = lines(&place, "out/tiny/written.jsonl");
+    let scores: Vec<f64> = written.iter().filter_map(|one| one["likeness"]["judged"].as_f64()).collect();
+    assert!(
+        !scores.is_empty() && scores.len() < written.len() && scores.iter().all(|score| (10.0..60.0).contains(score))
+    );
+    assert!(results["measures"].as_array().unwrap().iter().any(|mean| mean["measure"] == "judged"));
+    let report = place.text("out/tiny/report.md");
+    for said in ["Judged by `fake`", "thoughts the judge rated 4 or more of 5", "held no number"] {
+        assert!(report.contains(said), "{said} in {report}");
+    }
+    // Nothing is asked twice; a line that was cut off is.
+    place.run("ablate x.toml --set training.epochs=1").succeeded();
+    assert_eq!(endpoint.asked(), asked);
+    let kept = place.text("out/tiny/judge.jsonl");
+    place.write("out/tiny/judge.jsonl", &kept[..kept.len() - 9]);
+    place.run("ablate x.toml --set training.epochs=1").succeeded();
+    assert_eq!(endpoint.asked(), asked + 1);
+}
+
+#[test]
+fn a_judge_that_refuses_or_is_not_there_is_an_error_with_its_address() {
+    let place = Workplace::new(16);
+    let endpoint = Endpoint::new(|_, _| (401, "no key".into()));
+    let with = |url: &str, variable: &str| {
+        let judge = format!(
+            "[evaluation.writing]\nmessages = 1\nmax_new_tokens = 2\n[evaluation.judge]\nurl = \"{url}\"\nmodel = \"fake\"\napi_key_variable = \"{variable}\"\n[evaluation]"
+        );
+        place.write("x.toml", EXPERIMENT.replace("[evaluation]", &judge));
+        let ran = place.run(&format!("ablate x.toml --set training.epochs=1 --set name=n{}", url.len()));
+        assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+        ran.stderr
+    };
+    let refused = with(&endpoint.url(), "");
+    assert!(
+        refused.contains("chat/completions`, `evaluation.judge`: answered with HTTP status 401: ")
+            && refused.contains("no key"),
+        "{refused}"
+    );
+    let unset = with(&endpoint.url(), "UNDERTONE_NO_SUCH_KEY");
+    assert!(unset.contains("the environment variable `UNDERTONE_NO_SUCH_KEY` is not set"), "{unset}");
+    let nowhere = with("ftp://example.org", "");
+    assert!(nowhere.contains("must begin with `http://` or `https://`"), "{nowhere}");
 }

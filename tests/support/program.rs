@@ -159,7 +159,11 @@ impl Workplace {
         let (stdout, stderr) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
         let handle = |file: &File| Stdio::from(file.try_clone().expect("a handle can be copied"));
         command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(handle(&stdout)).stderr(handle(&stderr));
-        command.env_remove("RUST_BACKTRACE");
+        for variable in
+            ["RUST_BACKTRACE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"]
+        {
+            command.env_remove(variable);
+        }
         let child = command.spawn().expect("the program starts");
         Running { child, stdout, stderr, folder: self.folder.path().to_owned() }
     }

@@ -104,44 +104,39 @@ impl StreamBuilder {
         Self { template, system }
     }
 
-    /// What each message costs at most under any of `layouts`, with any of `words`.
-    pub fn costs(&self, encoded: &Encoded, layouts: &[Layout<'_>], words: &[Words<'_>]) -> Costs {
+    /// What each message costs at most under any of these layouts, each with its words.
+    pub fn costs(&self, encoded: &Encoded, shown: &[(Layout<'_>, Words<'_>)]) -> Costs {
+        let conversation = &encoded.conversation;
         let count = encoded.messages.len();
         let turn_tokens =
             |speaker, content: usize| self.template.header(speaker).len() + content + 1 + self.template.newline().len();
         let mut costs = Costs { system: self.system.len(), messages: vec![0; count], reach: vec![0; count] };
-        for layout in layouts {
-            for Words { thoughts, distractors } in words {
-                let slots = self.slots(encoded, layout, &mut Hidden::default());
-                for (index, slot) in slots.iter().enumerate() {
-                    let role = encoded.conversation.messages[index].role;
-                    let own = turn_tokens(Speaker::Message(role), encoded.messages[index].context.len());
-                    let thought = |&(message, thought): &(usize, usize)| {
-                        let kind = encoded.conversation.messages[message].thought_kind();
-                        turn_tokens(Speaker::Thought(kind), thoughts[message][thought].len())
-                    };
-                    let in_trunk = slot.iter().filter(|_| layout.view.shows_in_trunk());
-                    let after: usize = in_trunk.map(thought).sum();
-                    let mut reach = own;
-                    for item in encoded.items(index..index + 1, layout.kinds) {
-                        let labels = 0..item.kind.labels().map_or(1, <[_]>::len);
-                        for label in labels {
-                            let (content, _) = encoded.item_content(&item, Some(label), &self.template);
-                            let branch = turn_tokens(speaker_of(item.kind), content.len());
-                            let before = if item.kind == TargetKind::NextPrompt { 0 } else { own };
-                            reach = reach.max(before + branch);
-                        }
-                        if item.kind == TargetKind::NextPrompt {
-                            let beside = layout.view.beside(&encoded.conversation, index);
-                            let others = distractors.get(index).into_iter().flatten().map(Vec::len);
-                            let longest =
-                                others.map(|other| turn_tokens(speaker_of(item.kind), other)).chain([own]).max();
-                            reach = reach.max(beside.iter().map(thought).sum::<usize>() + longest.unwrap_or(own));
-                        }
+        for (layout, Words { thoughts, distractors }) in shown {
+            let slots = self.slots(encoded, layout, &mut Hidden::default());
+            for (index, slot) in slots.iter().enumerate() {
+                let role = conversation.messages[index].role;
+                let own = turn_tokens(Speaker::Message(role), encoded.messages[index].context.len());
+                let thought = |&(message, thought): &(usize, usize)| {
+                    let kind = conversation.messages[message].thought_kind();
+                    turn_tokens(Speaker::Thought(kind), thoughts[message][thought].len())
+                };
+                let after: usize = slot.iter().filter(|_| layout.view.shows_in_trunk()).map(thought).sum();
+                let mut reach = own;
+                for item in encoded.items(index..index + 1, layout.kinds) {
+                    let branch = |content: usize| turn_tokens(speaker_of(item.kind), content);
+                    if item.kind == TargetKind::NextPrompt {
+                        let beside: usize = layout.view.beside(conversation, index).iter().map(thought).sum();
+                        let others = distractors.get(index).into_iter().flatten().map(|other| branch(other.len()));
+                        reach = reach.max(beside + others.chain([own]).max().unwrap_or(own));
+                        continue;
                     }
-                    costs.messages[index] = costs.messages[index].max(own + after);
-                    costs.reach[index] = costs.reach[index].max(reach);
+                    for label in 0..item.kind.labels().map_or(1, <[_]>::len) {
+                        let (content, _) = encoded.item_content(&item, Some(label), &self.template);
+                        reach = reach.max(own + branch(content.len()));
+                    }
                 }
+                costs.messages[index] = costs.messages[index].max(own + after);
+                costs.reach[index] = costs.reach[index].max(reach);
             }
         }
         costs
@@ -289,7 +284,7 @@ impl StreamBuilder {
         let header = self.template.header(speaker);
         let seen = Seen { visible_thoughts: anchor.visible_thoughts + beside.len(), quoted };
         laid.targets.push(written.target(encoded, item, laid.tokens.len() + header.len(), seen));
-        let ids = [&header[..], &written.content, &[self.template.end()]].concat();
+        let ids = [header, &written.content, &[self.template.end()]].concat();
         laid.push(&ids, speaker, Some(item.message));
         laid.branches.push(Branch { anchor: anchor.token, span: start..laid.tokens.len() });
     }
@@ -375,7 +370,7 @@ impl Laid {
 
 /// `header content <|im_end|> ⏎`
 fn turn(template: &Template, speaker: Speaker, content: &[u32]) -> Vec<u32> {
-    let mut ids = template.header(speaker);
+    let mut ids = template.header(speaker).to_vec();
     ids.extend_from_slice(content);
     ids.push(template.end());
     ids.extend_from_slice(template.newline());

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::distractors::{self, Distractors};
-use crate::source::{Donors, ThoughtAt, draw, filler};
+use crate::source::{Donors, PREDICTED_TOKENS, ThoughtAt, draw, filler, unwritten};
 use crate::window::{Window, windows};
 use crate::{
-    Conversation, Encoded, InputError, Layout, Place, Purpose, Source, Split, Stream, StreamBuilder, TargetKind, View,
-    Words,
+    Conversation, Encoded, InputError, Layout, Place, Purpose, Source, Split, Stream, StreamBuilder, TargetKind,
+    Thoughts, View, Words,
 };
 
 /// What becomes of a conversation with a target that is longer than the context.
@@ -69,6 +69,8 @@ pub struct Corpus {
     encoded: Arc<[Encoded]>,
     prepared: Vec<Prepared>,
     too_long: BTreeSet<String>,
+    /// By conversation, once they are written.
+    predicted: Option<BTreeMap<String, Thoughts>>,
 }
 
 /// Token ids of all conversations, for every division of their users.
@@ -102,7 +104,7 @@ impl Corpus {
             Prepared { index, split, windows: Vec::new(), donors: BTreeMap::new(), distractors: Vec::new() }
         };
         let prepared = encoded.iter().enumerate().map(place).collect();
-        let mut corpus = Self { builder, encoded, prepared, too_long: BTreeSet::new() };
+        let mut corpus = Self { builder, encoded, prepared, too_long: BTreeSet::new(), predicted: None };
         let sources: BTreeSet<Source> = study.shown.iter().map(|(_, source)| *source).collect();
         for source in sources.into_iter().filter(|source| source.has_donors()) {
             let members: Vec<(usize, Split)> = corpus.prepared.iter().map(|one| (one.index, one.split)).collect();
@@ -126,17 +128,15 @@ impl Corpus {
 
     /// Cuts windows that hold whatever any arm shows.
     fn cut(&mut self, path: &Path, study: &Study<'_>) -> Result<(), InputError> {
-        let layouts: Vec<Layout<'_>> = study
-            .shown
-            .iter()
-            .map(|&(view, _)| Layout { view, kinds: study.kinds, purpose: Purpose::Score, dropout: None })
-            .collect();
         for mut conversation in std::mem::take(&mut self.prepared) {
             let encoded = &self.encoded[conversation.index];
-            let words: Vec<Words<'_>> =
-                study.shown.iter().map(|(_, source)| self.words(&conversation, *source)).collect();
+            let shown = |&(view, source): &(View, Source)| {
+                let layout = Layout { view, kinds: study.kinds, purpose: Purpose::Score, dropout: None };
+                (layout, self.words(&conversation, source))
+            };
+            let shown: Vec<(Layout<'_>, Words<'_>)> = study.shown.iter().map(shown).collect();
             let id = &encoded.conversation.id;
-            match windows(&self.builder.costs(encoded, &layouts, &words), study.context_tokens) {
+            match windows(&self.builder.costs(encoded, &shown), study.context_tokens) {
                 Ok(windows) => {
                     conversation.windows = windows;
                     self.prepared.push(conversation);
@@ -180,6 +180,10 @@ impl Corpus {
         let thoughts = match source {
             Source::Own => Cow::Borrowed(own),
             Source::Filler => Cow::Owned(filler(own, &self.builder.template)),
+            Source::Predicted => match &self.predicted {
+                Some(written) => Cow::Borrowed(&written[&self.encoded[conversation.index].conversation.id]),
+                None => Cow::Owned(unwritten(own, &self.builder.template)),
+            },
             Source::Shuffled | Source::ShuffledTrajectory => {
                 let donors = conversation.donors.get(&source).expect("the study declared this source");
                 let words = |&(conversation, message, thought): &ThoughtAt| {
@@ -192,6 +196,23 @@ impl Corpus {
             |&(conversation, message): &(usize, usize)| self.encoded[conversation].messages[message].content.clone();
         let distractors = conversation.distractors.iter().map(|others| others.iter().map(said).collect()).collect();
         Words { thoughts, distractors }
+    }
+
+    /// Puts what a model wrote in the place of each thought, by conversation, message and thought.
+    ///
+    /// # Panics
+    /// If a conversation is missing, has not the thoughts that it has, or one that is longer than was left room for.
+    pub fn set_predicted(&mut self, written: BTreeMap<String, Thoughts>) {
+        for conversation in &self.prepared {
+            let Encoded { conversation, thoughts, .. } = &self.encoded[conversation.index];
+            let id = &conversation.id;
+            let written = written.get(id).unwrap_or_else(|| panic!("nothing is written of {id}"));
+            let counts = |thoughts: &Thoughts| thoughts.iter().map(Vec::len).collect::<Vec<_>>();
+            assert_eq!(counts(written), counts(thoughts), "thoughts of {id}");
+            let longest = written.iter().flatten().map(Vec::len).max().unwrap_or_default();
+            assert!(longest <= PREDICTED_TOKENS, "a thought of {longest} tokens in {id}");
+        }
+        self.predicted = Some(written);
     }
 
     /// The template and system text.

@@ -40,7 +40,7 @@ pub use read::{
     MAX_LINE_BYTES, MAX_UNKNOWN_FIELDS, OnInvalid, ReadOptions, ReadReport, Reader, Record, SKIPPED_REASONS,
 };
 pub use row::{Document, Row, pack};
-pub use source::Source;
+pub use source::{PREDICTED_TOKENS, Source};
 pub use split::{Fold, FoldOptions, Overlap, OverlapReport, Split, SplitOptions, check_disjoint};
 pub use stats::{
     DataStats, LabelShare, NearDuplicates, PostHoc, Quantiles, StatsBuilder, ThoughtStats, ThoughtTiming,

@@ -27,6 +27,9 @@ pub enum Source {
     ShuffledTrajectory,
     /// Words that say nothing, as many tokens of them: what room for thoughts does by itself.
     Filler,
+    /// What a model writes that was trained to write thoughts, on other users: what a system without access to
+    /// anybody's thoughts could have.
+    Predicted,
 }
 
 impl Source {
@@ -47,6 +50,16 @@ const NEAREST: usize = 8;
 
 /// What [`Source::Filler`] repeats.
 const FILLER: &str = "This is a line of text that is here to fill space and has nothing to say. ";
+
+/// The most tokens of a predicted thought: windows are cut before it is written, with room for so many.
+pub const PREDICTED_TOKENS: usize = 48;
+
+/// Room for each thought while it is not written yet.
+pub(crate) fn unwritten(own: &Thoughts, template: &Template) -> Thoughts {
+    let words = template.encode(FILLER);
+    let room: Vec<u32> = words.iter().copied().cycle().take(PREDICTED_TOKENS).collect();
+    own.iter().map(|message| message.iter().map(|_| room.clone()).collect()).collect()
+}
 
 /// As many tokens that say nothing as each thought has.
 pub(crate) fn filler(own: &Thoughts, template: &Template) -> Thoughts {
@@ -76,7 +89,7 @@ pub(crate) fn draw(
             Box::new(move |index, split| pools.one_by_one(encoded, index, split, seed))
         }
         Source::ShuffledTrajectory => Box::new(move |index, split| trajectory(encoded, &sorted, index, split, seed)),
-        Source::Own | Source::Filler => panic!("{source:?} has no donors"),
+        Source::Own | Source::Filler | Source::Predicted => panic!("{source:?} has no donors"),
     };
     members
         .iter()

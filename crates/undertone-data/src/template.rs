@@ -8,6 +8,8 @@
 //! Spans are built from token ids; no text is rendered and searched again. Content is encoded with
 //! special tokens switched off: `<|im_end|>` typed by a user becomes ordinary text.
 
+use std::collections::HashMap;
+
 use tokenizers::Tokenizer;
 
 use crate::{Role, ThoughtKind};
@@ -28,6 +30,18 @@ pub enum Speaker {
 }
 
 impl Speaker {
+    /// All of them.
+    const ALL: [Self; 8] = [
+        Self::System,
+        Self::Message(Role::User),
+        Self::Message(Role::Assistant),
+        Self::Thought(ThoughtKind::Reason),
+        Self::Thought(ThoughtKind::Reaction),
+        Self::Label(ThoughtKind::Reason),
+        Self::Label(ThoughtKind::Reaction),
+        Self::End,
+    ];
+
     /// The role name in the header.
     pub fn name(self) -> &'static str {
         match self {
@@ -54,10 +68,11 @@ pub const SHORTENED: &str = " [… shortened …] ";
 #[derive(Debug, Clone)]
 pub struct Template {
     tokenizer: Tokenizer,
-    start: u32,
     end: u32,
     newline: Vec<u32>,
     shortened: Vec<u32>,
+    /// Of every speaker.
+    headers: HashMap<Speaker, Vec<u32>>,
 }
 
 impl Template {
@@ -67,9 +82,11 @@ impl Template {
         let id = |token: &'static str| tokenizer.token_to_id(token).ok_or(MissingToken(token));
         let (start, end) = (id(START)?, id(END)?);
         tokenizer.set_encode_special_tokens(true);
-        let mut template = Self { tokenizer, start, end, newline: Vec::new(), shortened: Vec::new() };
+        let mut template = Self { tokenizer, end, newline: Vec::new(), shortened: Vec::new(), headers: HashMap::new() };
         template.newline = template.encode("\n");
         template.shortened = template.encode(SHORTENED);
+        let header = |speaker: Speaker| [vec![start], template.encode(&format!("{}\n", speaker.name()))].concat();
+        template.headers = Speaker::ALL.into_iter().map(|speaker| (speaker, header(speaker))).collect();
         Ok(template)
     }
 
@@ -119,10 +136,8 @@ impl Template {
     }
 
     /// `<|im_start|>role⏎`
-    pub fn header(&self, speaker: Speaker) -> Vec<u32> {
-        let mut ids = vec![self.start];
-        ids.extend(self.encode(&format!("{}\n", speaker.name())));
-        ids
+    pub fn header(&self, speaker: Speaker) -> &[u32] {
+        &self.headers[&speaker]
     }
 
     /// `<|im_end|>`

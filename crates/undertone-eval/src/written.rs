@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use undertone_data::{InputError, Item, Place, Stream, Target, TargetKind};
+use undertone_data::{InputError, Item, Place, Stream, Target};
 use undertone_model::{Cache, Decoder, Sampling, SentenceEncoder, Stopped, derived_seed};
 
 use crate::text::{chrf, rouge_l};
@@ -67,21 +67,19 @@ impl Likeness {
     }
 }
 
-/// Lets a model write each chosen next prompt of some streams, after what its path sees. The draws of an item depend on
+/// Lets a model write in the place of each chosen text of some streams, after what its path sees. The draws of an item depend on
 /// the sampling's seed and the item alone, so that all arms draw alike. `progress` is told of each.
 pub fn write(
     model: &Decoder,
     streams: &[Stream],
-    chosen: &BTreeSet<String>,
+    chosen: impl Fn(&Target) -> bool,
     end: u32,
     sampling: Sampling,
     mut progress: impl FnMut(),
 ) -> Vec<(Item, Vec<u32>, Stopped)> {
     let mut written = Vec::new();
     for stream in streams {
-        let is_chosen = |target: &&Target| {
-            target.item.kind == TargetKind::NextPrompt && target.is_truth() && chosen.contains(&target.item.to_string())
-        };
+        let is_chosen = |target: &&Target| target.item.kind.labels().is_none() && target.is_truth() && chosen(target);
         // For each the trunk tokens it sees, and what comes after them.
         let mut prompts: Vec<(usize, &[u32], &Item)> = stream
             .targets

@@ -243,11 +243,19 @@ pub(crate) struct EvaluationSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) margin: Option<f64>,
     pub(crate) writing: WritingSection,
+    pub(crate) judge: JudgeSection,
 }
 
 impl Default for EvaluationSection {
     fn default() -> Self {
-        Self { draws: 10_000, row_tokens: 4096, distractors: 0, margin: None, writing: WritingSection::default() }
+        Self {
+            draws: 10_000,
+            row_tokens: 4096,
+            distractors: 0,
+            margin: None,
+            writing: WritingSection::default(),
+            judge: JudgeSection::default(),
+        }
     }
 }
 
@@ -273,6 +281,32 @@ impl Default for WritingSection {
     fn default() -> Self {
         let Sampling { temperature, top_p, .. } = Sampling::default();
         Self { messages: 0, first_messages: 0, max_new_tokens: 64, temperature, top_p, encoder: PathBuf::new() }
+    }
+}
+
+/// `[evaluation.judge]`: somebody who is asked how alike what arms write and what is true are; off without a `url`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct JudgeSection {
+    /// The base of an OpenAI-compatible endpoint, such as `http://localhost:8000/v1`; empty for no judge.
+    pub(crate) url: String,
+    /// What the endpoint calls the model.
+    pub(crate) model: String,
+    /// The environment variable that holds the endpoint's key; empty if it needs none.
+    pub(crate) api_key_variable: String,
+    /// Only messages whose thoughts the judge rates so high, from 1 to 5, are judged; 1 judges all.
+    pub(crate) least_telling: u8,
+}
+
+impl Default for JudgeSection {
+    fn default() -> Self {
+        Self { url: String::new(), model: String::new(), api_key_variable: String::new(), least_telling: 1 }
+    }
+}
+
+impl JudgeSection {
+    pub(crate) fn is_asked(&self) -> bool {
+        !self.url.is_empty()
     }
 }
 

@@ -10,6 +10,8 @@ mod cli;
 mod commands;
 mod digest;
 mod experiment;
+mod judge;
+mod predicted;
 mod progress;
 mod report;
 mod run_arms;

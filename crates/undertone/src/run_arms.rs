@@ -135,13 +135,12 @@ fn gathered(
     outcomes: Vec<Option<Outcome>>,
     mut failed: Vec<Failed>,
 ) -> anyhow::Result<Ran> {
-    let mut records = vec![Vec::new(); arms.len()];
-    let mut written = vec![Vec::new(); arms.len()];
+    let mut all: Vec<(Evaluated, Vec<ItemRecord>, Vec<Written>)> =
+        arms.into_iter().map(|arm| (arm, Vec::new(), Vec::new())).collect();
     let (mut scored, mut made_up) = (Vec::new(), Vec::<(String, Vec<MadeUp>)>::new());
-    for (job, outcome) in jobs.iter().zip(outcomes) {
-        let Some(outcome) = outcome else { continue };
-        outcome.records.into_iter().for_each(|(place, of_job)| records[place].extend(of_job));
-        outcome.written.into_iter().for_each(|(place, of_job)| written[place].extend(of_job));
+    for (job, outcome) in jobs.iter().zip(outcomes).filter_map(|(job, outcome)| Some((job, outcome?))) {
+        outcome.records.into_iter().for_each(|(place, of_job)| all[place].1.extend(of_job));
+        outcome.written.into_iter().for_each(|(place, of_job)| all[place].2.extend(of_job));
         scored.extend(outcome.scored);
         if let Some(one) = outcome.made_up {
             match made_up.iter_mut().find(|(name, _)| *name == job.name) {
@@ -150,18 +149,18 @@ fn gathered(
             }
         }
     }
-    let came_through: Vec<bool> = arms.iter().map(|arm| !failed.iter().any(|failed| failed.takes_along(arm))).collect();
-    let of_arms = came_through.iter().copied();
-    let arms: Vec<Evaluated> =
-        arms.into_iter().zip(of_arms.clone()).filter(|(_, fine)| *fine).map(|(arm, _)| arm).collect();
-    let records =
-        records.into_iter().zip(of_arms.clone()).filter(|(_, fine)| *fine).map(|(of_arm, _)| of_arm).collect();
-    let written = written.into_iter().zip(of_arms).filter(|(_, fine)| *fine).map(|(of_arm, _)| of_arm).collect();
+    all.retain(|(arm, ..)| !failed.iter().any(|failed| failed.takes_along(arm)));
     made_up.retain(|(name, _)| !failed.iter().any(|failed| failed.arm == *name));
-    if !failed.is_empty() && !arms.iter().any(|arm| arm.trained.is_some()) {
+    if !failed.is_empty() && !all.iter().any(|(arm, ..)| arm.trained.is_some()) {
         return Err(failed.remove(0).error);
     }
-    Ok(Ran { arms, records, written, made_up, scored, failed })
+    let mut ran = Ran { arms: Vec::new(), records: Vec::new(), written: Vec::new(), made_up, scored, failed };
+    for (arm, records, written) in all {
+        ran.arms.push(arm);
+        ran.records.push(records);
+        ran.written.push(written);
+    }
+    Ok(ran)
 }
 
 /// One model, from wherever it stands: trained, and every arm that is scored with it.

@@ -19,6 +19,7 @@ use crate::STOP;
 use crate::base::{Base, stream_builder};
 use crate::digest::{sha256_hex, sha256_of_files};
 use crate::experiment::{Arm, Experiment};
+use crate::predicted::WRITTEN_KINDS;
 use crate::progress::Line;
 
 /// Everything an experiment reads, before any model.
@@ -78,6 +79,18 @@ impl Training {
         let Self { fold, seed } = self;
         if seed == experiment.seed { format!("fold{fold}") } else { format!("fold{fold}-seed{seed}") }
     }
+}
+
+/// One training, ready to run.
+pub(crate) struct Work<'a> {
+    /// The arm, in words.
+    pub(crate) name: &'a str,
+    /// What determines its weights.
+    pub(crate) key: String,
+    pub(crate) seed: u64,
+    /// The windows of every epoch, or of each.
+    pub(crate) training: &'a [Vec<Stream>],
+    pub(crate) validation: &'a [Stream],
 }
 
 /// Which program lays conversations out and computes: results of another one are not taken for ours.
@@ -227,6 +240,13 @@ impl Study {
         primary.unwrap_or_default()
     }
 
+    /// The user messages among some items.
+    pub(crate) fn primary_prompts(&self, primary: &BTreeSet<String>) -> BTreeSet<String> {
+        let prompts = |encoded: &Encoded| encoded.items(0..encoded.messages.len(), &[TargetKind::NextPrompt]);
+        let all = self.encoded.iter().flat_map(prompts).map(|item| item.to_string());
+        all.filter(|item| primary.contains(item)).collect()
+    }
+
     /// What determines the weights of an arm's training: with the same key, the same run.
     pub(crate) fn training_key(&self, arm: &Arm, training: Training, base: &Base) -> String {
         let experiment = &self.experiment;
@@ -301,14 +321,29 @@ impl Study {
                 .into());
         }
         let validation = self.training_streams(arm, fold, Split::Validation, None);
+        let work = Work { name: &arm.name, key, seed, training: &training, validation: &validation };
+        self.train_on(work, base, folder, resume, progress)
+    }
+
+    /// Trains on some streams in `folder`, from the start or from where it stands, and returns the best checkpoint.
+    pub(crate) fn train_on(
+        &self,
+        work: Work<'_>,
+        base: &Base,
+        folder: &Path,
+        resume: bool,
+        progress: &Line,
+    ) -> Result<PathBuf, TrainError> {
+        let experiment = &self.experiment;
+        let Work { name, key, seed, training, validation } = work;
         let run = Run {
             config: &experiment.training,
             seed,
-            training: &training,
-            validation: &validation,
+            training,
+            validation,
             folder,
             progress,
-            description: Description::new(experiment.resolved(), key.clone(), base.sha256.clone(), arm.name.clone()),
+            description: Description::new(experiment.resolved(), key.clone(), base.sha256.clone(), name.to_owned()),
             stop: &STOP,
         };
         let last = run.last();
@@ -405,6 +440,9 @@ impl Experiment {
     fn all_targets(&self) -> Vec<TargetKind> {
         let mut kinds: Vec<TargetKind> = self.arms.iter().flat_map(|arm| self.training_targets(arm)).collect();
         kinds.extend(&self.data.targets);
+        if self.arms.iter().any(|arm| arm.source == Source::Predicted) {
+            kinds.extend(WRITTEN_KINDS);
+        }
         kinds.sort();
         kinds.dedup();
         kinds

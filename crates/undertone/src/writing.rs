@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
-use undertone_data::{InputError, Place, Role, Speaker, Split, TargetKind, write_whole};
+use undertone_data::{InputError, Place, Role, Speaker, Split, Target, TargetKind, write_whole};
 use undertone_eval::{Likeness, Written, diversity, read_written, sample_of_items, write, written_lines};
 use undertone_model::{Decoder, Sampling, SentenceEncoder};
 use undertone_train::TrainError;
@@ -27,6 +27,8 @@ struct Truth {
     text: String,
     /// The user's message before.
     before: String,
+    /// What the user thought of earlier messages, one a line.
+    thoughts: String,
 }
 
 /// How unlike each other the first messages of an arm are.
@@ -55,22 +57,25 @@ impl Writer {
     pub(crate) fn new(study: &Study, primary: &BTreeSet<String>) -> Result<Self, InputError> {
         let experiment = &study.experiment;
         let writing = &experiment.evaluation.writing;
+        let chosen = sample_of_items(&study.primary_prompts(primary), writing.messages, experiment.seed);
         let mut truths = BTreeMap::new();
         for encoded in study.encoded.iter() {
-            for item in encoded.items(0..encoded.messages.len(), &[TargetKind::NextPrompt]) {
-                let messages = &encoded.conversation.messages;
+            let messages = &encoded.conversation.messages;
+            for item in encoded.items(0..messages.len(), &[TargetKind::NextPrompt]) {
                 let before = messages[..item.message].iter().rev().find(|message| message.role == Role::User);
-                let Some(before) = before.filter(|_| primary.contains(&item.to_string())) else { continue };
-                let truth = Truth {
-                    user: encoded.conversation.user.clone(),
-                    text: messages[item.message].content.clone(),
-                    before: before.content.clone(),
-                };
-                truths.insert(item.to_string(), truth);
+                let thoughts = messages[..item.message].iter().flat_map(|message| &message.thoughts);
+                let thoughts = thoughts.map(|thought| format!("- {}", thought.content));
+                if chosen.contains(&item.to_string()) {
+                    let truth = Truth {
+                        user: encoded.conversation.user.clone(),
+                        text: messages[item.message].content.clone(),
+                        before: before.map(|message| message.content.clone()).unwrap_or_default(),
+                        thoughts: thoughts.collect::<Vec<_>>().join("\n"),
+                    };
+                    truths.insert(item.to_string(), truth);
+                }
             }
         }
-        let chosen = sample_of_items(&truths.keys().cloned().collect(), writing.messages, experiment.seed);
-        truths.retain(|item, _| chosen.contains(item));
         let wants_encoder = !writing.encoder.as_os_str().is_empty() && !truths.is_empty();
         let load = || {
             let path = &writing.encoder;
@@ -88,6 +93,21 @@ impl Writer {
     /// How many messages every arm writes.
     pub(crate) fn messages(&self) -> usize {
         self.truths.len()
+    }
+
+    /// The messages that every arm writes.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &str> {
+        self.truths.keys().map(String::as_str)
+    }
+
+    /// What was really written in a message.
+    pub(crate) fn truth(&self, item: &str) -> &str {
+        &self.truths[item].text
+    }
+
+    /// What the user thought before, one thought a line.
+    pub(crate) fn thoughts(&self, item: &str) -> &str {
+        &self.truths[item].thoughts
     }
 
     /// Lets the model of an arm write the chosen messages of one fold, or reads what it wrote before.
@@ -110,9 +130,9 @@ impl Writer {
         let streams = study.test_streams(arm.shown, fold, Split::Test);
         let template = &study.folds[fold].corpus.builder().template;
         let sampling = study.experiment.evaluation.writing.sampling(study.experiment.seed);
-        let chosen = self.truths.keys().cloned().collect();
+        let chosen = |target: &Target| self.truths.contains_key(&target.item.to_string());
         let begun = std::time::Instant::now();
-        let texts = write(&decoder()?, &streams, &chosen, template.end(), sampling, || ());
+        let texts = write(&decoder()?, &streams, chosen, template.end(), sampling, || ());
         let of_item = |(item, ids, stopped): (undertone_data::Item, Vec<u32>, _)| {
             let item = item.to_string();
             let truth = &self.truths[&item];

@@ -9,7 +9,7 @@ use crate::view::{Placement, View};
 impl StreamBuilder {
     /// What stands before the first words of a conversation.
     pub fn opening(&self, speaker: Speaker) -> Vec<u32> {
-        [self.system.clone(), self.template.header(speaker)].concat()
+        [&self.system, self.template.header(speaker)].concat()
     }
 
     /// A whole conversation as a prompt that ends where `speaker` is about to write: the latest
@@ -49,6 +49,6 @@ impl StreamBuilder {
         let room = limit.saturating_sub(self.system.len() + header.len());
         let fits = |&from: &usize| turns[from..].iter().map(Vec::len).sum::<usize>() <= room;
         let from = (0..turns.len()).find(fits).unwrap_or(turns.len());
-        ([self.system.clone(), turns[from..].concat(), header].concat(), from)
+        ([&self.system[..], &turns[from..].concat(), header].concat(), from)
     }
 }

@@ -1,6 +1,7 @@
 //! `undertone ablate`: train every arm, score all on the same held-out users, compare and report.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use undertone_data::{InputError, Split, remove_leftovers, write_whole};
 use undertone_eval::{parquet, written_lines};
@@ -11,55 +12,36 @@ use super::{plan, print_json, print_text};
 use crate::base::Base;
 use crate::cli::Ablate;
 use crate::experiment::Experiment;
+use crate::judge::Judge;
 use crate::report::{Results, Scores};
 use crate::run_arms::{Ran, run_arms};
-use crate::study::{Failed, PROGRAM, Study, UNIGRAM, save_records};
+use crate::study::{Evaluated, Failed, PROGRAM, Study, UNIGRAM, save_records};
 use crate::writing::Writer;
 
 pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
-    let experiment = Experiment::read(path, &args.experiment.set)?;
-    let study = Study::prepare(experiment, path, &[])?;
+    let mut study = Study::prepare(Experiment::read(path, &args.experiment.set)?, path, &[])?;
     study.require_targets()?;
-    let experiment = &study.experiment;
-    let folder = experiment.folder();
-    // The folder belongs to one study, by experiment, data and base model; with the same it goes on.
-    let base = Base::load(experiment)?;
+    let base = Base::load(&study.experiment)?;
     if args.plan {
         return plan::run(&study, &base, json);
     }
-    let identity = format!(
-        "# {PROGRAM}\n# data sha256 {}\n# base model sha256 {}\n\n{}",
-        study.data_sha256,
-        base.sha256,
-        experiment.resolved()
-    );
-    let kept = folder.join("experiment.toml");
-    if kept.exists() {
-        let earlier = std::fs::read_to_string(&kept).map_err(|error| InputError::io(&kept, "read", &error))?;
-        if earlier != identity {
-            return Err(InputError::new(
-                &folder,
-                "already holds another study: its experiment, data or base model differ",
-            )
-            .hint("choose another name with `--set name=…`, or remove the folder")
-            .into());
-        }
-        eprintln!("going on with the study in `{}`", folder.display());
-    } else {
-        write_whole(&kept, identity.as_bytes())?;
-    }
-
-    remove_leftovers(&folder);
-    remove_leftovers(&folder.join("records"));
-
     let primary = study.primary_items(Split::Test);
     let writer = Writer::new(&study, &primary)?;
-    let Ran { arms, mut records, mut written, made_up, scored, failed } =
+    let folder = study.experiment.folder();
+    claim(&study, &base, &folder)?;
+    remove_leftovers(&folder);
+    remove_leftovers(&folder.join("records"));
+    let section = study.experiment.evaluation.judge.clone();
+    let judge = section.is_asked().then(|| Judge::open(&section, &folder)).transpose()?;
+
+    study.predict_thoughts(&base)?;
+    let study = study;
+    let Ran { arms, mut records, written, made_up, mut scored, failed } =
         run_arms(&study, &base, &writer, args.jobs.into())?;
     // The yardsticks have no arm: they stand last.
     records.push(study.unigram());
-    written.push(writer.repeated());
+    let mut written = [written.concat(), writer.repeated()].concat();
     let names = arms.iter().map(|arm| arm.name.as_str()).chain([UNIGRAM]);
     for (name, records) in names.zip(&mut records) {
         for record in records.iter_mut() {
@@ -68,19 +50,60 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
         save_records(&folder.join("records").join(format!("{name}.jsonl")), records)?;
     }
     write_whole(&folder.join("records.parquet"), &parquet(&records.concat())?)?;
-    let written = written.concat();
+    if let Some(mut judge) = judge {
+        scored.extend(judge.judge(&writer, &mut written)?);
+    }
     if !written.is_empty() {
         write_whole(&folder.join("written.jsonl"), &written_lines(&written)?)?;
     }
     let scores = Scores { arms: &arms, records: &records, written: &written, made_up: &made_up };
     let results = Results::new(&study, &base.sha256, scores, &scored, &failed)?;
+    report(&study, &results, scores, json)?;
+    match failed.into_iter().next() {
+        None => Ok(()),
+        Some(Failed { error, .. }) => Err(error),
+    }
+}
+
+/// Makes the folder that of this study, by experiment, data and base model; with the same it goes on. Whom to ask for a
+/// judgement may change on the way.
+///
+/// # Errors
+/// The folder holds another study.
+fn claim(study: &Study, base: &Base, folder: &Path) -> Result<(), InputError> {
+    let mut experiment = study.experiment.clone();
+    experiment.evaluation.judge = Default::default();
+    let identity = format!(
+        "# {PROGRAM}\n# data sha256 {}\n# base model sha256 {}\n\n{}",
+        study.data_sha256,
+        base.sha256,
+        experiment.resolved()
+    );
+    let kept = folder.join("experiment.toml");
+    if !kept.exists() {
+        return write_whole(&kept, identity.as_bytes());
+    }
+    let earlier = std::fs::read_to_string(&kept).map_err(|error| InputError::io(&kept, "read", &error))?;
+    if earlier != identity {
+        let cause = "already holds another study: its experiment, data or base model differ";
+        return Err(
+            InputError::new(folder, cause).hint("choose another name with `--set name=…`, or remove the folder")
+        );
+    }
+    eprintln!("going on with the study in `{}`", folder.display());
+    Ok(())
+}
+
+/// Everything that is read: files, the terminal, and where the files are.
+fn report(study: &Study, results: &Results<'_>, scores: Scores<'_>, json: bool) -> anyhow::Result<()> {
+    let folder = study.experiment.folder();
     write_whole(&folder.join("report.md"), results.markdown().as_bytes())?;
-    write_whole(&folder.join("results.json"), &serde_json::to_vec_pretty(&results)?)?;
-    for (name, content) in results.html(&study, scores, learning_curves(&study)?) {
+    write_whole(&folder.join("results.json"), &serde_json::to_vec_pretty(results)?)?;
+    for (name, content) in results.html(study, scores, learning_curves(study)?) {
         write_whole(&folder.join(name), content.as_bytes())?;
     }
     match json {
-        true => print_json(&results),
+        true => print_json(results),
         false => print_text(&results.terminal()),
     }
     for verdict in results.verdicts() {
@@ -88,13 +111,11 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     }
     let report = folder.join("report.html");
     eprintln!("\nreport:      {}\nresults:     {}", report.display(), folder.join("results.json").display());
-    for arm in arms.iter().filter(|arm| arm.trained.as_ref().is_some_and(|trained| trained.name == arm.name)) {
+    let is_trained = |arm: &&Evaluated| arm.trained.as_ref().is_some_and(|trained| trained.name == arm.name);
+    for arm in scores.arms.iter().filter(is_trained) {
         eprintln!("checkpoints: {}", folder.join(&arm.name).display());
     }
-    match failed.into_iter().next() {
-        None => Ok(()),
-        Some(Failed { error, .. }) => Err(error),
-    }
+    Ok(())
 }
 
 /// The training loss of each trained arm by step, the mean over folds and seeds.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use undertone_data::{InputError, Split, Stream};
+use undertone_data::{InputError, Source, Split, Stream};
 use undertone_eval::{Arms, ItemRecord, compare, comparison_table, labels_table, metrics, metrics_table, score};
 use undertone_model::Decoder;
 use undertone_train::Description;
@@ -29,7 +29,10 @@ pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
         SplitArg::Test => Split::Test,
         SplitArg::Validation => Split::Validation,
     };
-    let study = Study::prepare(experiment, &args.checkpoint, &[(view, source)])?;
+    let mut study = Study::prepare(experiment, &args.checkpoint, &[(view, source)])?;
+    if source == Source::Predicted {
+        study.read_predicted()?;
+    }
     let experiment = &study.experiment;
     // A checkpoint of a fold was not trained on that fold's test users, whatever its folder is called.
     let fold = fold_of(&args.checkpoint, study.folds.len())?;

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use serde_json::json;
-use undertone_data::{Candidate, InputError, Layout, Piece, Purpose, Speaker, Split, Stream, Template};
+use undertone_data::{Candidate, InputError, Layout, Piece, Purpose, Source, Speaker, Split, Stream, Template};
 
 use super::{print_json, print_text};
 use crate::cli::Inspect;
@@ -19,7 +19,10 @@ pub(crate) fn run(args: &Inspect, json: bool) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
     let experiment = Experiment::read(path, &args.experiment.set)?;
     let arm = experiment.arm(args.arm.as_deref(), path)?.clone();
-    let study = Study::prepare(experiment, path, &[])?;
+    let mut study = Study::prepare(experiment, path, &[])?;
+    if arm.source == Source::Predicted {
+        study.read_predicted()?;
+    }
     let corpus = &study.folds[0].corpus;
     let (view, source) = arm.shown();
     let (kinds, purpose, dropout) = match args.scoring {

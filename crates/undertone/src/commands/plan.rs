@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde::Serialize;
-use undertone_data::{Row, Split, Stream, pack};
-use undertone_eval::{Arms, Inference, Rules, StandardError, Subset, Table, columns, compare, count, decimal, score};
-use undertone_model::Gradients;
+use undertone_data::{PREDICTED_TOKENS, Row, Source, Split, Stream, Target, pack};
+use undertone_eval::{
+    Arms, Inference, Rules, StandardError, Subset, Table, columns, compare, count, decimal, sample_of_items, score,
+};
+use undertone_model::{Gradients, Sampling};
 use undertone_train::Checkpoint;
 
 use super::{print_json, print_text};
@@ -15,6 +17,13 @@ use crate::base::Base;
 use crate::experiment::{Arm, Experiment};
 use crate::report::primary_pair;
 use crate::study::{Evaluated, Study, Training};
+
+/// Tokens of users on whom two arms are compared.
+const COMPARED_TOKENS: usize = 49_152;
+
+/// Tokens of the prompt of a measurement, and tokens that it writes.
+const MEASURED_PROMPT: usize = 256;
+const MEASURED_WRITING: usize = 16;
 
 /// Tokens that a measurement may run through the model: a minute or less on two cores.
 const MEASURED_TOKENS: usize = 16_384;
@@ -24,13 +33,14 @@ const MEASURED_TOKENS: usize = 16_384;
 struct Plan {
     trainings: Vec<Planned>,
     scorings: Vec<Planned>,
-    training_tokens_per_second: f64,
-    scoring_tokens_per_second: f64,
+    /// Messages that arms write, each of as many tokens as it may have.
+    writings: Vec<Planned>,
+    tokens_per_second: Speeds,
     hours: f64,
     detectable: Option<Detectable>,
 }
 
-/// All trainings, or all scorings, of one arm.
+/// All trainings, all scorings, or all writing, of one arm.
 #[derive(Debug, Serialize)]
 struct Planned {
     arm: String,
@@ -56,67 +66,130 @@ struct Detectable {
     difference: f64,
 }
 
+/// Tokens a second on this machine.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Speeds {
+    training: f64,
+    scoring: f64,
+    writing: f64,
+}
+
 pub(crate) fn run(study: &Study, base: &Base, json: bool) -> anyhow::Result<()> {
     let experiment = &study.experiment;
-    let rows = |streams: &[Stream]| -> Vec<Row> { pack(streams, experiment.training.row_tokens) };
-    let training_speed = {
-        let arm = experiment.trained(&experiment.arms[0]);
-        let streams = study.training_streams(&arm, 0, Split::Train, None);
-        let mut decoder = base.trainable(experiment, experiment.seed);
-        decoder.precision = base.decoder.precision;
-        speed(&rows(&streams), |row| {
-            let scale = 1.0 / row.supervised().len().max(1) as f64;
-            let mut gradients = Gradients::default();
-            decoder.nats_and_gradients(row, scale, experiment.training.recompute, None, &mut gradients);
-        })
-    };
-    let scoring_speed = {
-        let streams = study.test_streams(experiment.arms[0].shown(), 0, Split::Test);
-        speed(&pack(&streams, experiment.evaluation.row_tokens), |row| drop(base.decoder.nats(row)))
-    };
-    let tokens = |streams: &[Stream]| streams.iter().map(|stream| stream.tokens.len()).sum::<usize>();
-    let trained: Vec<Arm> =
-        experiment.arms.iter().filter(|arm| experiment.trained(arm).name == arm.name).cloned().collect();
-    let trainings: Vec<Planned> = trained
+    let speeds = Speeds::measure(study, base);
+    let trainings: Vec<Planned> = experiment
+        .arms
         .iter()
-        .map(|arm| {
-            let is_left = |training: &Training| !is_finished(study, arm, *training, base);
-            let left: Vec<Training> = study.trainings().into_iter().filter(is_left).collect();
-            let of = |training: &Training| {
-                experiment.training.epochs * tokens(&study.training_streams(arm, training.fold, Split::Train, None))
-            };
-            planned(&arm.name, study.trainings().len(), left.len(), left.iter().map(of).sum(), training_speed)
-        })
+        .filter(|arm| experiment.trained(arm).name == arm.name)
+        .map(|arm| trainings(study, base, arm, speeds.training))
+        .chain(writers(study, speeds))
         .collect();
-    let scorings: Vec<Planned> = study
-        .evaluated()
-        .iter()
-        .map(|arm: &Evaluated| {
-            let is_once = |training: &Training| arm.trained.is_some() || training.seed == experiment.seed;
-            let all: Vec<Training> = study.trainings().into_iter().filter(is_once).collect();
-            let is_left = |training: &&Training| {
-                let folder = experiment.folder().join(&arm.name).join(training.folder(experiment));
-                !folder.join("records.jsonl").exists()
-            };
-            let left: Vec<&Training> = all.iter().filter(is_left).collect();
-            let of = |training: &&Training| tokens(&study.test_streams(arm.shown, training.fold, Split::Test));
-            planned(&arm.name, all.len(), left.len(), left.iter().map(of).sum(), scoring_speed)
-        })
-        .collect();
-    let hours = trainings.iter().chain(&scorings).map(|planned| planned.hours).sum();
-    let plan = Plan {
-        trainings,
-        scorings,
-        training_tokens_per_second: training_speed,
-        scoring_tokens_per_second: scoring_speed,
-        hours,
-        detectable: detectable(study, base)?,
+    let scorings: Vec<Planned> =
+        study.evaluated().iter().map(|arm| evaluations(study, arm, "records.jsonl", speeds.scoring, scored)).collect();
+    let writings: Vec<Planned> = match experiment.evaluation.writing.messages {
+        0 => Vec::new(),
+        _ => {
+            let all = study.primary_prompts(&study.primary_items(Split::Test));
+            let chosen = sample_of_items(&all, experiment.evaluation.writing.messages, experiment.seed);
+            let arms = study.evaluated();
+            let written = |study: &Study, arm: &Evaluated, fold| written(study, arm, fold, &chosen);
+            arms.iter().map(|arm| evaluations(study, arm, "written.jsonl", speeds.writing, written)).collect()
+        }
     };
+    let hours = trainings.iter().chain(&scorings).chain(&writings).map(|planned| planned.hours).sum();
+    let detectable = detectable(study, base)?;
+    let plan = Plan { trainings, scorings, writings, tokens_per_second: speeds, hours, detectable };
     match json {
         true => print_json(&plan),
         false => print_text(&plan.text(experiment)),
     }
     Ok(())
+}
+
+impl Speeds {
+    /// Trains on, scores and writes a little.
+    fn measure(study: &Study, base: &Base) -> Self {
+        let experiment = &study.experiment;
+        let training = {
+            let arm = experiment.trained(&experiment.arms[0]);
+            let streams = study.training_streams(&arm, 0, Split::Train, None);
+            let mut decoder = base.trainable(experiment, experiment.seed);
+            decoder.precision = base.decoder.precision;
+            speed(&pack(&streams, experiment.training.row_tokens), |row| {
+                let scale = 1.0 / row.supervised().len().max(1) as f64;
+                let mut gradients = Gradients::default();
+                decoder.nats_and_gradients(row, scale, experiment.training.recompute, None, &mut gradients);
+            })
+        };
+        let streams = study.test_streams(experiment.arms[0].shown(), 0, Split::Test);
+        let rows = pack(&streams, experiment.evaluation.row_tokens);
+        let scoring = speed(&rows, |row| drop(base.decoder.nats(row)));
+        let prompt = &streams[0].tokens[..streams[0].trunk.min(MEASURED_PROMPT)];
+        let begun = Instant::now();
+        let sampling = Sampling { max_new_tokens: MEASURED_WRITING, ..Sampling::default() };
+        // No id is the end: as many tokens as were asked for.
+        let (ids, _) = base.decoder.generate(prompt, u32::MAX, sampling);
+        Self { training, scoring, writing: ids.len() as f64 / begun.elapsed().as_secs_f64() }
+    }
+}
+
+fn tokens(streams: &[Stream]) -> usize {
+    streams.iter().map(|stream| stream.tokens.len()).sum()
+}
+
+/// What is left of training an arm.
+fn trainings(study: &Study, base: &Base, arm: &Arm, speed: f64) -> Planned {
+    let all = study.trainings();
+    let left: Vec<&Training> = all.iter().filter(|training| !is_finished(study, arm, **training, base)).collect();
+    let of_fold =
+        |fold| study.experiment.training.epochs * tokens(&study.training_streams(arm, fold, Split::Train, None));
+    planned(&arm.name, all.len(), left.len(), left.iter().map(|training| of_fold(training.fold)).sum(), speed)
+}
+
+/// The writers of predicted thoughts, if an arm sees such: each training user is in two of three, and every thought is
+/// written once, of so many tokens at most.
+fn writers(study: &Study, speeds: Speeds) -> Option<Planned> {
+    let experiment = &study.experiment;
+    experiment.arms.iter().any(|arm| arm.source == Source::Predicted).then(|| {
+        let left: Vec<usize> = (0..study.folds.len()).filter(|fold| !study.predicted_path(*fold).exists()).collect();
+        let arm = study.writer_arm();
+        let of_fold =
+            |fold| 2 * experiment.training.epochs * tokens(&study.training_streams(&arm, fold, Split::Train, None));
+        let trained = left.iter().map(|fold| of_fold(*fold)).sum();
+        let mut planned = planned("writers", study.folds.len(), left.len(), trained, speeds.training);
+        let thoughts: usize = study.encoded.iter().flat_map(|encoded| &encoded.thoughts).map(Vec::len).sum();
+        planned.hours += (left.len() * thoughts * PREDICTED_TOKENS) as f64 / speeds.writing / 3600.0;
+        planned
+    })
+}
+
+/// What is left of scoring an arm, or of its writing: what is not saved under `file`.
+fn evaluations(
+    study: &Study,
+    arm: &Evaluated,
+    file: &str,
+    speed: f64,
+    of_fold: impl Fn(&Study, &Evaluated, usize) -> usize,
+) -> Planned {
+    let experiment = &study.experiment;
+    let is_once = |training: &Training| arm.trained.is_some() || training.seed == experiment.seed;
+    let all: Vec<Training> = study.trainings().into_iter().filter(is_once).collect();
+    let folder = experiment.folder().join(&arm.name);
+    let is_left = |training: &&Training| !folder.join(training.folder(experiment)).join(file).exists();
+    let left: Vec<&Training> = all.iter().filter(is_left).collect();
+    planned(&arm.name, all.len(), left.len(), left.iter().map(|one| of_fold(study, arm, one.fold)).sum(), speed)
+}
+
+fn scored(study: &Study, arm: &Evaluated, fold: usize) -> usize {
+    tokens(&study.test_streams(arm.shown, fold, Split::Test))
+}
+
+/// The most tokens that are written in a fold.
+fn written(study: &Study, arm: &Evaluated, fold: usize, chosen: &BTreeSet<String>) -> usize {
+    let streams = study.test_streams(arm.shown, fold, Split::Test);
+    let is_written = |target: &&Target| target.is_truth() && chosen.contains(&target.item.to_string());
+    let messages = streams.iter().flat_map(|stream| &stream.targets).filter(is_written).count();
+    messages * study.experiment.evaluation.writing.max_new_tokens
 }
 
 fn planned(arm: &str, runs: usize, left: usize, tokens: usize, speed: f64) -> Planned {
@@ -173,7 +246,7 @@ fn detectable(study: &Study, base: &Base) -> anyhow::Result<Option<Detectable>> 
             streams.iter().filter(|stream| stream.user == **user).map(|stream| stream.tokens.len()).sum()
         };
         tokens += of_user(&in_a) + of_user(&in_b);
-        if chosen.len() > 1 && tokens > MEASURED_TOKENS {
+        if chosen.len() > 1 && tokens > COMPARED_TOKENS {
             break;
         }
         chosen.insert((*user).clone());
@@ -220,15 +293,16 @@ impl Plan {
             ]
         };
         let rows = self.trainings.iter().map(|planned| row("train", planned));
-        let rows = rows.chain(self.scorings.iter().map(|planned| row("score", planned))).collect();
+        let rows = rows.chain(self.scorings.iter().map(|planned| row("score", planned)));
+        let rows = rows.chain(self.writings.iter().map(|planned| row("write", planned))).collect();
+        let Speeds { training, scoring, writing } = self.tokens_per_second;
         let table = Table {
             title: format!("What `{}` would run", experiment.name),
             header: columns(&["", "arm"], &["runs", "finished", "tokens left", "hours"]),
             rows,
             notes: vec![format!(
-                "Measured just now: {:.0} tokens a second in training, {:.0} in scoring. In all {} hours on this machine.",
-                self.training_tokens_per_second,
-                self.scoring_tokens_per_second,
+                "Measured just now: {training:.0} tokens a second in training, {scoring:.0} in scoring, {writing:.0} in writing. \
+                 In all {} hours on this machine.",
                 decimal(self.hours)
             )],
         };

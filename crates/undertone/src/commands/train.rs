@@ -1,7 +1,7 @@
 //! `undertone train`: one arm of an experiment.
 
 use serde_json::json;
-use undertone_data::{InputError, Place, write_whole};
+use undertone_data::{InputError, Place, Source, write_whole};
 use undertone_train::Checkpoint;
 
 use super::print_json;
@@ -15,7 +15,7 @@ pub(crate) fn run(args: &Train, json: bool) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
     let experiment = Experiment::read(path, &args.experiment.set)?;
     let arm = experiment.trained(experiment.arm(args.arm.as_deref(), path)?);
-    let study = Study::prepare(experiment, path, &[])?;
+    let mut study = Study::prepare(experiment, path, &[])?;
     if args.fold >= study.folds.len() {
         let cause = format!("has {} folds, so no fold {}", study.folds.len(), args.fold);
         return Err(InputError::new(path, cause)
@@ -27,6 +27,9 @@ pub(crate) fn run(args: &Train, json: bool) -> anyhow::Result<()> {
     let training = Training { fold: args.fold, seed };
     let folder = study.experiment.folder().join(&arm.name).join(training.folder(&study.experiment));
     let base = Base::load(&study.experiment)?;
+    if arm.source == Source::Predicted {
+        study.predict_thoughts(&base)?;
+    }
     let best = study.train(&arm, training, &base, &folder, args.resume, &Line::alone(&arm.name))?;
     write_whole(&folder.join("experiment.toml"), study.experiment.resolved().as_bytes())?;
     let state = Checkpoint::read(&best)?.description.state;

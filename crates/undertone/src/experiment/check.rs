@@ -229,6 +229,31 @@ impl Experiment {
             "one first message cannot be diverse".into(),
             "0 writes none; 20 say enough",
         );
+        let judge = &self.evaluation.judge;
+        check(
+            !judge.is_asked() || judge.url.starts_with("http://") || judge.url.starts_with("https://"),
+            "evaluation.judge.url",
+            format!("`url` ({:?}) must begin with `http://` or `https://`", judge.url),
+            "the base of an OpenAI-compatible endpoint, such as `http://localhost:8000/v1`",
+        );
+        check(
+            !judge.is_asked() || !judge.model.is_empty(),
+            "evaluation.judge.model",
+            "a judge needs the name of a `model`".into(),
+            "as the endpoint calls it",
+        );
+        check(
+            !judge.is_asked() || writing.messages > 0,
+            "evaluation.judge.url",
+            "a judge has nothing to judge: `evaluation.writing.messages` is 0".into(),
+            "let arms write some messages",
+        );
+        check(
+            (1..=5).contains(&judge.least_telling),
+            "evaluation.judge.least_telling",
+            format!("`least_telling` ({}) must be from 1 to 5", judge.least_telling),
+            "1 judges every message, 4 those whose thoughts tell much",
+        );
         for (section, rows) in [("training", training.row_tokens), ("evaluation", self.evaluation.row_tokens)] {
             check(rows > 0, &format!("{section}.row_tokens"), "`row_tokens` is 0".into(), "2048 is a good value");
         }
@@ -348,6 +373,18 @@ impl Experiment {
                 &key("thought_dropout"),
                 "`thought_dropout` hides thoughts in training, and this arm is trained on none".into(),
                 "set it on an arm that is trained with thoughts",
+            );
+            check(
+                arm.source != Source::Predicted || arm.view != Access::Oracle,
+                &key("source"),
+                "a predicted reason of the target's own message is written by a model that has read the message".into(),
+                "`oracle` goes with the user's own reason; choose another view for predicted thoughts",
+            );
+            check(
+                name != "writers",
+                &key("name"),
+                "the name `writers` is taken by the folder of those who predict thoughts".into(),
+                "call it something else",
             );
             check(
                 arm.source == Source::Own || arm.view != Access::None,

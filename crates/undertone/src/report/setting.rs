@@ -130,6 +130,7 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
             Source::Shuffled => "; each thought is another user's, of the same kind and about as long (shuffled)",
             Source::ShuffledTrajectory => "; all thoughts are of one other user's conversation (shuffled as a whole)",
             Source::Filler => "; each thought is as many tokens that say nothing (filler)",
+            Source::Predicted => "; each thought is written by a model that never saw one of this user (predicted)",
         };
         let trained = match &arm.trained_as {
             Some(other) if source != Source::Own => {
