@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use undertone_data::{END_LABELS, TargetKind};
 
-use crate::inference::{Interval, Intervals, signed};
+use crate::inference::{Interval, Intervals};
 use crate::measures::{Measure, MeasureContrast, MeasureMean};
 use crate::metrics::KindMetrics;
 use crate::table::{Table, columns, count, decimal};
@@ -15,6 +15,11 @@ const NOTHING: &str = "–";
 /// A number from 0 to 100 with one decimal.
 fn points(value: f64) -> String {
     format!("{value:.1}")
+}
+
+/// A difference of such numbers, with its sign and a true minus.
+fn signed_points(value: f64) -> String {
+    format!("{value:+.1}").replace('-', "−")
 }
 
 /// Each arm's means of every measure of one kind; `None` if nothing was measured.
@@ -45,12 +50,12 @@ pub fn means_table(means: &[MeasureMean], kind: TargetKind) -> Option<Table> {
                 .to_owned(),
         );
     }
-    if measures.contains(&Measure::Chrf) {
-        notes.push(
-            "What each arm wrote in the place of the true message against that message: 100 × the cosine of sentence \
-             vectors, chrF2 (sacreBLEU) and ROUGE-L F1 (rouge-score)."
-                .to_owned(),
-        );
+    if let Some(written) = of_kind.iter().filter(|mean| mean.measure == Measure::Chrf).map(|mean| mean.items).max() {
+        notes.push(format!(
+            "What each arm wrote in the place of the true message against that message, of {} messages: 100 × the cosine of \
+             sentence vectors where there is an encoder, chrF2 (sacreBLEU) and ROUGE-L F1 (rouge-score).",
+            count(written)
+        ));
     }
     (!arms.is_empty()).then(|| Table {
         title: format!("{kind}: what else is measured, from 0 to 100; higher is better"),
@@ -75,8 +80,11 @@ pub fn contrasts_table(contrasts: &[MeasureContrast], kind: TargetKind) -> Optio
             count(difference.users),
             points(contrast.a),
             points(contrast.b),
-            signed(difference.ratio.value),
-            difference.ratio.intervals.map_or_else(|| NOTHING.to_owned(), |all| Interval::to_string(&which(all))),
+            signed_points(difference.ratio.value),
+            difference.ratio.intervals.map(which).map_or_else(
+                || NOTHING.to_owned(),
+                |Interval { low, high }| format!("{} to {}", signed_points(low), signed_points(high)),
+            ),
         ]
     };
     let rows: Vec<Vec<String>> = contrasts.iter().filter(|contrast| contrast.kind == kind).map(row).collect();
@@ -149,7 +157,7 @@ mod tests {
         assert_eq!(means.rows, [vec!["past", "4", "37.5", "13.5"], vec!["none", "4", "–", "10.0"]]);
         let contrasts = measure_contrasts(&all, &[["none", "past"]], BootstrapOptions { draws: 1000, seed: 0 });
         let table = contrasts_table(&contrasts, TargetKind::NextPrompt).unwrap();
-        assert_eq!(table.rows[0][..7], ["past − none", "chrF", "4", "4", "10.0", "13.5", "+3.500"]);
+        assert_eq!(table.rows[0][..7], ["past − none", "chrF", "4", "4", "10.0", "13.5", "+3.5"]);
         assert_eq!(means_table(&[], TargetKind::NextPrompt), None);
     }
 }

@@ -1,6 +1,6 @@
 //! What models write in the place of users' messages, and how near it comes to what was really written.
 //!
-//! [`write`] lets a model write after exactly what it sees when it is scored; a conversation is run through the model once,
+//! [`write()`] lets a model write after exactly what it sees when it is scored; a conversation is run through the model once,
 //! and every message continues a copy of its cache. [`Written`] is one message with its likeness to the true one.
 
 use std::collections::BTreeSet;
