@@ -130,7 +130,9 @@ impl Writer {
         let streams = study.test_streams(arm.shown, fold, Split::Test);
         let template = &study.folds[fold].corpus.builder().template;
         let sampling = study.experiment.evaluation.writing.sampling(study.experiment.seed);
-        let chosen = |target: &Target| self.truths.contains_key(&target.item.to_string());
+        // Who wants to stop does not wait for the rest.
+        let chosen =
+            |target: &Target| !STOP.load(Ordering::Relaxed) && self.truths.contains_key(&target.item.to_string());
         let begun = std::time::Instant::now();
         let texts = write(&decoder()?, &streams, chosen, template.end(), sampling, || ());
         let of_item = |(item, ids, stopped): (undertone_data::Item, Vec<u32>, _)| {
@@ -210,7 +212,12 @@ pub(crate) fn first_messages(
         let (ids, _) = decoder.generate(&prompt, builder.template.end(), sampling);
         builder.template.decode(&ids).trim().to_owned()
     };
-    let made_up = MadeUp { messages: (0..writing.first_messages as u64).map(one).collect() };
+    let goes_on = |_: &u64| !STOP.load(Ordering::Relaxed);
+    let messages: Vec<String> = (0..writing.first_messages as u64).take_while(goes_on).map(one).collect();
+    if STOP.load(Ordering::Relaxed) {
+        return Err(TrainError::Interrupted(saved.parent().unwrap_or(saved).to_owned()).into());
+    }
+    let made_up = MadeUp { messages };
     write_whole(saved, &serde_json::to_vec_pretty(&made_up)?)?;
     Ok(made_up)
 }
