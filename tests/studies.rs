@@ -137,6 +137,52 @@ fn an_arm_that_fails_does_not_take_the_others_along() {
     assert!(before == place.read("out/tiny/none/fold0/log.jsonl"));
 }
 
+/// What is compared and measured may change in a study that has begun. Nothing is trained again for it, and the report says
+/// what was changed by whoever had seen results.
+#[test]
+fn a_study_may_be_amended_and_says_so() {
+    let place = Workplace::new(20);
+    place.run("ablate x.toml").succeeded();
+    let results = || -> Value { serde_json::from_slice(&place.read("out/tiny/results.json")).unwrap() };
+    assert_eq!(results()["amendments"], serde_json::json!([]));
+    let before = left_by(&place, "out");
+    let weights = |files: &std::collections::BTreeMap<String, Vec<u8>>| -> Vec<(String, Vec<u8>)> {
+        let of_first_seed = |name: &String| name.ends_with("fold0/last.safetensors");
+        files
+            .iter()
+            .filter(|(name, _)| of_first_seed(name))
+            .map(|(name, bytes)| (name.clone(), bytes.clone()))
+            .collect()
+    };
+
+    // Other scores for the same models: one candidate more for each message.
+    let wider = EXPERIMENT.replace("draws = 1000", "draws = 1000\ndistractors = 1\nmargin = 0.5");
+    let reliance = "[[arm]]\nname = \"reliance\"\nview = \"none\"\ntrained_as = \"past\"\n";
+    place.write("x.toml", format!("seeds = 2\n{wider}\n{reliance}"));
+    let second = place.run("ablate x.toml").succeeded();
+    assert!(second.stderr.contains("past: scored ") && second.stderr.contains("as `reliance`"), "{}", second.stderr);
+    let after = left_by(&place, "out");
+    assert!(weights(&before).len() == 2 && weights(&before) == weights(&after), "the first seed is not trained again");
+    assert!(after.contains_key("tiny/past/fold0-seed1/last.safetensors"));
+    assert!(lines(&place, "out/tiny/records/past.jsonl").iter().any(|record| record["distractors"].is_array()));
+    let changed = strings(results()["amendments"].as_array().unwrap(), "key");
+    assert_eq!(changed, ["arm.reliance", "evaluation.distractors", "evaluation.margin", "seeds"]);
+    let report = place.text("out/tiny/report.md");
+    let told = "CHANGED after there were results: `arm.reliance` added (";
+    assert!(report.contains(told) && report.contains("`seeds` from 1 to 2"), "{report}");
+    assert!(place.text("out/tiny/report.html").contains("CHANGED after there were results: "));
+
+    // The same once more changes nothing, and going back is a change of its own.
+    place.run("ablate x.toml").succeeded();
+    assert_eq!(results()["amendments"].as_array().unwrap().len(), 4);
+    assert_eq!(place.text("out/tiny/report.md"), String::from_utf8_lossy(&after["tiny/report.md"]));
+    place.write("x.toml", EXPERIMENT);
+    place.run("ablate x.toml").succeeded();
+    assert_eq!(results()["amendments"].as_array().unwrap().len(), 8);
+    let records = |files: &std::collections::BTreeMap<String, Vec<u8>>| files["tiny/records/past.jsonl"].clone();
+    assert!(records(&before) == records(&left_by(&place, "out")), "the scores are those of the first time");
+}
+
 #[test]
 fn a_plan_says_what_is_left_and_runs_nothing() {
     let place = Workplace::new(20);
@@ -293,10 +339,10 @@ fn predicted_thoughts_are_written_by_models_that_do_not_know_the_user() {
     place.run("ablate x.toml --set training.epochs=1").succeeded();
     assert!(saved == place.read("out/tiny/writers/fold0.json"));
     // What does not belong here is not taken.
-    place.write("out/tiny/writers/fold0.json", "{\"key\": \"other\", \"thoughts\": {}}");
+    place.write("out/tiny/writers/fold0.json", "{\"other\": []}");
     let ran = place.run("ablate x.toml --set training.epochs=1");
     assert_eq!(ran.status.code(), Some(2));
-    assert!(ran.stderr.contains("belongs to another experiment"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("does not have the thoughts of"), "{}", ran.stderr);
     // A model that has read the target's message cannot say why it was written.
     place.write("x.toml", format!("{EXPERIMENT}{}", arm.replace("view = \"past\"", "view = \"oracle\"")));
     let ran = place.run("ablate x.toml");

@@ -230,6 +230,14 @@ impl Corpus {
         &self.too_long
     }
 
+    /// The windows of each conversation of a split, by its id, in file order.
+    pub fn windows(&self, split: Split) -> impl Iterator<Item = (&str, &[Window])> {
+        let of_split = self.prepared.iter().filter(move |conversation| conversation.split == split);
+        of_split.map(|conversation| {
+            (self.encoded[conversation.index].conversation.id.as_str(), conversation.windows.as_slice())
+        })
+    }
+
     /// How many windows were cut in all, and how many of them leave some target less than half a
     /// context of history.
     pub fn window_counts(&self) -> (usize, usize) {

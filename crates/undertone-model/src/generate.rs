@@ -19,13 +19,15 @@ pub struct Sampling {
     pub top_p: f64,
     /// Seed of the draws.
     pub seed: u64,
+    /// Fewest tokens to write: before, the end cannot be chosen.
+    pub min_new_tokens: usize,
     /// Most tokens to write.
     pub max_new_tokens: usize,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 0.0, top_p: 1.0, seed: 0, max_new_tokens: 256 }
+        Self { temperature: 0.0, top_p: 1.0, seed: 0, min_new_tokens: 0, max_new_tokens: 256 }
     }
 }
 
@@ -74,7 +76,10 @@ impl Decoder {
                 return (written, Stopped::Context);
             }
             let logits = self.logits(&next, cache, true).into_data().convert::<f32>();
-            let logits: Vec<f32> = logits.try_to_vec().expect("converted to f32");
+            let mut logits: Vec<f32> = logits.try_to_vec().expect("converted to f32");
+            if let Some(end) = logits.get_mut(end as usize).filter(|_| written.len() < sampling.min_new_tokens) {
+                *end = f32::NEG_INFINITY;
+            }
             let id = choose(&logits, sampling, &mut random);
             if id == end {
                 return (written, Stopped::EndToken);
@@ -119,7 +124,7 @@ mod tests {
 
     fn drawn(temperature: f64, top_p: f64) -> Vec<u32> {
         let logits = [1.0, 3.0, 2.0, 3.0];
-        let sampling = Sampling { temperature, top_p, seed: 1, max_new_tokens: 1 };
+        let sampling = Sampling { temperature, top_p, seed: 1, ..Sampling::default() };
         let mut random = ChaCha8Rng::from_seed([7; 32]);
         let mut ids: Vec<u32> = (0..500).map(|_| choose(&logits, sampling, &mut random)).collect();
         ids.sort_unstable();

@@ -147,4 +147,8 @@ fn check(shared: &Path, model: &Path, device: DeviceName, precision: MatmulPreci
     let sampling = Sampling { max_new_tokens: new, ..Sampling::default() };
     let (written, _) = decoder.generate(prompt, u32::MAX, sampling);
     assert_eq!(written, plain.greedy_ids[prompt.len()..], "{device}: greedy tokens");
+    // What must not end at once writes the next best thing.
+    let first = written[0];
+    let at_least = |min_new_tokens| decoder.generate(prompt, first, Sampling { min_new_tokens, ..sampling }).0;
+    assert!(at_least(0).is_empty() && at_least(1).first().is_some_and(|id| *id != first), "{device}");
 }

@@ -314,7 +314,7 @@ impl WritingSection {
     /// How next prompts are written.
     pub(crate) fn sampling(&self, seed: u64) -> Sampling {
         let Self { max_new_tokens, temperature, top_p, .. } = *self;
-        Sampling { temperature, top_p, seed, max_new_tokens }
+        Sampling { temperature, top_p, seed, max_new_tokens, ..Sampling::default() }
     }
 }
 

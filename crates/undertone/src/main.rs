@@ -5,12 +5,14 @@
 
 #![warn(clippy::unwrap_used)]
 
+mod amendments;
 mod base;
 mod cli;
 mod commands;
 mod digest;
 mod experiment;
 mod judge;
+mod keys;
 mod predicted;
 mod progress;
 mod report;

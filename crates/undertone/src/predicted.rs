@@ -9,10 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use serde::{Deserialize, Serialize};
 use undertone_data::{
     InputError, Layout, PREDICTED_TOKENS, Place, Purpose, Source, Split, Stream, TargetKind, Thoughts, View,
-    write_whole,
 };
 use undertone_eval::write;
 use undertone_model::{Sampling, derived_seed};
@@ -23,10 +21,13 @@ use crate::base::Base;
 use crate::digest::sha256_hex;
 use crate::experiment::Arm;
 use crate::progress::Line;
-use crate::study::{Study, Training, Work};
+use crate::study::{Study, Work};
 
 /// What writers are trained to write.
 pub(crate) const WRITTEN_KINDS: [TargetKind; 2] = [TargetKind::Reaction, TargetKind::Reason];
+
+/// Of what a writer could write next, the share that it draws from.
+const TOP_P: f64 = 0.9;
 
 /// The users that a writer is trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,16 +52,6 @@ impl Writer {
     }
 }
 
-/// What was written in one fold, as it is saved.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Saved {
-    /// What determines it.
-    key: String,
-    /// By conversation, message and thought, as token ids.
-    thoughts: BTreeMap<String, Thoughts>,
-}
-
 impl Study {
     /// Whether some arm sees predicted thoughts.
     fn wants_predicted(&self) -> bool {
@@ -81,14 +72,13 @@ impl Study {
             return Ok(());
         }
         for fold in 0..self.folds.len() {
-            let key = self.writer_key(fold, base);
-            let thoughts = match self.saved(fold, Some(&key))? {
-                Some(thoughts) => thoughts,
-                None => {
-                    let saved = Saved { key, thoughts: self.written_thoughts(fold, base)? };
-                    write_whole(&self.predicted_path(fold), &serde_json::to_vec(&saved)?)?;
-                    saved.thoughts
-                }
+            let kept = self.predicted(fold, base);
+            let thoughts = if kept.is_there() {
+                self.read_thoughts(&kept.path)?
+            } else {
+                let thoughts = self.written_thoughts(fold, &kept.key, base)?;
+                kept.write(&serde_json::to_vec(&thoughts)?)?;
+                thoughts
             };
             self.folds[fold].corpus.set_predicted(thoughts);
         }
@@ -101,34 +91,28 @@ impl Study {
     /// It was not written.
     pub(crate) fn read_predicted(&mut self) -> Result<(), InputError> {
         for fold in 0..self.folds.len() {
-            let Some(thoughts) = self.saved(fold, None)? else {
-                let path = self.predicted_path(fold);
+            let path = self.predicted_path(fold);
+            if !path.exists() {
                 return Err(InputError::new(path, "the arm sees predicted thoughts, and they are not written yet")
                     .hint("`undertone ablate` trains the writers and lets them write"));
-            };
+            }
+            let thoughts = self.read_thoughts(&path)?;
             self.folds[fold].corpus.set_predicted(thoughts);
         }
         Ok(())
     }
 
-    /// What was saved of a fold, if it is of this study. A `key` says what it must have been made of.
-    fn saved(&self, fold: usize, key: Option<&str>) -> Result<Option<BTreeMap<String, Thoughts>>, InputError> {
-        let path = self.predicted_path(fold);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let bytes = std::fs::read(&path).map_err(|error| InputError::io(&path, "read", &error))?;
-        let unfit = |cause: String| InputError::new(&path, cause).hint("remove the file, and it is written again");
-        let saved: Saved =
+    /// What was written in a fold, if it is of these conversations: by conversation, message and thought, as token ids.
+    fn read_thoughts(&self, path: &Path) -> Result<BTreeMap<String, Thoughts>, InputError> {
+        let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read", &error))?;
+        let unfit = |cause: String| InputError::new(path, cause).hint("remove the file, and it is written again");
+        let written: BTreeMap<String, Thoughts> =
             serde_json::from_slice(&bytes).map_err(|error| unfit(error.to_string()).at(Place::Line(error.line())))?;
-        if key.is_some_and(|key| key != saved.key) {
-            return Err(unfit("belongs to another experiment: the configuration, data or base model differ".into()));
-        }
-        let vocabulary = self.folds[fold].corpus.builder().template.vocabulary();
+        let vocabulary = self.folds[0].corpus.builder().template.vocabulary();
         let fits = |ids: &Vec<u32>| ids.len() <= PREDICTED_TOKENS && ids.iter().all(|id| (*id as usize) < vocabulary);
         for encoded in self.encoded.iter() {
             let id = &encoded.conversation.id;
-            let is_whole = saved.thoughts.get(id).is_some_and(|written| {
+            let is_whole = written.get(id).is_some_and(|written| {
                 written.iter().map(Vec::len).eq(encoded.thoughts.iter().map(Vec::len))
                     && written.iter().flatten().all(fits)
             });
@@ -136,18 +120,12 @@ impl Study {
                 return Err(unfit(format!("does not have the thoughts of `{id}`")));
             }
         }
-        Ok(Some(saved.thoughts))
+        Ok(written)
     }
 
     /// What writers see, and what they are trained on.
     pub(crate) fn writer_arm(&self) -> Arm {
         Arm { name: "writer".into(), targets: Some(WRITTEN_KINDS.to_vec()), ..Arm::default() }
-    }
-
-    fn writer_key(&self, fold: usize, base: &Base) -> String {
-        let training = Training { fold, seed: self.experiment.seed };
-        let key = self.training_key(&self.writer_arm(), training, base);
-        sha256_hex(format!("writers\0{PREDICTED_TOKENS}\0{key}").as_bytes())
     }
 
     /// The training users of a fold in two halves, by hash.
@@ -161,8 +139,9 @@ impl Study {
         [half(0), half(1)]
     }
 
-    /// Trains the three writers of a fold, and lets each write for the users it was not trained on.
-    fn written_thoughts(&self, fold: usize, base: &Base) -> anyhow::Result<BTreeMap<String, Thoughts>> {
+    /// Trains the three writers of a fold, and lets each write for the users it was not trained on. `key` says what
+    /// determines it all.
+    fn written_thoughts(&self, fold: usize, key: &str, base: &Base) -> anyhow::Result<BTreeMap<String, Thoughts>> {
         let experiment = &self.experiment;
         let arm = self.writer_arm();
         let training = self.training_streams(&arm, fold, Split::Train, None);
@@ -185,7 +164,7 @@ impl Study {
             let folder = self.predicted_path(fold).with_extension("").join(writer.name());
             let line = Line::alone(&format!("writer `{}` of fold {fold}", writer.name()));
             let own: Vec<Stream> = training.iter().filter(|stream| knows(&stream.user)).cloned().collect();
-            let key = sha256_hex(format!("{}\0{}", self.writer_key(fold, base), writer.name()).as_bytes());
+            let key = sha256_hex(format!("{key}\0{}", writer.name()).as_bytes());
             let work = Work { name: &arm.name, key, seed: experiment.seed, training: &[own], validation: &[] };
             let best = self.train_on(work, base, &folder, true, &line)?;
             let others = match writer {
@@ -224,7 +203,14 @@ impl Study {
         }
         let decoder = base.restored(&self.experiment, &checkpoint, best)?;
         let end = self.folds[0].corpus.builder().template.end();
-        let sampling = Sampling { max_new_tokens: PREDICTED_TOKENS, ..Sampling::default() };
+        // Drawn, not the most likely one, which few trainings make a good thought of; and never empty, as no thought is.
+        let sampling = Sampling {
+            temperature: 1.0,
+            top_p: TOP_P,
+            seed: self.experiment.seed,
+            min_new_tokens: 1,
+            max_new_tokens: PREDICTED_TOKENS,
+        };
         line.does("writes thoughts");
         let begun = std::time::Instant::now();
         let written = write(&decoder, streams, |_| !STOP.load(Ordering::Relaxed), end, sampling, || ());

@@ -173,14 +173,14 @@ fn run(
     line: &Line,
 ) -> anyhow::Result<Outcome> {
     let experiment = &study.experiment;
-    let folder = |name: &str| experiment.folder().join(name).join(job.training.folder(experiment));
     let mut outcome = Outcome::default();
     let best = match &arms[job.arms[0]].trained {
         None => None,
         Some(trained) => {
-            let best = study.train(trained, job.training, base, &folder(&job.name), true, line)?;
+            let folder = study.folder(&job.name, job.training);
+            let best = study.train(trained, job.training, base, &folder, true, line)?;
             let scored = Checkpoint::read(&best)?.description.state.step;
-            let taken = Checkpoint::read(&folder(&job.name).join("last.safetensors"))?.description.state.step;
+            let taken = Checkpoint::read(&folder.join("last.safetensors"))?.description.state.step;
             let which = job.training.folder(experiment);
             outcome.scored = Some(format!("`{}`, {which}: scored after step {scored} of {taken}.", job.name));
             Some(best)
@@ -194,16 +194,17 @@ fn run(
     };
     for &place in &job.arms {
         let arm = &arms[place];
-        let saved = folder(&arm.name).join("records.jsonl");
-        outcome.records.push((place, study.evaluate(arm, job.training, decoder, &saved, line)?));
+        let kept = study.records(arm, job.training, base);
+        outcome.records.push((place, study.evaluate(arm, job.training, decoder, &kept, line)?));
         if writer.messages() > 0 {
-            let saved = folder(&arm.name).join("written.jsonl");
-            outcome.written.push((place, writer.write(study, arm, job.training, decoder, &saved, line)?));
+            let kept = study.written(arm, job.training, base, writer.items());
+            outcome.written.push((place, writer.write(study, arm, job.training, decoder, &kept, line)?));
         }
     }
     if experiment.evaluation.writing.first_messages > 0 {
-        let saved = folder(&job.name).join("first_messages.json");
-        outcome.made_up = Some(first_messages(study, job.training.seed, decoder, &saved)?);
+        let trained = arms[job.arms[0]].trained.as_ref();
+        let kept = study.made_up(&job.name, trained, job.training, base);
+        outcome.made_up = Some(first_messages(study, job.training.seed, decoder, &kept)?);
     }
     Ok(outcome)
 }

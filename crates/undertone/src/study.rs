@@ -9,7 +9,7 @@ use anyhow::Context;
 use serde::Serialize;
 use undertone_data::{
     Conversation, Corpus, DataStats, Encoded, InputError, Layout, OverlapReport, Place, Purpose, ReadReport, Reader,
-    Source, Split, StatsBuilder, Stream, Study as Asked, TargetKind, View, check_disjoint, encode, write_whole,
+    Source, Split, StatsBuilder, Stream, Study as Asked, TargetKind, View, check_disjoint, encode,
 };
 use undertone_eval::{ItemRecord, read_records, score, unigram, write_records};
 use undertone_model::Decoder;
@@ -17,8 +17,9 @@ use undertone_train::{Checkpoint, Description, Run, TrainError};
 
 use crate::STOP;
 use crate::base::{Base, stream_builder};
-use crate::digest::{sha256_hex, sha256_of_files};
+use crate::digest::sha256_of_files;
 use crate::experiment::{Arm, Experiment};
+use crate::keys::Kept;
 use crate::predicted::WRITTEN_KINDS;
 use crate::progress::Line;
 
@@ -92,9 +93,6 @@ pub(crate) struct Work<'a> {
     pub(crate) training: &'a [Vec<Stream>],
     pub(crate) validation: &'a [Stream],
 }
-
-/// Which program lays conversations out and computes: results of another one are not taken for ours.
-pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 3, operators 3");
 
 /// What the yardsticks are called among the arms: token frequencies, and the user's last message once more.
 pub(crate) const UNIGRAM: &str = "unigram";
@@ -247,31 +245,6 @@ impl Study {
         all.filter(|item| primary.contains(item)).collect()
     }
 
-    /// What determines the weights of an arm's training: with the same key, the same run.
-    pub(crate) fn training_key(&self, arm: &Arm, training: Training, base: &Base) -> String {
-        let experiment = &self.experiment;
-        let shared = Experiment {
-            arms: vec![Arm {
-                name: String::new(),
-                trained_as: None,
-                targets: Some(experiment.training_targets(arm)),
-                ..arm.clone()
-            }],
-            comparisons: Vec::new(),
-            name: String::new(),
-            output: PathBuf::new(),
-            evaluation: Default::default(),
-            seeds: Default::default(),
-            ..experiment.clone()
-        };
-        // The windows depend on what every arm asks for, so that belongs to the key too.
-        let mut parts: Vec<String> = experiment.arms.iter().map(|arm| format!("{:?}", arm.shown())).collect();
-        parts.push(format!("{:?} {}", experiment.all_targets(), experiment.evaluation.distractors));
-        parts.extend([PROGRAM.to_owned(), shared.resolved(), training.fold.to_string(), training.seed.to_string()]);
-        parts.extend([base.sha256.clone(), self.data_sha256.clone()]);
-        sha256_hex(parts.join("\0").as_bytes())
-    }
-
     /// Whether every fold has something to train each arm on, and something to test it on.
     ///
     /// # Errors
@@ -397,11 +370,11 @@ impl Study {
         arm: &Evaluated,
         Training { fold, seed }: Training,
         decoder: impl FnOnce() -> Result<Decoder, InputError>,
-        saved: &Path,
+        kept: &Kept,
         progress: &Line,
     ) -> anyhow::Result<Vec<ItemRecord>> {
-        if saved.exists() {
-            return Ok(read_records(saved)?);
+        if kept.is_there() {
+            return Ok(read_records(&kept.path)?);
         }
         progress.does(&format!("scores as `{}`", arm.name));
         let decoder = decoder()?;
@@ -418,21 +391,21 @@ impl Study {
         let speed = done as f64 / begun.elapsed().as_secs_f64();
         progress.note(&format!("scored {} items as `{}`, {all} tokens, {speed:.0} tokens/s", records.len(), arm.name));
         if STOP.load(Ordering::Relaxed) {
-            return Err(TrainError::Interrupted(saved.parent().unwrap_or(saved).to_owned()).into());
+            return Err(TrainError::Interrupted(kept.folder()).into());
         }
-        save_records(saved, &records)?;
+        kept.write(&record_lines(&records)?)?;
         Ok(records)
     }
 }
 
-/// Writes records whole or not at all.
+/// Records as JSON Lines.
 ///
 /// # Errors
-/// A score that is no number names its item; the folder cannot be written.
-pub(crate) fn save_records(path: &Path, records: &[ItemRecord]) -> anyhow::Result<()> {
+/// A score that is no number names its item.
+pub(crate) fn record_lines(records: &[ItemRecord]) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     write_records(&mut bytes, records).context("the model's scores are not valid: its training has diverged")?;
-    Ok(write_whole(path, &bytes)?)
+    Ok(bytes)
 }
 
 impl Experiment {

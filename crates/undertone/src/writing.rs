@@ -1,16 +1,16 @@
 //! What every arm writes itself: next prompts, to be compared with the true ones, and first messages.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
-use undertone_data::{InputError, Place, Role, Speaker, Split, Target, TargetKind, write_whole};
+use undertone_data::{InputError, Place, Role, Speaker, Split, Target, TargetKind};
 use undertone_eval::{Likeness, Written, diversity, read_written, sample_of_items, write, written_lines};
 use undertone_model::{Decoder, Sampling, SentenceEncoder};
 use undertone_train::TrainError;
 
 use crate::STOP;
+use crate::keys::Kept;
 use crate::progress::Line;
 use crate::study::{Evaluated, REPEAT, Study, Training};
 
@@ -120,11 +120,11 @@ impl Writer {
         arm: &Evaluated,
         Training { fold, seed }: Training,
         decoder: impl FnOnce() -> Result<Decoder, InputError>,
-        saved: &Path,
+        kept: &Kept,
         progress: &Line,
     ) -> anyhow::Result<Vec<Written>> {
-        if saved.exists() {
-            return Ok(read_written(saved)?);
+        if kept.is_there() {
+            return Ok(read_written(&kept.path)?);
         }
         progress.does(&format!("writes as `{}`", arm.name));
         let streams = study.test_streams(arm.shown, fold, Split::Test);
@@ -156,9 +156,9 @@ impl Writer {
         let seconds = begun.elapsed().as_secs_f64();
         progress.note(&format!("wrote {} messages as `{}` in {seconds:.0} s", written.len(), arm.name));
         if STOP.load(Ordering::Relaxed) {
-            return Err(TrainError::Interrupted(saved.parent().unwrap_or(saved).to_owned()).into());
+            return Err(TrainError::Interrupted(kept.folder()).into());
         }
-        write_whole(saved, &written_lines(&written)?)?;
+        kept.write(&written_lines(&written)?)?;
         Ok(written)
     }
 
@@ -187,16 +187,16 @@ pub(crate) fn first_messages(
     study: &Study,
     seed: u64,
     decoder: impl FnOnce() -> Result<Decoder, InputError>,
-    saved: &Path,
+    kept: &Kept,
 ) -> anyhow::Result<MadeUp> {
     let writing = &study.experiment.evaluation.writing;
     if writing.first_messages == 0 {
         return Ok(MadeUp { messages: Vec::new() });
     }
-    if saved.exists() {
-        let bytes = std::fs::read(saved).map_err(|error| InputError::io(saved, "read", &error))?;
+    if kept.is_there() {
+        let bytes = std::fs::read(&kept.path).map_err(|error| InputError::io(&kept.path, "read", &error))?;
         let fault = |error: serde_json::Error| {
-            InputError::new(saved, error.to_string())
+            InputError::new(&kept.path, error.to_string())
                 .at(Place::Line(error.line()))
                 .hint("remove the file to make it again")
         };
@@ -208,17 +208,17 @@ pub(crate) fn first_messages(
         // As likely as the model holds them: diversity is a property of what it believes, not of a temperature.
         let max_new_tokens = writing.max_new_tokens;
         let seed = seed.wrapping_mul(1 << 20).wrapping_add(number);
-        let sampling = Sampling { temperature: 1.0, top_p: 1.0, seed, max_new_tokens };
+        let sampling = Sampling { temperature: 1.0, top_p: 1.0, seed, max_new_tokens, ..Sampling::default() };
         let (ids, _) = decoder.generate(&prompt, builder.template.end(), sampling);
         builder.template.decode(&ids).trim().to_owned()
     };
     let goes_on = |_: &u64| !STOP.load(Ordering::Relaxed);
     let messages: Vec<String> = (0..writing.first_messages as u64).take_while(goes_on).map(one).collect();
     if STOP.load(Ordering::Relaxed) {
-        return Err(TrainError::Interrupted(saved.parent().unwrap_or(saved).to_owned()).into());
+        return Err(TrainError::Interrupted(kept.folder()).into());
     }
     let made_up = MadeUp { messages };
-    write_whole(saved, &serde_json::to_vec_pretty(&made_up)?)?;
+    kept.write(&serde_json::to_vec_pretty(&made_up)?)?;
     Ok(made_up)
 }
 

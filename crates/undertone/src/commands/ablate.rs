@@ -1,7 +1,6 @@
 //! `undertone ablate`: train every arm, score all on the same held-out users, compare and report.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use undertone_data::{InputError, Split, remove_leftovers, write_whole};
 use undertone_eval::{parquet, written_lines};
@@ -9,13 +8,14 @@ use undertone_report::Curve;
 use undertone_train::read_log;
 
 use super::{plan, print_json, print_text};
+use crate::amendments::claim;
 use crate::base::Base;
 use crate::cli::Ablate;
 use crate::experiment::Experiment;
 use crate::judge::Judge;
-use crate::report::{Results, Scores};
+use crate::report::{Course, Results, Scores};
 use crate::run_arms::{Ran, run_arms};
-use crate::study::{Evaluated, Failed, PROGRAM, Study, UNIGRAM, save_records};
+use crate::study::{Evaluated, Failed, Study, UNIGRAM, record_lines};
 use crate::writing::Writer;
 
 pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     let primary = study.primary_items(Split::Test);
     let writer = Writer::new(&study, &primary)?;
     let folder = study.experiment.folder();
-    claim(&study, &base, &folder)?;
+    let amendments = claim(&study, &base)?;
     remove_leftovers(&folder);
     remove_leftovers(&folder.join("records"));
     let section = study.experiment.evaluation.judge.clone();
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
         for record in records.iter_mut() {
             record.primary = primary.contains(&record.item);
         }
-        save_records(&folder.join("records").join(format!("{name}.jsonl")), records)?;
+        write_whole(&folder.join("records").join(format!("{name}.jsonl")), &record_lines(records)?)?;
     }
     write_whole(&folder.join("records.parquet"), &parquet(&records.concat())?)?;
     if let Some(mut judge) = judge {
@@ -57,41 +57,13 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
         write_whole(&folder.join("written.jsonl"), &written_lines(&written)?)?;
     }
     let scores = Scores { arms: &arms, records: &records, written: &written, made_up: &made_up };
-    let results = Results::new(&study, &base.sha256, scores, &scored, &failed)?;
+    let course = Course { scored: &scored, failed: &failed, amendments: &amendments };
+    let results = Results::new(&study, &base.sha256, scores, course)?;
     report(&study, &results, scores, json)?;
     match failed.into_iter().next() {
         None => Ok(()),
         Some(Failed { error, .. }) => Err(error),
     }
-}
-
-/// Makes the folder that of this study, by experiment, data and base model; with the same it goes on. Whom to ask for a
-/// judgement may change on the way.
-///
-/// # Errors
-/// The folder holds another study.
-fn claim(study: &Study, base: &Base, folder: &Path) -> Result<(), InputError> {
-    let mut experiment = study.experiment.clone();
-    experiment.evaluation.judge = Default::default();
-    let identity = format!(
-        "# {PROGRAM}\n# data sha256 {}\n# base model sha256 {}\n\n{}",
-        study.data_sha256,
-        base.sha256,
-        experiment.resolved()
-    );
-    let kept = folder.join("experiment.toml");
-    if !kept.exists() {
-        return write_whole(&kept, identity.as_bytes());
-    }
-    let earlier = std::fs::read_to_string(&kept).map_err(|error| InputError::io(&kept, "read", &error))?;
-    if earlier != identity {
-        let cause = "already holds another study: its experiment, data or base model differ";
-        return Err(
-            InputError::new(folder, cause).hint("choose another name with `--set name=…`, or remove the folder")
-        );
-    }
-    eprintln!("going on with the study in `{}`", folder.display());
-    Ok(())
 }
 
 /// Everything that is read: files, the terminal, and where the files are.
@@ -125,8 +97,7 @@ fn learning_curves(study: &Study) -> Result<Vec<Curve>, InputError> {
     for arm in experiment.arms.iter().filter(|arm| experiment.trained(arm).name == arm.name) {
         let mut by_step: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
         for training in study.trainings() {
-            let folder = experiment.folder().join(&arm.name).join(training.folder(experiment));
-            for scalars in read_log(&folder)? {
+            for scalars in read_log(&study.folder(&arm.name, training))? {
                 by_step.entry(scalars.step).or_default().push(scalars.loss_nats_per_token);
             }
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use undertone_data::{InputError, Source, Split, Stream};
+use undertone_data::{InputError, Source, Split, Stream, write_whole};
 use undertone_eval::{Arms, ItemRecord, compare, comparison_table, labels_table, metrics, metrics_table, score};
 use undertone_model::Decoder;
 use undertone_train::Description;
@@ -13,7 +13,7 @@ use crate::base::Base;
 use crate::cli::{Evaluate, SplitArg};
 use crate::experiment::Experiment;
 use crate::report::warnings;
-use crate::study::{Study, save_records};
+use crate::study::{Study, record_lines};
 
 pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
     if let Some(path) = &args.records {
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
     let ours = scored(&name, base.restored(experiment, &checkpoint, &args.checkpoint)?);
     let other = against.map(|(name, decoder)| scored(&name, decoder));
     if let Some(path) = &args.records {
-        save_records(path, &[ours.clone(), other.clone().unwrap_or_default()].concat())?;
+        write_whole(path, &record_lines(&[ours.clone(), other.clone().unwrap_or_default()].concat())?)?;
     }
     let family: Vec<Arms<'_>> = other.iter().map(|other| Arms { a: other, b: &ours, primary: true }).collect();
     let comparison = compare(&family, experiment.rules())?.pop();

@@ -1,7 +1,7 @@
 //! `undertone ablate --plan`: what a study would run, what that costs, and what it could see, before anything is
 //! spent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -9,16 +9,17 @@ use undertone_data::{PREDICTED_TOKENS, Row, Source, Split, Stream, Target, pack}
 use undertone_eval::{
     Arms, Inference, Rules, StandardError, Subset, Table, columns, compare, count, decimal, sample_of_items, score,
 };
-use undertone_model::{Gradients, Sampling};
+use undertone_model::{Gradients, Sampling, derived_seed};
 use undertone_train::Checkpoint;
 
 use super::{print_json, print_text};
 use crate::base::Base;
 use crate::experiment::{Arm, Experiment};
+use crate::keys::Kept;
 use crate::report::primary_pair;
 use crate::study::{Evaluated, Study, Training};
 
-/// Tokens of users on whom two arms are compared.
+/// Tokens on which two arms are compared.
 const COMPARED_TOKENS: usize = 49_152;
 
 /// Tokens of the prompt of a measurement, and tokens that it writes.
@@ -82,20 +83,24 @@ pub(crate) fn run(study: &Study, base: &Base, json: bool) -> anyhow::Result<()> 
         .iter()
         .filter(|arm| experiment.trained(arm).name == arm.name)
         .map(|arm| trainings(study, base, arm, speeds.training))
-        .chain(writers(study, speeds))
+        .chain(writers(study, base, speeds))
         .collect();
-    let scorings: Vec<Planned> =
-        study.evaluated().iter().map(|arm| evaluations(study, arm, "records.jsonl", speeds.scoring, scored)).collect();
-    let writings: Vec<Planned> = match experiment.evaluation.writing.messages {
-        0 => Vec::new(),
-        _ => {
-            let all = study.primary_prompts(&study.primary_items(Split::Test));
-            let chosen = sample_of_items(&all, experiment.evaluation.writing.messages, experiment.seed);
-            let arms = study.evaluated();
-            let written = |study: &Study, arm: &Evaluated, fold| written(study, arm, fold, &chosen);
-            arms.iter().map(|arm| evaluations(study, arm, "written.jsonl", speeds.writing, written)).collect()
-        }
+    let arms = study.evaluated();
+    let scorings: Vec<Planned> = arms
+        .iter()
+        .map(|arm| {
+            let kept = |training| study.records(arm, training, base);
+            evaluations(study, arm, kept, speeds.scoring, |fold| scored(study, arm, fold))
+        })
+        .collect();
+    let writing = &experiment.evaluation.writing;
+    let prompts = study.primary_prompts(&study.primary_items(Split::Test));
+    let chosen = sample_of_items(&prompts, writing.messages, experiment.seed);
+    let written = |arm: &Evaluated| {
+        let kept = |training| study.written(arm, training, base, chosen.iter().map(String::as_str));
+        evaluations(study, arm, kept, speeds.writing, |fold| written(study, arm, fold, &chosen))
     };
+    let writings: Vec<Planned> = if chosen.is_empty() { Vec::new() } else { arms.iter().map(written).collect() };
     let hours = trainings.iter().chain(&scorings).chain(&writings).map(|planned| planned.hours).sum();
     let detectable = detectable(study, base)?;
     let plan = Plan { trainings, scorings, writings, tokens_per_second: speeds, hours, detectable };
@@ -148,10 +153,10 @@ fn trainings(study: &Study, base: &Base, arm: &Arm, speed: f64) -> Planned {
 
 /// The writers of predicted thoughts, if an arm sees such: each training user is in two of three, and every thought is
 /// written once, of so many tokens at most.
-fn writers(study: &Study, speeds: Speeds) -> Option<Planned> {
+fn writers(study: &Study, base: &Base, speeds: Speeds) -> Option<Planned> {
     let experiment = &study.experiment;
     experiment.arms.iter().any(|arm| arm.source == Source::Predicted).then(|| {
-        let left: Vec<usize> = (0..study.folds.len()).filter(|fold| !study.predicted_path(*fold).exists()).collect();
+        let left: Vec<usize> = (0..study.folds.len()).filter(|fold| !study.predicted(*fold, base).is_there()).collect();
         let arm = study.writer_arm();
         let of_fold =
             |fold| 2 * experiment.training.epochs * tokens(&study.training_streams(&arm, fold, Split::Train, None));
@@ -163,21 +168,18 @@ fn writers(study: &Study, speeds: Speeds) -> Option<Planned> {
     })
 }
 
-/// What is left of scoring an arm, or of its writing: what is not saved under `file`.
+/// What is left of scoring an arm, or of its writing: what is not kept.
 fn evaluations(
     study: &Study,
     arm: &Evaluated,
-    file: &str,
+    kept: impl Fn(Training) -> Kept,
     speed: f64,
-    of_fold: impl Fn(&Study, &Evaluated, usize) -> usize,
+    of_fold: impl Fn(usize) -> usize,
 ) -> Planned {
-    let experiment = &study.experiment;
-    let is_once = |training: &Training| arm.trained.is_some() || training.seed == experiment.seed;
+    let is_once = |training: &Training| arm.trained.is_some() || training.seed == study.experiment.seed;
     let all: Vec<Training> = study.trainings().into_iter().filter(is_once).collect();
-    let folder = experiment.folder().join(&arm.name);
-    let is_left = |training: &&Training| !folder.join(training.folder(experiment)).join(file).exists();
-    let left: Vec<&Training> = all.iter().filter(is_left).collect();
-    planned(&arm.name, all.len(), left.len(), left.iter().map(|one| of_fold(study, arm, one.fold)).sum(), speed)
+    let left: Vec<&Training> = all.iter().filter(|training| !kept(**training).is_there()).collect();
+    planned(&arm.name, all.len(), left.len(), left.iter().map(|one| of_fold(one.fold)).sum(), speed)
 }
 
 fn scored(study: &Study, arm: &Evaluated, fold: usize) -> usize {
@@ -199,7 +201,7 @@ fn planned(arm: &str, runs: usize, left: usize, tokens: usize, speed: f64) -> Pl
 
 /// Whether a training of an arm was finished before.
 fn is_finished(study: &Study, arm: &Arm, training: Training, base: &Base) -> bool {
-    let folder = study.experiment.folder().join(&arm.name).join(training.folder(&study.experiment));
+    let folder = study.folder(&arm.name, training);
     Checkpoint::read(&folder.join("last.safetensors")).is_ok_and(|last| {
         last.description.state.finished && last.description.training_key == study.training_key(arm, training, base)
     })
@@ -223,7 +225,8 @@ fn speed(rows: &[Row], mut work: impl FnMut(&Row)) -> f64 {
     tokens as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// Scores the untrained model under both views of the primary comparison, on some of the test users.
+/// Scores the untrained model under both views of the primary comparison, on a short window of each of as many test
+/// users as can be afforded, chosen by hash. Users differ more by one window than by all, so this errs on the large side.
 fn detectable(study: &Study, base: &Base) -> anyhow::Result<Option<Detectable>> {
     let experiment = &study.experiment;
     let [a, b] = primary_pair(experiment);
@@ -237,22 +240,17 @@ fn detectable(study: &Study, base: &Base) -> anyhow::Result<Option<Detectable>> 
         (0..study.folds.len()).flat_map(|fold| study.test_streams(arm.shown(), fold, Split::Test)).collect()
     };
     let (in_a, in_b) = (streams(a), streams(b));
-    let has_primary = |stream: &Stream| stream.targets.iter().any(|target| primary.contains(&target.item.to_string()));
-    let users: BTreeSet<&String> =
-        in_a.iter().filter(|stream| has_primary(stream)).map(|stream| &stream.user).collect();
-    let (mut chosen, mut tokens) = (BTreeSet::new(), 0);
-    for user in &users {
-        let of_user = |streams: &[Stream]| -> usize {
-            streams.iter().filter(|stream| stream.user == **user).map(|stream| stream.tokens.len()).sum()
-        };
-        tokens += of_user(&in_a) + of_user(&in_b);
-        if chosen.len() > 1 && tokens > COMPARED_TOKENS {
-            break;
-        }
-        chosen.insert((*user).clone());
-    }
+    let windows = shortest_windows(&in_a, &in_b, &primary);
+    let mut order: Vec<(&&str, &(usize, &str))> = windows.iter().collect();
+    order.sort_by_key(|(user, _)| derived_seed(&["plan", user]));
+    let mut tokens = 0;
+    let fits = |(index, (_, (cost, _))): &(usize, (&&str, &(usize, &str)))| {
+        tokens += cost;
+        *index < 2 || tokens <= COMPARED_TOKENS
+    };
+    let chosen: BTreeSet<&str> = order.into_iter().enumerate().take_while(fits).map(|(_, (_, (_, id)))| *id).collect();
     let scored = |name: &str, streams: &[Stream]| {
-        let some: Vec<Stream> = streams.iter().filter(|stream| chosen.contains(&stream.user)).cloned().collect();
+        let some: Vec<Stream> = streams.iter().filter(|stream| chosen.contains(stream.id.as_str())).cloned().collect();
         let mut records = score(&base.decoder, name, &some, experiment.evaluation.row_tokens, |_| {});
         records.iter_mut().for_each(|record| record.primary = primary.contains(&record.item));
         records
@@ -273,11 +271,31 @@ fn detectable(study: &Study, base: &Base) -> anyhow::Result<Option<Detectable>> 
         Some(Detectable {
             arm_a: a.name.clone(),
             arm_b: b.name.clone(),
-            users: users.len(),
+            users: windows.len(),
             measured_users: difference.users,
-            difference: error.with_users(users.len()).minimum_detectable(),
+            difference: error.with_users(windows.len()).minimum_detectable(),
         })
     }))
+}
+
+/// Of each user with a primary item the window that costs least in both arms together: its tokens and its id.
+fn shortest_windows<'a>(
+    in_a: &'a [Stream],
+    in_b: &'a [Stream],
+    primary: &BTreeSet<String>,
+) -> BTreeMap<&'a str, (usize, &'a str)> {
+    let in_b: BTreeMap<&str, usize> = in_b.iter().map(|stream| (stream.id.as_str(), stream.tokens.len())).collect();
+    let mut shortest = BTreeMap::new();
+    for Stream { id, user, tokens, targets, .. } in in_a {
+        if targets.iter().any(|target| primary.contains(&target.item.to_string())) {
+            let window = (tokens.len() + in_b[id.as_str()], id.as_str());
+            shortest
+                .entry(user.as_str())
+                .and_modify(|least: &mut (usize, &str)| *least = window.min(*least))
+                .or_insert(window);
+        }
+    }
+    shortest
 }
 
 impl Plan {
@@ -308,7 +326,7 @@ impl Plan {
         };
         let detectable = match &self.detectable {
             Some(detectable) => format!(
-                "If users differ as they do under the untrained model ({} of {} test users measured), the smallest true \
+                "If users differ as they do under the untrained model (one window each of {} of {} test users was measured), the smallest true \
                  difference that four of five such studies would find between `{}` and `{}` is {} nats per token; the \
                  variance of training comes on top.",
                 detectable.measured_users,

@@ -68,6 +68,7 @@ pub(crate) fn run(args: &Predict, json: bool) -> anyhow::Result<()> {
         top_p: args.top_p,
         seed: args.seed,
         max_new_tokens: args.max_new_tokens,
+        ..Sampling::default()
     };
     let begun = std::time::Instant::now();
     let (ids, stopped) = decoder.generate(&prompt, builder.template.end(), sampling);

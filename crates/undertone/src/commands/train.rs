@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Train, json: bool) -> anyhow::Result<()> {
     }
     let seed = args.seed.unwrap_or(study.experiment.seed);
     let training = Training { fold: args.fold, seed };
-    let folder = study.experiment.folder().join(&arm.name).join(training.folder(&study.experiment));
+    let folder = study.folder(&arm.name, training);
     let base = Base::load(&study.experiment)?;
     if arm.source == Source::Predicted {
         study.predict_thoughts(&base)?;

@@ -6,7 +6,8 @@ use undertone_report::{Curve, ForestRow, Report, Section, curves, forest, page};
 use super::breakdown::many_comparisons;
 use super::explorer::explorer;
 use super::{Results, Scores, leading};
-use crate::study::{PROGRAM, Study};
+use crate::keys::PROGRAM;
+use crate::study::Study;
 
 /// A file of the report: its name and what it holds.
 pub(crate) type File = (String, String);

@@ -21,6 +21,7 @@ pub(crate) use self::pairs::primary_pair;
 use self::pairs::{PairOfArms, pairs_of_arms, pairs_with_base};
 use self::setting::setting;
 pub(crate) use self::setting::warnings;
+use crate::amendments::Amendment;
 use crate::experiment::Experiment;
 use crate::study::{Coverage, Evaluated, Failed, Study};
 use crate::writing::{FirstMessages, MadeUp, first_message_diversity};
@@ -36,6 +37,17 @@ pub(crate) struct Scores<'a> {
     pub(crate) written: &'a [Written],
     /// First messages that each model made up.
     pub(crate) made_up: &'a [(String, Vec<MadeUp>)],
+}
+
+/// How the study went.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Course<'a> {
+    /// After which step each training was scored, in words.
+    pub(crate) scored: &'a [String],
+    /// Arms that did not come to their end.
+    pub(crate) failed: &'a [Failed],
+    /// What was changed after there were results.
+    pub(crate) amendments: &'a [Amendment],
 }
 
 /// The whole result, as `results.json` holds it.
@@ -62,6 +74,8 @@ pub(crate) struct Results<'a> {
     measure_contrasts: Vec<MeasureContrast>,
     first_messages: Vec<FirstMessages>,
     warnings: Vec<String>,
+    /// What was changed after there were results.
+    amendments: &'a [Amendment],
     #[serde(skip)]
     question: String,
     #[serde(skip)]
@@ -74,10 +88,10 @@ impl<'a> Results<'a> {
         study: &'a Study,
         base_sha256: &'a str,
         scores: Scores<'_>,
-        scored: &[String],
-        failed: &[Failed],
+        course: Course<'a>,
     ) -> anyhow::Result<Self> {
         let Scores { arms, records, written, made_up } = scores;
+        let Course { scored, failed, amendments } = course;
         let experiment = &study.experiment;
         let family = |pairs: Vec<PairOfArms>| {
             let arms = |pair: PairOfArms| Arms { a: &records[pair.a], b: &records[pair.b], primary: pair.primary };
@@ -118,8 +132,10 @@ impl<'a> Results<'a> {
             warnings: failed
                 .iter()
                 .map(|Failed { arm, error }| format!("FAILED: the arm `{arm}` is in no comparison: {error:#}"))
+                .chain(amended(amendments))
                 .chain(warnings(experiment.data.synthetic, unknown_users, &shown))
                 .collect(),
+            amendments,
             question: question(experiment),
             setting: setting(study, scored),
         })
@@ -240,6 +256,16 @@ impl<'a> Results<'a> {
         }
         text
     }
+}
+
+fn amended(amendments: &[Amendment]) -> Option<String> {
+    let all: Vec<String> = amendments.iter().map(ToString::to_string).collect();
+    (!all.is_empty()).then(|| {
+        format!(
+            "CHANGED after there were results: {}. What was not fixed beforehand decides nothing by itself.",
+            all.join("; ")
+        )
+    })
 }
 
 /// The kinds that occur, with how many of their items are primary; every arm has the same.

@@ -16,7 +16,7 @@ use undertone_data::{Planted, Role, Source, Split, Synthetic};
 use undertone_eval::{Comparison, Decision, ItemRecord, Subset};
 use undertone_model::derived_seed;
 
-use super::{Results, Scores};
+use super::{Course, Results, Scores};
 use crate::experiment::Experiment;
 use crate::study::{Evaluated, Study};
 
@@ -132,7 +132,7 @@ fn rehearse(model: &Path, reliability: f64) -> (Planted, Vec<Comparison>) {
     }
     let scored = begun.elapsed();
     let scores = Scores { arms: &arms, records: &records, written: &[], made_up: &[] };
-    let results = Results::new(&study, "none", scores, &[], &[]).unwrap();
+    let results = Results::new(&study, "none", scores, Course::default()).unwrap();
     let files = results.html(&study, scores, Vec::new());
     let page = files[0].1.len();
     println!(
