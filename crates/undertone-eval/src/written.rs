@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use undertone_data::{InputError, Item, Place, Stream, Target};
-use undertone_model::{Cache, Decoder, Sampling, SentenceEncoder, Stopped, derived_seed};
+use undertone_model::{Cache, Decoder, Opening, Sampling, SentenceEncoder, Stopped, derived_seed};
 
 use crate::text::{chrf, rouge_l};
 
@@ -68,17 +68,16 @@ impl Likeness {
 }
 
 /// Lets a model write in the place of each chosen text of some streams, after what its path sees. The draws of an item depend on
-/// the sampling's seed and the item alone, so that all arms draw alike. `progress` is told of each.
+/// the sampling's seed and the item alone, so that all arms draw alike.
 pub fn write(
     model: &Decoder,
     streams: &[Stream],
     chosen: impl Fn(&Target) -> bool,
     end: u32,
     sampling: Sampling,
-    mut progress: impl FnMut(),
 ) -> Vec<(Item, Vec<u32>, Stopped)> {
-    let mut written = Vec::new();
-    for stream in streams {
+    let mut items = Vec::new();
+    let openings = streams.iter().flat_map(|stream| {
         let is_chosen = |target: &&Target| target.item.kind.labels().is_none() && target.is_truth() && chosen(target);
         // For each the trunk tokens it sees, and what comes after them.
         let mut prompts: Vec<(usize, &[u32], &Item)> = stream
@@ -93,18 +92,21 @@ pub fn write(
             })
             .collect();
         prompts.sort_by_key(|(anchor, ..)| *anchor);
+        // The trunk is read once, as far as some prompt sees it.
         let mut trunk = Cache::default();
-        for (anchor, prompt, item) in prompts {
+        let items = &mut items;
+        let opening = move |(anchor, prompt, item): (usize, &[u32], &Item)| {
             if trunk.tokens < anchor {
                 drop(model.logits(&stream.tokens[trunk.tokens..anchor], &mut trunk, true));
             }
+            items.push(item.clone());
             let sampling = Sampling { seed: seed_of(sampling.seed, item), ..sampling };
-            let (ids, stopped) = model.generate_after(&mut trunk.clone(), prompt, end, sampling);
-            written.push((item.clone(), ids, stopped));
-            progress();
-        }
-    }
-    written
+            Opening { cache: trunk.clone(), prompt: prompt.to_vec(), sampling }
+        };
+        prompts.into_iter().map(opening).collect::<Vec<_>>()
+    });
+    let texts = model.generate_all(openings, end);
+    items.into_iter().zip(texts).map(|(item, (ids, stopped))| (item, ids, stopped)).collect()
 }
 
 fn seed_of(seed: u64, item: &Item) -> u64 {

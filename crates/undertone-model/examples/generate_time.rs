@@ -1,24 +1,25 @@
 //! Time of greedy generation with the cache.
 //!
-//! `cargo run --release --workspace --example generate_time -- MODEL_FOLDER DEVICE PRECISION PROMPT_TOKENS NEW_TOKENS [RUNS]`
+//! `cargo run --release --workspace --example generate_time -- MODEL_FOLDER DEVICE PRECISION PROMPT_TOKENS NEW_TOKENS [RUNS [TEXTS]]`
 //! prints one JSON line: the median of the runs after the first, and the ids, which another program must write
-//! too.
+//! too. Several texts are written side by side.
 
 use std::path::Path;
 use std::time::Instant;
 
-use undertone_model::{Decoder, DeviceName, MatmulPrecision, Sampling};
+use undertone_model::{Cache, Decoder, DeviceName, MatmulPrecision, Opening, Sampling};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     undertone_model::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, device, precision, prompt, new, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: generate_time MODEL_FOLDER DEVICE PRECISION PROMPT_TOKENS NEW_TOKENS [RUNS]".into());
+        return Err("usage: generate_time MODEL_FOLDER DEVICE PRECISION PROMPT_TOKENS NEW_TOKENS [RUNS [TEXTS]]".into());
     };
     let device: DeviceName = serde_json::from_value(device.as_str().into())?;
     let precision: MatmulPrecision = serde_json::from_value(precision.as_str().into())?;
     let (prompt, new): (usize, usize) = (prompt.parse()?, new.parse()?);
     let runs: usize = rest.first().map_or(Ok(3), |runs| runs.parse())?;
+    let texts: usize = rest.get(1).map_or(Ok(1), |texts| texts.parse())?;
     let mut decoder = Decoder::load(Path::new(folder), &device.open()?)?;
     decoder.precision = precision;
     let vocabulary = decoder.config.vocab_size;
@@ -28,7 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut seconds, mut ids) = (Vec::new(), Vec::new());
     for _ in 0..=runs {
         let begun = Instant::now();
-        (ids, _) = decoder.generate(&prompt, end, Sampling { max_new_tokens: new, ..Sampling::default() });
+        let sampling = Sampling { max_new_tokens: new, ..Sampling::default() };
+        let opening = Opening { cache: Cache::default(), prompt: prompt.clone(), sampling };
+        ids = decoder.generate_all(vec![opening; texts], end).swap_remove(0).0;
         seconds.push(begun.elapsed().as_secs_f64());
     }
     seconds.remove(0);
@@ -36,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let median = seconds[seconds.len() / 2];
     println!(
         "{}",
-        serde_json::json!({ "tokens_per_second": ids.len() as f64 / median, "median_seconds": median, "ids": ids })
+        serde_json::json!({ "tokens_per_second": (texts * ids.len()) as f64 / median, "median_seconds": median, "ids": ids })
     );
     Ok(())
 }

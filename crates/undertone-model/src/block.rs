@@ -72,16 +72,22 @@ struct Low {
 
 impl Block {
     /// `[tokens, width]` to `[tokens, width]`.
-    pub(crate) fn forward(&self, x: Tensor<2>, pass: &Pass<'_>, cache: Option<&mut BlockCache>) -> Tensor<2> {
-        self.run(x, pass, cache).0
+    pub(crate) fn forward(&self, x: Tensor<2>, pass: &Pass<'_>) -> Tensor<2> {
+        self.run(x, pass, &mut []).0
+    }
+
+    /// The same for as many tokens of each of some sequences, each behind what its cache holds. The pass's document is
+    /// that of any of them.
+    pub(crate) fn forward_behind(&self, x: Tensor<2>, pass: &Pass<'_>, caches: &mut [&mut BlockCache]) -> Tensor<2> {
+        self.run(x, pass, caches).0
     }
 
     /// The same, with what the backward needs.
     pub(crate) fn forward_keeping(&self, x: Tensor<2>, pass: &Pass<'_>) -> (Tensor<2>, Kept) {
-        self.run(x, pass, None)
+        self.run(x, pass, &mut [])
     }
 
-    fn run(&self, x: Tensor<2>, pass: &Pass<'_>, cache: Option<&mut BlockCache>) -> (Tensor<2>, Kept) {
+    fn run(&self, x: Tensor<2>, pass: &Pass<'_>, caches: &mut [&mut BlockCache]) -> (Tensor<2>, Kept) {
         let operators = pass.operators;
         let normed = operators.rms_norm(&x, self.input_norm.value(), self.norm_epsilon);
         let (q, low_q) = self.q.forward(&normed, None, pass);
@@ -90,11 +96,10 @@ impl Block {
         drop(normed);
         let q = operators.rotate(q, &pass.rotation, false);
         let k = operators.rotate(k, &pass.rotation, false);
-        let (k, v) = match cache {
-            None => (k, v),
-            Some(cache) => cache.extend(k, v),
+        let attended = match caches {
+            [] => operators.attend([&q, &k, &v], self.heads, pass.documents),
+            caches => self.attend_behind([&q, &k, &v], pass, caches),
         };
-        let attended = operators.attend([&q, &k, &v], self.heads, pass.documents);
         let (hidden, low_o) = self.o.forward(&attended.rows, Some(x.clone()), pass);
         let normed = operators.rms_norm(&hidden, self.post_norm.value(), self.norm_epsilon);
         let (gate, low_gate) = self.gate.forward(&normed, None, pass);
@@ -104,6 +109,16 @@ impl Block {
         let (output, low_down) = self.down.forward(&gated, Some(hidden.clone()), pass);
         let low = Low { qkv: [low_q, low_k, low_v], o: low_o, gate: low_gate, up: low_up, down: low_down };
         (output, Kept { x, qkv: [q, k, v], attended, hidden, gate, up, low })
+    }
+
+    fn attend_behind(&self, qkv: [&Tensor<2>; 3], pass: &Pass<'_>, caches: &mut [&mut BlockCache]) -> Attended {
+        let tokens = qkv[0].dims()[0] / caches.len();
+        let of_sequence = |(index, cache): (usize, &mut &mut BlockCache)| {
+            let [q, k, v] = qkv.map(|rows| rows.clone().narrow(0, index * tokens, tokens));
+            let (k, v) = cache.extend(k, v);
+            pass.operators.attend([&q, &k, &v], self.heads, pass.documents).rows
+        };
+        Attended { rows: Tensor::cat(caches.iter_mut().enumerate().map(of_sequence).collect(), 0), log_sums: None }
     }
 
     /// From the gradient of the output to that of the input; gradients of parameters are added.

@@ -13,7 +13,7 @@ use undertone_data::{Document, Row};
 use undertone_ops::{MatmulPrecision, Operators, Rotation, operators};
 
 use crate::block::{Block, Kept, Pass};
-use crate::cache::Cache;
+use crate::cache::{BlockCache, Cache};
 use crate::config::LlamaConfig;
 use crate::linear::{Adapter, DropoutKey, Linear, LoraConfig, Projection};
 use crate::parameter::{Gradients, Parameter};
@@ -129,7 +129,7 @@ impl Decoder {
         }
         let operators = self.operators();
         let pass = self.pass(&*operators, &row.positions, &row.documents, None);
-        let hidden = self.blocks.iter().fold(self.embed(&row.tokens), |x, block| block.forward(x, &pass, None));
+        let hidden = self.blocks.iter().fold(self.embed(&row.tokens), |x, block| block.forward(x, &pass));
         let hidden = hidden.select(0, self.indices(positions.into_iter()));
         operators.nats(&self.final_norm(&hidden, &*operators), self.vocabulary().weight(), &targets)
     }
@@ -157,7 +157,7 @@ impl Decoder {
             match recompute {
                 Recompute::Blocks => {
                     let (input, pass) = (x.clone(), &pass);
-                    x = block.forward(x, pass, None);
+                    x = block.forward(x, pass);
                     kept.push(Box::new(move || block.forward_keeping(input, pass).1));
                 }
                 Recompute::Off => {
@@ -196,20 +196,39 @@ impl Decoder {
 
     /// Logits `[tokens.len() or 1, vocabulary]` of tokens that continue what the cache has seen.
     pub fn logits(&self, tokens: &[u32], cache: &mut Cache, last_only: bool) -> Tensor<2> {
-        let positions: Vec<u32> = (cache.tokens..cache.tokens + tokens.len()).map(|position| position as u32).collect();
-        let document =
-            Document { id: String::new(), start: 0, trunk: tokens.len(), branches: Vec::new(), tokens: tokens.len() };
-        let documents = [document];
+        let x = self.hidden_behind(tokens, &mut [cache]);
+        let x = if last_only { x.narrow(0, tokens.len() - 1, 1) } else { x };
+        self.logits_of(&x)
+    }
+
+    /// Logits `[sequences, vocabulary]` of one token more of each sequence, which reads every weight once for all.
+    pub fn next_logits(&self, tokens: &[u32], caches: &mut [&mut Cache]) -> Tensor<2> {
+        assert_eq!(tokens.len(), caches.len(), "a token a sequence");
+        self.logits_of(&self.hidden_behind(tokens, caches))
+    }
+
+    fn logits_of(&self, hidden: &Tensor<2>) -> Tensor<2> {
+        let operators = self.operators();
+        operators.linear(&self.final_norm(hidden, &*operators), self.vocabulary().weight(), None, None).0
+    }
+
+    /// The last block's output for as many tokens of each sequence, which its cache has seen then.
+    fn hidden_behind(&self, tokens: &[u32], caches: &mut [&mut Cache]) -> Tensor<2> {
+        let each = tokens.len() / caches.len();
+        let positions: Vec<u32> =
+            caches.iter().flat_map(|cache| cache.tokens..cache.tokens + each).map(|position| position as u32).collect();
+        let documents = [Document { id: String::new(), start: 0, trunk: each, branches: Vec::new(), tokens: each }];
         let operators = self.operators();
         let pass = self.pass(&*operators, &positions, &documents, None);
-        cache.blocks.resize(self.blocks.len(), Default::default());
-        let mut x = self.embed(tokens);
-        for (block, cache) in self.blocks.iter().zip(&mut cache.blocks) {
-            x = block.forward(x, &pass, Some(cache));
+        for cache in caches.iter_mut() {
+            cache.blocks.resize(self.blocks.len(), Default::default());
+            cache.tokens += each;
         }
-        cache.tokens += tokens.len();
-        let x = if last_only { x.narrow(0, tokens.len() - 1, 1) } else { x };
-        operators.linear(&self.final_norm(&x, &*operators), self.vocabulary().weight(), None, None).0
+        let of_block = |x, (index, block): (usize, &Block)| {
+            let mut caches: Vec<&mut BlockCache> = caches.iter_mut().map(|cache| &mut cache.blocks[index]).collect();
+            block.forward_behind(x, &pass, &mut caches)
+        };
+        self.blocks.iter().enumerate().fold(self.embed(tokens), of_block)
     }
 }
 

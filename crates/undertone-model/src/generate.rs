@@ -1,5 +1,6 @@
 //! Writing text token by token with a cache: greedy, or sampled by temperature and top-p.
 
+use burn::tensor::Tensor;
 use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -43,51 +44,113 @@ pub enum Stopped {
     Context,
 }
 
+/// Texts that are written side by side.
+const SIDE_BY_SIDE: usize = 8;
+
+/// The beginning of a text that is to be written.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// What was seen before the prompt; texts after the same beginning take a clone each.
+    pub cache: Cache,
+    /// What comes right before the text; not empty.
+    pub prompt: Vec<u32>,
+    /// How it is written.
+    pub sampling: Sampling,
+}
+
+/// A text on its way.
+struct Writing {
+    /// Among all texts.
+    place: usize,
+    cache: Cache,
+    sampling: Sampling,
+    random: ChaCha8Rng,
+    ids: Vec<u32>,
+}
+
+impl Writing {
+    /// Writes one token more by its logits; says why, if it was the last.
+    fn take(&mut self, logits: &mut [f32], end: u32, context: usize) -> Option<Stopped> {
+        if let Some(end) = logits.get_mut(end as usize).filter(|_| self.ids.len() < self.sampling.min_new_tokens) {
+            *end = f32::NEG_INFINITY;
+        }
+        let id = choose(logits, self.sampling, &mut self.random);
+        if id == end {
+            return Some(Stopped::EndToken);
+        }
+        self.ids.push(id);
+        if self.ids.len() == self.sampling.max_new_tokens {
+            return Some(Stopped::MaxNewTokens);
+        }
+        (self.cache.tokens == context).then_some(Stopped::Context)
+    }
+}
+
 impl Decoder {
     /// Continues `prompt` until `end`, which is not returned.
     ///
     /// # Panics
     /// If the prompt is empty.
     pub fn generate(&self, prompt: &[u32], end: u32, sampling: Sampling) -> (Vec<u32>, Stopped) {
-        self.generate_after(&mut Cache::default(), prompt, end, sampling)
+        let opening = Opening { cache: Cache::default(), prompt: prompt.to_vec(), sampling };
+        self.generate_all([opening], end).pop().expect("as many texts as openings")
     }
 
-    /// Continues what `cache` has seen and then `prompt`; several texts after the same beginning take a copy of the
-    /// cache each. As [`Self::generate`] otherwise.
+    /// Continues each opening until `end`, in order. Some are written side by side, which reads each weight once for all of
+    /// them; on flex a text is the same alone. Openings are taken when it is their turn.
     ///
     /// # Panics
-    /// If the prompt is empty.
-    pub fn generate_after(
-        &self,
-        cache: &mut Cache,
-        prompt: &[u32],
-        end: u32,
-        sampling: Sampling,
-    ) -> (Vec<u32>, Stopped) {
-        assert!(!prompt.is_empty(), "a prompt has at least one token");
-        let mut random = ChaCha8Rng::from_seed(derived_seed(&["generate", &sampling.seed.to_string()]));
-        let mut written = Vec::new();
-        let mut next = prompt.to_vec();
+    /// If a prompt is empty.
+    pub fn generate_all(&self, openings: impl IntoIterator<Item = Opening>, end: u32) -> Vec<(Vec<u32>, Stopped)> {
+        let context = self.config.max_position_embeddings;
+        let mut waiting = openings.into_iter();
+        let mut texts: Vec<Option<(Vec<u32>, Stopped)>> = Vec::new();
+        let mut side_by_side: Vec<Writing> = Vec::new();
         loop {
-            if written.len() == sampling.max_new_tokens {
-                return (written, Stopped::MaxNewTokens);
+            while side_by_side.len() < SIDE_BY_SIDE {
+                let Some(opening) = waiting.next() else { break };
+                let begun = self.begin(texts.len(), opening, end);
+                texts.push(begun.1.map(|stopped| (begun.0.ids.clone(), stopped)));
+                side_by_side.extend(begun.1.is_none().then_some(begun.0));
             }
-            if cache.tokens + next.len() > self.config.max_position_embeddings {
-                return (written, Stopped::Context);
+            if side_by_side.is_empty() {
+                return texts.into_iter().map(|text| text.expect("every text came to its end")).collect();
             }
-            let logits = self.logits(&next, cache, true).into_data().convert::<f32>();
-            let mut logits: Vec<f32> = logits.try_to_vec().expect("converted to f32");
-            if let Some(end) = logits.get_mut(end as usize).filter(|_| written.len() < sampling.min_new_tokens) {
-                *end = f32::NEG_INFINITY;
-            }
-            let id = choose(&logits, sampling, &mut random);
-            if id == end {
-                return (written, Stopped::EndToken);
-            }
-            written.push(id);
-            next = vec![id];
+            let last: Vec<u32> = side_by_side.iter().map(|text| text.ids[text.ids.len() - 1]).collect();
+            let mut caches: Vec<&mut Cache> = side_by_side.iter_mut().map(|text| &mut text.cache).collect();
+            let mut logits = floats(self.next_logits(&last, &mut caches));
+            let mut logits = logits.chunks_exact_mut(self.config.vocab_size);
+            side_by_side.retain_mut(|text| {
+                let stopped = text.take(logits.next().expect("logits of each"), end, context);
+                if let Some(stopped) = stopped {
+                    texts[text.place] = Some((std::mem::take(&mut text.ids), stopped));
+                }
+                stopped.is_none()
+            });
         }
     }
+
+    /// Reads a prompt and writes the first token; says why, if there are no more.
+    fn begin(&self, place: usize, opening: Opening, end: u32) -> (Writing, Option<Stopped>) {
+        let Opening { cache, prompt, sampling } = opening;
+        assert!(!prompt.is_empty(), "a prompt has at least one token");
+        let random = ChaCha8Rng::from_seed(derived_seed(&["generate", &sampling.seed.to_string()]));
+        let mut text = Writing { place, cache, sampling, random, ids: Vec::new() };
+        let context = self.config.max_position_embeddings;
+        let stopped = if sampling.max_new_tokens == 0 {
+            Some(Stopped::MaxNewTokens)
+        } else if text.cache.tokens + prompt.len() > context {
+            Some(Stopped::Context)
+        } else {
+            let mut logits = floats(self.logits(&prompt, &mut text.cache, true));
+            text.take(&mut logits, end, context)
+        };
+        (text, stopped)
+    }
+}
+
+fn floats(logits: Tensor<2>) -> Vec<f32> {
+    logits.into_data().convert::<f32>().try_to_vec().expect("converted to f32")
 }
 
 /// One token id. Ties go to the lower id.

@@ -26,7 +26,7 @@ pub use cache::Cache;
 pub use config::LlamaConfig;
 pub use decoder::{Decoder, Recompute};
 pub use device::{DeviceName, NotBuilt};
-pub use generate::{Sampling, Stopped};
+pub use generate::{Opening, Sampling, Stopped};
 pub use linear::{Adapter, DropoutKey, Linear, LoraConfig, Projection};
 pub use parameter::{Gradients, Parameter};
 pub use seed::derived_seed;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use undertone_data::{Branch, Document, Item, Row, Target, TargetKind};
-use undertone_model::{Cache, Decoder, DeviceName, MatmulPrecision, Sampling, load_tokenizer};
+use undertone_model::{Cache, Decoder, DeviceName, MatmulPrecision, Opening, Sampling, load_tokenizer};
 
 /// Logits and nats may differ from the reference by this much.
 const TOLERANCE: f64 = 2e-3;
@@ -104,7 +104,7 @@ fn check(shared: &Path, model: &Path, device: DeviceName, precision: MatmulPreci
     let paths: Paths = read(shared, "smollm2_paths.json");
     let mut decoder = Decoder::load(model, &device.open().unwrap()).unwrap();
     decoder.precision = precision;
-    let device = format!("{device}, {precision:?}");
+    let (is_flex, device) = (device == DeviceName::Flex, format!("{device}, {precision:?}"));
     let tokenizer = load_tokenizer(model, &decoder.config).unwrap();
     let mut worst = [0.0_f64; 4];
     for reference in &plain.rows {
@@ -151,4 +151,17 @@ fn check(shared: &Path, model: &Path, device: DeviceName, precision: MatmulPreci
     let first = written[0];
     let at_least = |min_new_tokens| decoder.generate(prompt, first, Sampling { min_new_tokens, ..sampling }).0;
     assert!(at_least(0).is_empty() && at_least(1).first().is_some_and(|id| *id != first), "{device}");
+    // Texts that are written side by side, of which some end early, are those that are written alone; where products of
+    // several rows are rounded otherwise, they have their lengths at least.
+    let openings = || {
+        (0..11).map(|number| {
+            let sampling = Sampling { temperature: 1.0, seed: number, max_new_tokens: 3 + number as usize, ..sampling };
+            Opening { cache: Cache::default(), prompt: prompt[..prompt.len() - number as usize % 3].to_vec(), sampling }
+        })
+    };
+    let side_by_side = decoder.generate_all(openings(), u32::MAX);
+    assert!(openings().zip(&side_by_side).all(|(opening, (ids, _))| ids.len() == opening.sampling.max_new_tokens));
+    for (opening, text) in openings().zip(&side_by_side).filter(|_| is_flex) {
+        assert_eq!(decoder.generate(&opening.prompt, u32::MAX, opening.sampling), *text, "{device}: {:?}", opening.sampling);
+    }
 }

@@ -92,7 +92,14 @@ impl Fused {
         let [rows, columns] = weight.value.dims();
         let value = Host::of(weight.value);
         let matrix = side.of(View::new(&value, rows, columns));
-        let Factor::Tiles(left, parts) = left else {
+        // Few rows take as long as the weight takes to be read, and its copy in bf16 is half as large.
+        let cut = match left {
+            Factor::Plain(rows) if bf16::parts(self.precision) == Some(1) && weight.copies.is_some() => {
+                Some(Factor::Tiles(Left::new(*rows, 1), 1))
+            }
+            _ => None,
+        };
+        let Factor::Tiles(left, parts) = cut.as_ref().unwrap_or(left) else {
             self.times(out, accumulate, left, matrix, 1.0);
             if let Some((left, right, factor)) = adapter {
                 self.times(out, true, left, right, factor);
@@ -111,6 +118,9 @@ impl Fused {
             products.push(Product { left, right: RightFactor::Plain { matrix, factor, parts: *parts } });
         }
         bf16::multiply(out, accumulate, &products);
+        if let Some((left @ Factor::Plain(_), matrix, factor)) = adapter {
+            self.times(out, true, left, matrix, factor);
+        }
     }
 }
 

@@ -164,6 +164,22 @@ fn linear() {
     }
 }
 
+/// A text that is written beside others is the one that is written alone.
+#[test]
+fn a_few_rows_come_out_as_each_alone() {
+    let (x, weight, plus) = (random("x", [7, 300]), random("w", [52, 300]), random("plus", [7, 52]));
+    let [a, b] = [random("a", [4, 300]), random("b", [52, 4])];
+    let adapter = LowRank { a: &a, b: &b, scale: 2.0, mask: None };
+    let weight = Weight { value: &weight, copies: None };
+    let rows = FUSED.linear(&x, weight, Some(&adapter), Some(plus.clone())).0;
+    close("rows", &Composed.linear(&x, weight, Some(&adapter), Some(plus.clone())).0, &rows, 1e-4);
+    for row in 0..7 {
+        let plus = plus.clone().narrow(0, row, 1);
+        let alone = FUSED.linear(&x.clone().narrow(0, row, 1), weight, Some(&adapter), Some(plus)).0;
+        close("row", &rows.clone().narrow(0, row, 1), &alone, 0.0);
+    }
+}
+
 #[test]
 fn cross_entropy() {
     let (x, weight) = (random("x", [300, 36]), random("w", [1001, 36]) * 2.0);
@@ -243,5 +259,16 @@ fn quicker_products() {
         // A row is computed alike wherever it stands.
         let part = quicker.linear(&x.clone().narrow(0, 100, 31), weights[1], None, None).0;
         close("rows", &quicker.linear(&x, weights[1], None, None).0.narrow(0, 100, 31), &part, 0.0);
+        // Few rows have the copy's precision, and what an adapter adds.
+        let one = x.clone().narrow(0, 100, 1);
+        let [a, b] = [random("a", [4, 300]), random("b", [52, 4])];
+        let adapter = LowRank { a: &a, b: &b, scale: 2.0, mask: None };
+        for adapter in [None, Some(&adapter)] {
+            let few = quicker.linear(&one, weights[1], adapter, None).0;
+            close("one row", &FUSED.linear(&one, weights[0], adapter, None).0, &few, tolerance);
+        }
+        if precision == MatmulPrecision::Medium && precision.is_supported() {
+            close("one row", &part.narrow(0, 0, 1), &quicker.linear(&one, weights[1], None, None).0, 0.0);
+        }
     }
 }

@@ -213,7 +213,7 @@ impl Study {
         };
         line.does("writes thoughts");
         let begun = std::time::Instant::now();
-        let written = write(&decoder, streams, |_| !STOP.load(Ordering::Relaxed), end, sampling, || ());
+        let written = write(&decoder, streams, |_| !STOP.load(Ordering::Relaxed), end, sampling);
         if STOP.load(Ordering::Relaxed) {
             return Err(TrainError::Interrupted(best.to_owned()).into());
         }

@@ -10,7 +10,7 @@ use undertone_train::{Checkpoint, TrainError};
 
 use crate::base::Base;
 use crate::progress::{Board, Line};
-use crate::study::{Evaluated, Failed, Study, Training};
+use crate::study::{Evaluated, Failed, Study, Training, UNTRAINED};
 use crate::writing::{MadeUp, Writer, first_messages};
 
 /// What came of the arms.
@@ -143,9 +143,10 @@ fn gathered(
         outcome.written.into_iter().for_each(|(place, of_job)| all[place].2.extend(of_job));
         scored.extend(outcome.scored);
         if let Some(one) = outcome.made_up {
-            match made_up.iter_mut().find(|(name, _)| *name == job.name) {
+            let name = all[job.arms[0]].0.trained.as_ref().map_or(UNTRAINED, |_| &job.name);
+            match made_up.iter_mut().find(|(arm, _)| arm == name) {
                 Some((_, all)) => all.push(one),
-                None => made_up.push((job.name.clone(), vec![one])),
+                None => made_up.push((name.to_owned(), vec![one])),
             }
         }
     }
@@ -201,7 +202,7 @@ fn run(
             outcome.written.push((place, writer.write(study, arm, job.training, decoder, &kept, line)?));
         }
     }
-    if experiment.evaluation.writing.first_messages > 0 {
+    if study.makes_up_first_messages(job.training, &arms[job.arms[0]]) {
         let trained = arms[job.arms[0]].trained.as_ref();
         let kept = study.made_up(&job.name, trained, job.training, base);
         outcome.made_up = Some(first_messages(study, job.training.seed, decoder, &kept)?);

@@ -98,6 +98,9 @@ pub(crate) struct Work<'a> {
 pub(crate) const UNIGRAM: &str = "unigram";
 pub(crate) const REPEAT: &str = "repeat";
 
+/// What the untrained model is called where no view bears on it.
+pub(crate) const UNTRAINED: &str = "untrained";
+
 /// How many items there are, and how many of them can show what thoughts add.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Coverage {
@@ -192,6 +195,12 @@ impl Study {
             trained: Some(self.experiment.trained(arm)),
         }));
         all
+    }
+
+    /// Whether the model of an arm makes up first messages. They are of no view, so the untrained model makes them up once.
+    pub(crate) fn makes_up_first_messages(&self, training: Training, arm: &Evaluated) -> bool {
+        let is_first = || training == self.trainings()[0] && arm.name == self.evaluated()[0].name;
+        self.experiment.evaluation.writing.first_messages > 0 && (arm.trained.is_some() || is_first())
     }
 
     /// The training or validation windows of an arm; `draw` names what thoughts are left out by chance.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 use undertone_data::{InputError, Place, Role, Speaker, Split, Target, TargetKind};
 use undertone_eval::{Likeness, Written, diversity, read_written, sample_of_items, write, written_lines};
-use undertone_model::{Decoder, Sampling, SentenceEncoder};
+use undertone_model::{Cache, Decoder, Opening, Sampling, SentenceEncoder};
 use undertone_train::TrainError;
 
 use crate::STOP;
@@ -134,7 +134,7 @@ impl Writer {
         let chosen =
             |target: &Target| !STOP.load(Ordering::Relaxed) && self.truths.contains_key(&target.item.to_string());
         let begun = std::time::Instant::now();
-        let texts = write(&decoder()?, &streams, chosen, template.end(), sampling, || ());
+        let texts = write(&decoder()?, &streams, chosen, template.end(), sampling);
         let of_item = |(item, ids, stopped): (undertone_data::Item, Vec<u32>, _)| {
             let item = item.to_string();
             let truth = &self.truths[&item];
@@ -204,16 +204,17 @@ pub(crate) fn first_messages(
     }
     let builder = study.folds[0].corpus.builder();
     let (decoder, prompt) = (decoder()?, builder.opening(Speaker::Message(Role::User)));
-    let one = |number: u64| {
+    let opening = |number: u64| {
         // As likely as the model holds them: diversity is a property of what it believes, not of a temperature.
         let max_new_tokens = writing.max_new_tokens;
         let seed = seed.wrapping_mul(1 << 20).wrapping_add(number);
         let sampling = Sampling { temperature: 1.0, top_p: 1.0, seed, max_new_tokens, ..Sampling::default() };
-        let (ids, _) = decoder.generate(&prompt, builder.template.end(), sampling);
-        builder.template.decode(&ids).trim().to_owned()
+        Opening { cache: Cache::default(), prompt: prompt.clone(), sampling }
     };
     let goes_on = |_: &u64| !STOP.load(Ordering::Relaxed);
-    let messages: Vec<String> = (0..writing.first_messages as u64).take_while(goes_on).map(one).collect();
+    let openings = (0..writing.first_messages as u64).take_while(goes_on).map(opening);
+    let texts = decoder.generate_all(openings, builder.template.end());
+    let messages = texts.iter().map(|(ids, _)| builder.template.decode(ids).trim().to_owned()).collect();
     if STOP.load(Ordering::Relaxed) {
         return Err(TrainError::Interrupted(kept.folder()).into());
     }

@@ -1,8 +1,8 @@
-//! Matrix products of strided views, by the `gemm` crate; a single row by ourselves.
+//! Matrix products of strided views, by the `gemm` crate; a few rows by ourselves.
 
 use rayon::prelude::*;
 
-use super::{sum, vectorised};
+use super::{sum, unfilled, vectorised};
 
 /// A matrix in somebody's memory: element (i, j) lies at `i · row_stride + j · column_stride`.
 #[derive(Clone, Copy)]
@@ -74,8 +74,8 @@ pub(crate) fn multiply(
     }
     assert!(out_stride >= n && (m - 1) * out_stride + n <= out.len(), "the product fits its memory");
     assert!(a.end() <= a.data.len() && b.end() <= b.data.len(), "views fit their memory");
-    if m == 1 && workers == Workers::All && a.column_stride == 1 && b.row_stride == 1 {
-        multiply_row(&mut out[..n], accumulate, &a.data[..k], b, factor);
+    if m <= FEW_ROWS && workers == Workers::All && a.column_stride == 1 && b.row_stride == 1 {
+        multiply_few(out, out_stride, accumulate, a, b, factor);
         return;
     }
     let parallelism = match workers {
@@ -109,22 +109,35 @@ pub(crate) fn multiply(
     }
 }
 
-/// Elements of the matrix that one task takes.
-const ROW_TASK: usize = 1 << 16;
+/// Rows up to which a product takes as long as its matrix takes to be read.
+const FEW_ROWS: usize = 8;
 
-/// A row times a matrix whose columns lie each in one piece: as quick as memory gives the matrix.
-fn multiply_row(out: &mut [f32], accumulate: bool, row: &[f32], matrix: View<'_>, factor: f32) {
-    let columns = ROW_TASK.div_ceil(row.len().max(1));
-    out.par_chunks_mut(columns).enumerate().for_each(|(task, out)| {
+/// Elements of the matrix that one task takes.
+const FEW_TASK: usize = 1 << 16;
+
+/// A few rows times a matrix whose columns lie each in one piece: as quick as memory gives the matrix. Each row comes out
+/// as it would alone.
+fn multiply_few(out: &mut [f32], out_stride: usize, accumulate: bool, a: View<'_>, b: View<'_>, factor: f32) {
+    let (m, k) = (a.rows, a.columns);
+    let columns = FEW_TASK.div_ceil(k.max(1));
+    // Column by column, so that each task writes to one piece.
+    let mut products = unfilled(m * b.columns);
+    products.par_chunks_mut(columns * m).enumerate().for_each(|(task, products)| {
         vectorised(
             #[inline(always)]
             || {
-                for (index, out) in out.iter_mut().enumerate() {
-                    let start = (task * columns + index) * matrix.column_stride;
-                    let product = factor * sum([row, &matrix.data[start..start + row.len()]], |[x, y]| x * y);
-                    *out = if accumulate { *out + product } else { product };
+                for (index, products) in products.chunks_exact_mut(m).enumerate() {
+                    let column = &b.data[(task * columns + index) * b.column_stride..][..k];
+                    for (row, product) in products.iter_mut().enumerate() {
+                        *product = factor * sum([&a.data[row * a.row_stride..][..k], column], |[x, y]| x * y);
+                    }
                 }
             },
         );
     });
+    for (row, out) in out.chunks_mut(out_stride).take(m).enumerate() {
+        for (out, products) in out.iter_mut().zip(products.chunks_exact(m)) {
+            *out = if accumulate { *out + products[row] } else { products[row] };
+        }
+    }
 }

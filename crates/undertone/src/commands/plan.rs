@@ -9,7 +9,7 @@ use undertone_data::{PREDICTED_TOKENS, Row, Source, Split, Stream, Target, pack}
 use undertone_eval::{
     Arms, Inference, Rules, StandardError, Subset, Table, columns, compare, count, decimal, sample_of_items, score,
 };
-use undertone_model::{Gradients, Sampling, derived_seed};
+use undertone_model::{Cache, Gradients, Opening, Sampling, derived_seed};
 use undertone_train::Checkpoint;
 
 use super::{print_json, print_text};
@@ -22,7 +22,8 @@ use crate::study::{Evaluated, Study, Training};
 /// Tokens on which two arms are compared.
 const COMPARED_TOKENS: usize = 49_152;
 
-/// Tokens of the prompt of a measurement, and tokens that it writes.
+/// Texts of a measurement, the tokens of their prompt, and tokens that each writes.
+const MEASURED_TEXTS: usize = 16;
 const MEASURED_PROMPT: usize = 256;
 const MEASURED_WRITING: usize = 16;
 
@@ -34,7 +35,7 @@ const MEASURED_TOKENS: usize = 16_384;
 struct Plan {
     trainings: Vec<Planned>,
     scorings: Vec<Planned>,
-    /// Messages that arms write, each of as many tokens as it may have.
+    /// Messages that arms write, and first messages that all models make up, each of as many tokens as it may have.
     writings: Vec<Planned>,
     tokens_per_second: Speeds,
     hours: f64,
@@ -100,7 +101,8 @@ pub(crate) fn run(study: &Study, base: &Base, json: bool) -> anyhow::Result<()> 
         let kept = |training| study.written(arm, training, base, chosen.iter().map(String::as_str));
         evaluations(study, arm, kept, speeds.writing, |fold| written(study, arm, fold, &chosen))
     };
-    let writings: Vec<Planned> = if chosen.is_empty() { Vec::new() } else { arms.iter().map(written).collect() };
+    let mut writings: Vec<Planned> = if chosen.is_empty() { Vec::new() } else { arms.iter().map(written).collect() };
+    writings.extend(first_messages(study, base, &arms, speeds.writing));
     let hours = trainings.iter().chain(&scorings).chain(&writings).map(|planned| planned.hours).sum();
     let detectable = detectable(study, base)?;
     let plan = Plan { trainings, scorings, writings, tokens_per_second: speeds, hours, detectable };
@@ -130,11 +132,16 @@ impl Speeds {
         let rows = pack(&streams, experiment.evaluation.row_tokens);
         let scoring = speed(&rows, |row| drop(base.decoder.nats(row)));
         let prompt = &streams[0].tokens[..streams[0].trunk.min(MEASURED_PROMPT)];
-        let begun = Instant::now();
+        let (before, last) = prompt.split_at(prompt.len() - 1);
+        let mut cache = Cache::default();
+        drop(base.decoder.logits(before, &mut cache, true));
         let sampling = Sampling { max_new_tokens: MEASURED_WRITING, ..Sampling::default() };
+        let opening = Opening { cache, prompt: last.to_vec(), sampling };
+        let begun = Instant::now();
         // No id is the end: as many tokens as were asked for.
-        let (ids, _) = base.decoder.generate(prompt, u32::MAX, sampling);
-        Self { training, scoring, writing: ids.len() as f64 / begun.elapsed().as_secs_f64() }
+        let texts = base.decoder.generate_all(vec![opening; MEASURED_TEXTS], u32::MAX);
+        let written: usize = texts.iter().map(|(ids, _)| ids.len()).sum();
+        Self { training, scoring, writing: written as f64 / begun.elapsed().as_secs_f64() }
     }
 }
 
@@ -192,6 +199,22 @@ fn written(study: &Study, arm: &Evaluated, fold: usize, chosen: &BTreeSet<String
     let is_written = |target: &&Target| target.is_truth() && chosen.contains(&target.item.to_string());
     let messages = streams.iter().flat_map(|stream| &stream.targets).filter(is_written).count();
     messages * study.experiment.evaluation.writing.max_new_tokens
+}
+
+/// What is left of first messages that models make up, of so many tokens at most.
+fn first_messages(study: &Study, base: &Base, arms: &[Evaluated], speed: f64) -> Option<Planned> {
+    let writing = &study.experiment.evaluation.writing;
+    let is_own = |arm: &&Evaluated| arm.trained.as_ref().is_none_or(|trained| trained.name == arm.name);
+    let kept: Vec<Kept> = arms
+        .iter()
+        .filter(is_own)
+        .flat_map(|arm| study.trainings().into_iter().map(move |training| (arm, training)))
+        .filter(|(arm, training)| study.makes_up_first_messages(*training, arm))
+        .map(|(arm, training)| study.made_up(&arm.name, arm.trained.as_ref(), training, base))
+        .collect();
+    let left = kept.iter().filter(|kept| !kept.is_there()).count();
+    let tokens = left * writing.first_messages * writing.max_new_tokens;
+    (!kept.is_empty()).then(|| planned("first messages", kept.len(), left, tokens, speed))
 }
 
 fn planned(arm: &str, runs: usize, left: usize, tokens: usize, speed: f64) -> Planned {
