@@ -162,6 +162,11 @@ fn check(shared: &Path, model: &Path, device: DeviceName, precision: MatmulPreci
     let side_by_side = decoder.generate_all(openings(), u32::MAX);
     assert!(openings().zip(&side_by_side).all(|(opening, (ids, _))| ids.len() == opening.sampling.max_new_tokens));
     for (opening, text) in openings().zip(&side_by_side).filter(|_| is_flex) {
-        assert_eq!(decoder.generate(&opening.prompt, u32::MAX, opening.sampling), *text, "{device}: {:?}", opening.sampling);
+        assert_eq!(
+            decoder.generate(&opening.prompt, u32::MAX, opening.sampling),
+            *text,
+            "{device}: {:?}",
+            opening.sampling
+        );
     }
 }

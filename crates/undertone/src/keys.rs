@@ -14,7 +14,7 @@ use crate::experiment::{Arm, EvaluationSection, Experiment};
 use crate::study::{Evaluated, Study, Training};
 
 /// Which program lays conversations out and computes: results of another one are not taken for ours.
-pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 3, operators 3");
+pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 3, operators 4");
 
 /// Where a folder says what its files are made of.
 const KEYS: &str = "keys.json";
