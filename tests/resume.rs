@@ -165,6 +165,34 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     check_same(&interrupted, &uninterrupted, 16);
 }
 
+/// A study that is stopped while an arm writes says the same in the end, word for word.
+#[test]
+fn ctrl_c_while_an_arm_writes_goes_on_to_the_same_messages() {
+    let writing = "ablate x.toml --set training.epochs=1 --set evaluation.writing.messages=12 \
+        --set evaluation.writing.max_new_tokens=400 --set evaluation.writing.first_messages=2";
+    let uninterrupted = Workplace::new(20);
+    uninterrupted.run(writing).succeeded();
+
+    let interrupted = Workplace::new(20);
+    let mut running = interrupted.start(writing);
+    // It is scored first, then it writes.
+    let (scored, written) = ("out/tiny/past/fold0/keys.json", "out/tiny/past/fold0/written.jsonl");
+    while !interrupted.path(scored).exists() {
+        assert!(running.child.try_wait().unwrap().is_none(), "it ended before it was scored");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(Command::new("kill").args(["-INT", &running.child.id().to_string()]).status().unwrap().success());
+    let ran = running.wait();
+    assert_eq!(ran.status.code(), Some(130), "{}", ran.stderr);
+    assert!(ran.stderr.contains("interrupted; saved `out/tiny/past/fold0`"), "{}", ran.stderr);
+    assert!(!interrupted.path(written).exists(), "nothing half-written is left");
+    interrupted.run(writing).succeeded();
+    for name in ["written.jsonl", "report.md", "records/past.jsonl", "past/fold0/first_messages.json"] {
+        let name = format!("out/tiny/{name}");
+        assert!(interrupted.read(&name) == uninterrupted.read(&name), "`{name}` differs");
+    }
+}
+
 #[test]
 fn a_finished_training_is_left_alone() {
     let place = Workplace::new(12);
