@@ -166,21 +166,68 @@ fn a_study_may_be_amended_and_says_so() {
     assert!(after.contains_key("tiny/past/fold0-seed1/last.safetensors"));
     assert!(lines(&place, "out/tiny/records/past.jsonl").iter().any(|record| record["distractors"].is_array()));
     let changed = strings(results()["amendments"].as_array().unwrap(), "key");
-    assert_eq!(changed, ["arm.reliance", "evaluation.distractors", "evaluation.margin", "seeds"]);
+    assert_eq!(changed, ["arm", "arm.reliance", "evaluation.distractors", "evaluation.margin", "seeds"]);
     let report = place.text("out/tiny/report.md");
-    let told = "CHANGED after there were results: `arm.reliance` added (";
+    let told =
+        "CHANGED after there were results: `arm` from none, past to none, past, reliance; `arm.reliance` added (";
     assert!(report.contains(told) && report.contains("`seeds` from 1 to 2"), "{report}");
     assert!(place.text("out/tiny/report.html").contains("CHANGED after there were results: "));
 
-    // The same once more changes nothing, and going back is a change of its own.
+    // The same once more changes nothing, a rule alone scores nothing anew, and going back is a change of its own.
     place.run("ablate x.toml").succeeded();
-    assert_eq!(results()["amendments"].as_array().unwrap().len(), 4);
+    assert_eq!(results()["amendments"].as_array().unwrap().len(), 5);
     assert_eq!(place.text("out/tiny/report.md"), String::from_utf8_lossy(&after["tiny/report.md"]));
+    let third = place.run("ablate x.toml --set evaluation.margin=0.25").succeeded();
+    assert!(!third.stderr.contains("scored ") && !third.stderr.contains("step "), "{}", third.stderr);
+    assert_eq!(results()["amendments"].as_array().unwrap().len(), 6);
     place.write("x.toml", EXPERIMENT);
     place.run("ablate x.toml").succeeded();
-    assert_eq!(results()["amendments"].as_array().unwrap().len(), 8);
+    assert_eq!(results()["amendments"].as_array().unwrap().len(), 11);
     let records = |files: &std::collections::BTreeMap<String, Vec<u8>>| files["tiny/records/past.jsonl"].clone();
-    assert!(records(&before) == records(&left_by(&place, "out")), "the scores are those of the first time");
+    let last = left_by(&place, "out");
+    assert!(records(&before) == records(&last), "the scores are those of the first time");
+    assert!(!last.contains_key("tiny/records/reliance.jsonl"), "what is not of the study any more is not beside it");
+}
+
+#[test]
+fn what_is_trained_may_not_be_amended_and_what_becomes_primary_is_corrected() {
+    let place = Workplace::new(20);
+    let third = "\n[[arm]]\nname = \"third\"\nview = \"reactions\"\n";
+    place.write("x.toml", format!("{EXPERIMENT}{third}"));
+    place.run("ablate x.toml --set training.epochs=1").succeeded();
+    let report = place.text("out/tiny/report.md");
+    assert!(report.contains("past − none ★"), "{report}");
+    let before = left_by(&place, "out");
+    // Another view, and a context in which windows are cut elsewhere, make other trainings.
+    let other_view = third.replace("\"reactions\"", "\"reasons\"");
+    let wider = format!("{third}\n[[arm]]\nname = \"wider\"\nview = \"oracle\"\n");
+    for (experiment, cause) in [
+        (format!("{EXPERIMENT}{other_view}"), "the arm `third` was trained on something else"),
+        (format!("{}{wider}", EXPERIMENT.replace("= 2048", "= 700")), "`data.context_tokens` from 2048 to 700"),
+    ] {
+        place.write("x.toml", experiment);
+        for plan in ["", " --plan"] {
+            let ran = place.run(&format!("ablate x.toml --set training.epochs=1{plan}"));
+            assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+            let told = format!("error: `out/tiny`: already holds another study: {cause}\n");
+            assert!(ran.stderr.starts_with(&told), "{}", ran.stderr);
+        }
+        assert!(before == left_by(&place, "out"), "a refusal changes nothing");
+    }
+    // Whoever has seen results and moves another arm to the front has no primary comparison any more.
+    let [head, none] =
+        EXPERIMENT.split_once("[[arm]]").map(|(head, arms)| [head.to_owned(), format!("[[arm]]{arms}")]).unwrap();
+    place.write("x.toml", format!("{head}{third}{none}"));
+    let moved = place.run("ablate x.toml --set training.epochs=1").succeeded();
+    assert!(!moved.stderr.contains("step "), "{}", moved.stderr);
+    let report = place.text("out/tiny/report.md");
+    assert!(report.contains("`comparison, the primary one` from past − none to none − third"), "{report}");
+    assert!(!report.contains('★'), "{report}");
+    // A folder whose experiment was taken away is nobody's.
+    std::fs::remove_file(place.path("out/tiny/experiment.toml")).unwrap();
+    let ran = place.run("ablate x.toml --set training.epochs=1");
+    assert_eq!(ran.status.code(), Some(2));
+    assert!(ran.stderr.contains("holds scores without the `experiment.toml`"), "{}", ran.stderr);
 }
 
 #[test]

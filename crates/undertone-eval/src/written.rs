@@ -94,16 +94,14 @@ pub fn write(
         prompts.sort_by_key(|(anchor, ..)| *anchor);
         // The trunk is read once, as far as some prompt sees it.
         let mut trunk = Cache::default();
-        let items = &mut items;
-        let opening = move |(anchor, prompt, item): (usize, &[u32], &Item)| {
+        items.extend(prompts.iter().map(|(.., item)| (*item).clone()));
+        prompts.into_iter().map(move |(anchor, prompt, item)| {
             if trunk.tokens < anchor {
                 drop(model.logits(&stream.tokens[trunk.tokens..anchor], &mut trunk, true));
             }
-            items.push(item.clone());
             let sampling = Sampling { seed: seed_of(sampling.seed, item), ..sampling };
             Opening { cache: trunk.clone(), prompt: prompt.to_vec(), sampling }
-        };
-        prompts.into_iter().map(opening).collect::<Vec<_>>()
+        })
     });
     let texts = model.generate_all(openings, end);
     items.into_iter().zip(texts).map(|(item, (ids, stopped))| (item, ids, stopped)).collect()

@@ -202,8 +202,11 @@ impl Decoder {
     }
 
     /// Logits `[sequences, vocabulary]` of one token more of each sequence, which reads every weight once for all.
+    ///
+    /// # Panics
+    /// If there are not as many tokens as caches, or none.
     pub fn next_logits(&self, tokens: &[u32], caches: &mut [&mut Cache]) -> Tensor<2> {
-        assert_eq!(tokens.len(), caches.len(), "a token a sequence");
+        assert!(!tokens.is_empty() && tokens.len() == caches.len(), "a token a sequence");
         self.logits_of(&self.hidden_behind(tokens, caches))
     }
 

@@ -5,6 +5,7 @@ use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use undertone_ops::FEW_ROWS;
 
 use crate::cache::Cache;
 use crate::decoder::Decoder;
@@ -44,8 +45,8 @@ pub enum Stopped {
     Context,
 }
 
-/// Texts that are written side by side.
-const SIDE_BY_SIDE: usize = 8;
+/// Texts that are written side by side: as many rows as flex multiplies each as if it were alone.
+const SIDE_BY_SIDE: usize = FEW_ROWS;
 
 /// The beginning of a text that is to be written.
 #[derive(Debug, Clone)]

@@ -16,6 +16,7 @@ mod tile;
 mod weight;
 
 pub use fused::Fused;
+pub use kernels::matmul::FEW_ROWS;
 pub use memory::{keep_freed_memory, release_freed_memory};
 pub use operators::{
     AdamW, Attended, Composed, Heads, LinearGradients, LowRank, Moments, Operators, Rotation, operators,

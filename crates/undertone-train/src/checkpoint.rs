@@ -5,6 +5,7 @@
 //! JSON document in the header's metadata under `undertone`. Equal states give equal bytes.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
@@ -18,6 +19,9 @@ use crate::optimizer::AdamW;
 /// The version of the layout described above.
 const FORMAT: u32 = 1;
 const METADATA_KEY: &str = "undertone";
+
+/// The longest header that a safetensors file may have.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// The lowest validation loss so far.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -77,6 +81,21 @@ impl Description {
             validated_users: Vec::new(),
             state: State::default(),
         }
+    }
+}
+
+impl Description {
+    /// What the checkpoint at `path` says about itself, without its tensors; nothing if that cannot be read, which whoever
+    /// needs the checkpoint is told by [`Checkpoint::read`].
+    pub fn peek(path: &Path) -> Option<Self> {
+        let mut file = std::fs::File::open(path).ok()?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length).ok()?;
+        let length = u64::from_le_bytes(length);
+        let mut header = Vec::new();
+        file.take(length.min(MAX_HEADER_BYTES)).read_to_end(&mut header).ok()?;
+        let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
+        serde_json::from_str(header["__metadata__"][METADATA_KEY].as_str()?).ok()
     }
 }
 

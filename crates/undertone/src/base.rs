@@ -92,7 +92,7 @@ fn require_folder(path: &Path) -> Result<(), InputError> {
         .hint("`make model` puts SmolLM2-135M-Instruct under `checkpoints/`; `undertone import` converts a GGUF file"))
 }
 
-fn fingerprint(folder: &Path) -> Result<String, InputError> {
+pub(crate) fn fingerprint(folder: &Path) -> Result<String, InputError> {
     let failed = |error: std::io::Error| InputError::io(folder, "read the weights", &error);
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .map_err(failed)?

@@ -1,17 +1,19 @@
 //! What determines a result, as a hash: with the same key, the same bytes.
 //!
-//! A training carries its key in its checkpoints. Everything else that is kept in a folder is a [`Kept`], whose key stands in the
-//! folder's `keys.json`: what was made of something else is made again.
+//! A training carries its key in its checkpoints, and one of another key is never overwritten. Everything else that is kept in a
+//! folder is a [`Kept`], whose key stands in the folder's `keys.json`: what was made of something else is made again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use undertone_data::{InputError, PREDICTED_TOKENS, Source, Split, write_whole};
+use undertone_data::{InputError, Source, Split, write_whole};
 
 use crate::base::Base;
 use crate::digest::sha256_hex;
 use crate::experiment::{Arm, EvaluationSection, Experiment};
+use crate::predicted::sampling_of_thoughts;
 use crate::study::{Evaluated, Study, Training};
+use crate::writing::Writer;
 
 /// Which program lays conversations out and computes: results of another one are not taken for ours.
 pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 3, operators 4");
@@ -79,29 +81,25 @@ impl Study {
             targets: Some(self.experiment.training_targets(arm)),
             ..arm.clone()
         };
-        let predicted = self.predicted_by(arm.source, fold, base);
-        let windows = self.windows(fold, &[Split::Train, Split::Validation]);
+        let splits = [Split::Train, Split::Validation];
+        let (predicted, windows) = (self.predicted_by(arm.source, fold, &splits, base), self.windows(fold, &splits));
         let of_arm = self.experiment.of_arm(arm, EvaluationSection::default());
         self.key("training", &[&windows, &of_arm, &predicted, &fold.to_string(), &seed.to_string()], base)
     }
 
     /// The scores of an arm in a fold.
     pub(crate) fn records(&self, evaluated: &Evaluated, training: Training, base: &Base) -> Kept {
-        let key = self.key("records", &[&self.shown_to(evaluated, training, base)], base);
+        let EvaluationSection { row_tokens, distractors, .. } = self.experiment.evaluation;
+        let evaluation = EvaluationSection { row_tokens, distractors, ..EvaluationSection::default() };
+        let key = self.key("records", &[&self.shown_to(evaluated, evaluation, training, base)], base);
         Kept::new(self.folder(&evaluated.name, training).join("records.jsonl"), key)
     }
 
-    /// What an arm writes in a fold, in the place of the messages `chosen`.
-    pub(crate) fn written<'a>(
-        &self,
-        evaluated: &Evaluated,
-        training: Training,
-        base: &Base,
-        chosen: impl Iterator<Item = &'a str>,
-    ) -> Kept {
-        let chosen = chosen.collect::<Vec<_>>().join(" ");
-        let writing = format!("{:?}", self.experiment.evaluation.writing);
-        let key = self.key("written", &[&self.shown_to(evaluated, training, base), &writing, &chosen], base);
+    /// What an arm writes in a fold.
+    pub(crate) fn written(&self, evaluated: &Evaluated, training: Training, base: &Base, writer: &Writer) -> Kept {
+        let shown = self.shown_to(evaluated, EvaluationSection::default(), training, base);
+        let sampling = format!("{:?}", self.experiment.evaluation.writing.sampling(self.experiment.seed));
+        let key = self.key("written", &[&shown, &sampling, &writer.identity()], base);
         Kept::new(self.folder(&evaluated.name, training).join("written.jsonl"), key)
     }
 
@@ -116,30 +114,40 @@ impl Study {
 
     /// The thoughts that are predicted in a fold.
     pub(crate) fn predicted(&self, fold: usize, base: &Base) -> Kept {
-        Kept::new(self.predicted_path(fold), self.predicted_by(Source::Predicted, fold, base))
+        let all = [Split::Train, Split::Validation, Split::Test];
+        Kept::new(self.predicted_path(fold), self.predicted_by(Source::Predicted, fold, &all, base))
     }
 
-    /// What determines what an arm is shown, and by which model it is scored.
-    fn shown_to(&self, evaluated: &Evaluated, training: Training, base: &Base) -> String {
+    /// What determines the weights of a fold's writers of thoughts.
+    pub(crate) fn writers_key(&self, fold: usize, base: &Base) -> String {
+        let of_arm = self.experiment.of_arm(self.writer_arm(), EvaluationSection::default());
+        self.key("writers", &[&self.windows(fold, &[Split::Train]), &of_arm, &fold.to_string()], base)
+    }
+
+    /// What determines what an arm is shown in testing, and the model that it is shown to.
+    fn shown_to(
+        &self,
+        evaluated: &Evaluated,
+        evaluation: EvaluationSection,
+        training: Training,
+        base: &Base,
+    ) -> String {
         let (view, source) = evaluated.shown;
         let arm = Arm { view: view.access, timing: view.timing, source, ..Arm::default() };
-        let EvaluationSection { row_tokens, distractors, .. } = self.experiment.evaluation;
-        let evaluation = EvaluationSection { row_tokens, distractors, ..EvaluationSection::default() };
         let model = evaluated.trained.as_ref().map(|arm| self.training_key(arm, training, base)).unwrap_or_default();
-        let predicted = self.predicted_by(source, training.fold, base);
-        let windows = self.windows(training.fold, &[Split::Test]);
+        let splits = [Split::Test];
+        let predicted = self.predicted_by(source, training.fold, &splits, base);
+        let windows = self.windows(training.fold, &splits);
         sha256_hex([model, self.experiment.of_arm(arm, evaluation), predicted, windows].join("\0").as_bytes())
     }
 
-    /// What determines the thoughts that are predicted in a fold; nothing for arms that see others.
-    fn predicted_by(&self, source: Source, fold: usize, base: &Base) -> String {
+    /// What determines the thoughts that are predicted in some splits; nothing for arms that see others.
+    fn predicted_by(&self, source: Source, fold: usize, splits: &[Split], base: &Base) -> String {
         if source != Source::Predicted {
             return String::new();
         }
-        let windows = self.windows(fold, &[Split::Train, Split::Validation, Split::Test]);
-        let of_arm = self.experiment.of_arm(self.writer_arm(), EvaluationSection::default());
-        let how = format!("{PREDICTED_TOKENS} {fold}");
-        self.key("predicted thoughts, drawn", &[&windows, &of_arm, &how], base)
+        let how = format!("{:?}", sampling_of_thoughts(self.experiment.seed));
+        self.key("predicted thoughts", &[&self.writers_key(fold, base), &self.windows(fold, splits), &how], base)
     }
 
     /// How the conversations of some splits are cut, which every arm has a say in.

@@ -29,6 +29,12 @@ pub(crate) const WRITTEN_KINDS: [TargetKind; 2] = [TargetKind::Reaction, TargetK
 /// Of what a writer could write next, the share that it draws from.
 const TOP_P: f64 = 0.9;
 
+/// How thoughts are written: drawn, as the most likely one is a poor thought where little was trained; and never empty, as no
+/// thought is.
+pub(crate) fn sampling_of_thoughts(seed: u64) -> Sampling {
+    Sampling { temperature: 1.0, top_p: TOP_P, seed, min_new_tokens: 1, max_new_tokens: PREDICTED_TOKENS }
+}
+
 /// The users that a writer is trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Writer {
@@ -76,7 +82,7 @@ impl Study {
             let thoughts = if kept.is_there() {
                 self.read_thoughts(&kept.path)?
             } else {
-                let thoughts = self.written_thoughts(fold, &kept.key, base)?;
+                let thoughts = self.written_thoughts(fold, base)?;
                 kept.write(&serde_json::to_vec(&thoughts)?)?;
                 thoughts
             };
@@ -139,9 +145,20 @@ impl Study {
         [half(0), half(1)]
     }
 
-    /// Trains the three writers of a fold, and lets each write for the users it was not trained on. `key` says what
-    /// determines it all.
-    fn written_thoughts(&self, fold: usize, key: &str, base: &Base) -> anyhow::Result<BTreeMap<String, Thoughts>> {
+    /// Where the training of a writer is, and its key.
+    fn writer_run(&self, fold: usize, writer: Writer, base: &Base) -> (PathBuf, String) {
+        let folder = self.predicted_path(fold).with_extension("").join(writer.name());
+        (folder, sha256_hex(format!("{}\0{}", self.writers_key(fold, base), writer.name()).as_bytes()))
+    }
+
+    /// Where the trainings of all writers are, and their keys; none where no arm sees predicted thoughts.
+    pub(crate) fn writer_runs(&self, base: &Base) -> Vec<(PathBuf, String)> {
+        let folds = if self.wants_predicted() { self.folds.len() } else { 0 };
+        (0..folds).flat_map(|fold| Writer::ALL.map(|writer| self.writer_run(fold, writer, base))).collect()
+    }
+
+    /// Trains the three writers of a fold, and lets each write for the users it was not trained on.
+    fn written_thoughts(&self, fold: usize, base: &Base) -> anyhow::Result<BTreeMap<String, Thoughts>> {
         let experiment = &self.experiment;
         let arm = self.writer_arm();
         let training = self.training_streams(&arm, fold, Split::Train, None);
@@ -161,10 +178,9 @@ impl Study {
                 Writer::Second => second.contains(user),
                 Writer::All => true,
             };
-            let folder = self.predicted_path(fold).with_extension("").join(writer.name());
+            let (folder, key) = self.writer_run(fold, writer, base);
             let line = Line::alone(&format!("writer `{}` of fold {fold}", writer.name()));
             let own: Vec<Stream> = training.iter().filter(|stream| knows(&stream.user)).cloned().collect();
-            let key = sha256_hex(format!("{key}\0{}", writer.name()).as_bytes());
             let work = Work { name: &arm.name, key, seed: experiment.seed, training: &[own], validation: &[] };
             let best = self.train_on(work, base, &folder, true, &line)?;
             let others = match writer {
@@ -203,14 +219,7 @@ impl Study {
         }
         let decoder = base.restored(&self.experiment, &checkpoint, best)?;
         let end = self.folds[0].corpus.builder().template.end();
-        // Drawn, not the most likely one, which few trainings make a good thought of; and never empty, as no thought is.
-        let sampling = Sampling {
-            temperature: 1.0,
-            top_p: TOP_P,
-            seed: self.experiment.seed,
-            min_new_tokens: 1,
-            max_new_tokens: PREDICTED_TOKENS,
-        };
+        let sampling = sampling_of_thoughts(self.experiment.seed);
         line.does("writes thoughts");
         let begun = std::time::Instant::now();
         let written = write(&decoder, streams, |_| !STOP.load(Ordering::Relaxed), end, sampling);

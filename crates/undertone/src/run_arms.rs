@@ -198,7 +198,7 @@ fn run(
         let kept = study.records(arm, job.training, base);
         outcome.records.push((place, study.evaluate(arm, job.training, decoder, &kept, line)?));
         if writer.messages() > 0 {
-            let kept = study.written(arm, job.training, base, writer.items());
+            let kept = study.written(arm, job.training, base, writer);
             outcome.written.push((place, writer.write(study, arm, job.training, decoder, &kept, line)?));
         }
     }

@@ -10,6 +10,7 @@ use undertone_model::{Cache, Decoder, Opening, Sampling, SentenceEncoder};
 use undertone_train::TrainError;
 
 use crate::STOP;
+use crate::base::fingerprint;
 use crate::keys::Kept;
 use crate::progress::Line;
 use crate::study::{Evaluated, REPEAT, Study, Training};
@@ -19,6 +20,8 @@ pub(crate) struct Writer {
     /// What was really written, by item.
     truths: BTreeMap<String, Truth>,
     encoder: Option<SentenceEncoder>,
+    /// SHA-256 of the encoder; empty without one.
+    encoder_sha256: String,
 }
 
 /// A message that a user really wrote.
@@ -87,7 +90,14 @@ impl Writer {
             let device = experiment.device.open().map_err(|absent| InputError::new(path, absent.to_string()))?;
             SentenceEncoder::load(path, &device)
         };
-        Ok(Self { truths, encoder: wants_encoder.then(load).transpose()? })
+        let encoder = wants_encoder.then(load).transpose()?;
+        let encoder_sha256 = if encoder.is_some() { fingerprint(&writing.encoder)? } else { String::new() };
+        Ok(Self { truths, encoder, encoder_sha256 })
+    }
+
+    /// Which messages are written, and what measures them.
+    pub(crate) fn identity(&self) -> String {
+        self.items().chain([self.encoder_sha256.as_str()]).collect::<Vec<_>>().join(" ")
     }
 
     /// How many messages every arm writes.

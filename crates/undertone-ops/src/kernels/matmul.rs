@@ -109,8 +109,9 @@ pub(crate) fn multiply(
     }
 }
 
-/// Rows up to which a product takes as long as its matrix takes to be read.
-const FEW_ROWS: usize = 8;
+/// Rows up to which a product with a weight takes about as long as the weight takes to be read, and each comes out on the device
+/// flex as it would alone.
+pub const FEW_ROWS: usize = 8;
 
 /// Elements of the matrix that one task takes.
 const FEW_TASK: usize = 1 << 16;

@@ -1,6 +1,7 @@
 //! `undertone ablate`: train every arm, score all on the same held-out users, compare and report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use undertone_data::{InputError, Split, remove_leftovers, write_whole};
 use undertone_eval::{parquet, written_lines};
@@ -8,7 +9,7 @@ use undertone_report::Curve;
 use undertone_train::read_log;
 
 use super::{plan, print_json, print_text};
-use crate::amendments::claim;
+use crate::amendments::look;
 use crate::base::Base;
 use crate::cli::Ablate;
 use crate::experiment::Experiment;
@@ -29,7 +30,7 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     let primary = study.primary_items(Split::Test);
     let writer = Writer::new(&study, &primary)?;
     let folder = study.experiment.folder();
-    let amendments = claim(&study, &base)?;
+    let amendments = look(&study, &base)?.take(&folder)?;
     remove_leftovers(&folder);
     remove_leftovers(&folder.join("records"));
     let section = study.experiment.evaluation.judge.clone();
@@ -43,18 +44,25 @@ pub(crate) fn run(args: &Ablate, json: bool) -> anyhow::Result<()> {
     records.push(study.unigram());
     let mut written = [written.concat(), writer.repeated()].concat();
     let names = arms.iter().map(|arm| arm.name.as_str()).chain([UNIGRAM]);
+    let files: BTreeSet<String> = names.clone().map(|name| format!("{name}.jsonl")).collect();
     for (name, records) in names.zip(&mut records) {
         for record in records.iter_mut() {
             record.primary = primary.contains(&record.item);
         }
         write_whole(&folder.join("records").join(format!("{name}.jsonl")), &record_lines(records)?)?;
     }
+    remove_others(&folder.join("records"), &files)?;
     write_whole(&folder.join("records.parquet"), &parquet(&records.concat())?)?;
     if let Some(mut judge) = judge {
         scored.extend(judge.judge(&writer, &mut written)?);
     }
-    if !written.is_empty() {
-        write_whole(&folder.join("written.jsonl"), &written_lines(&written)?)?;
+    let of_all = folder.join("written.jsonl");
+    match written.is_empty() {
+        true if of_all.exists() => {
+            std::fs::remove_file(&of_all).map_err(|error| InputError::io(&of_all, "remove", &error))?
+        }
+        true => {}
+        false => write_whole(&of_all, &written_lines(&written)?)?,
     }
     let scores = Scores { arms: &arms, records: &records, written: &written, made_up: &made_up };
     let course = Course { scored: &scored, failed: &failed, amendments: &amendments };
@@ -71,7 +79,10 @@ fn report(study: &Study, results: &Results<'_>, scores: Scores<'_>, json: bool) 
     let folder = study.experiment.folder();
     write_whole(&folder.join("report.md"), results.markdown().as_bytes())?;
     write_whole(&folder.join("results.json"), &serde_json::to_vec_pretty(results)?)?;
-    for (name, content) in results.html(study, scores, learning_curves(study)?) {
+    let pages = results.html(study, scores, learning_curves(study)?);
+    let plots = pages.iter().filter_map(|(name, _)| name.strip_prefix("plots/").map(str::to_owned)).collect();
+    remove_others(&folder.join("plots"), &plots)?;
+    for (name, content) in pages {
         write_whole(&folder.join(name), content.as_bytes())?;
     }
     match json {
@@ -86,6 +97,17 @@ fn report(study: &Study, results: &Results<'_>, scores: Scores<'_>, json: bool) 
     let is_trained = |arm: &&Evaluated| arm.trained.as_ref().is_some_and(|trained| trained.name == arm.name);
     for arm in scores.arms.iter().filter(is_trained) {
         eprintln!("checkpoints: {}", folder.join(&arm.name).display());
+    }
+    Ok(())
+}
+
+/// Removes the files of a folder of results that an earlier form of the study left.
+fn remove_others(folder: &Path, kept: &BTreeSet<String>) -> Result<(), InputError> {
+    for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let is_kept = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| kept.contains(name));
+        if !is_kept && path.is_file() {
+            std::fs::remove_file(&path).map_err(|error| InputError::io(&path, "remove", &error))?;
+        }
     }
     Ok(())
 }

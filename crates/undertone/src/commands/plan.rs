@@ -6,18 +6,18 @@ use std::time::Instant;
 
 use serde::Serialize;
 use undertone_data::{PREDICTED_TOKENS, Row, Source, Split, Stream, Target, pack};
-use undertone_eval::{
-    Arms, Inference, Rules, StandardError, Subset, Table, columns, compare, count, decimal, sample_of_items, score,
-};
+use undertone_eval::{Arms, Inference, Rules, StandardError, Subset, Table, columns, compare, count, decimal, score};
 use undertone_model::{Cache, Gradients, Opening, Sampling, derived_seed};
 use undertone_train::Checkpoint;
 
 use super::{print_json, print_text};
+use crate::amendments::look;
 use crate::base::Base;
 use crate::experiment::{Arm, Experiment};
 use crate::keys::Kept;
 use crate::report::primary_pair;
 use crate::study::{Evaluated, Study, Training};
+use crate::writing::Writer;
 
 /// Tokens on which two arms are compared.
 const COMPARED_TOKENS: usize = 49_152;
@@ -77,6 +77,7 @@ struct Speeds {
 }
 
 pub(crate) fn run(study: &Study, base: &Base, json: bool) -> anyhow::Result<()> {
+    look(study, base)?;
     let experiment = &study.experiment;
     let speeds = Speeds::measure(study, base);
     let trainings: Vec<Planned> = experiment
@@ -94,11 +95,10 @@ pub(crate) fn run(study: &Study, base: &Base, json: bool) -> anyhow::Result<()> 
             evaluations(study, arm, kept, speeds.scoring, |fold| scored(study, arm, fold))
         })
         .collect();
-    let writing = &experiment.evaluation.writing;
-    let prompts = study.primary_prompts(&study.primary_items(Split::Test));
-    let chosen = sample_of_items(&prompts, writing.messages, experiment.seed);
+    let writer = Writer::new(study, &study.primary_items(Split::Test))?;
+    let chosen: BTreeSet<&str> = writer.items().collect();
     let written = |arm: &Evaluated| {
-        let kept = |training| study.written(arm, training, base, chosen.iter().map(String::as_str));
+        let kept = |training| study.written(arm, training, base, &writer);
         evaluations(study, arm, kept, speeds.writing, |fold| written(study, arm, fold, &chosen))
     };
     let mut writings: Vec<Planned> = if chosen.is_empty() { Vec::new() } else { arms.iter().map(written).collect() };
@@ -194,9 +194,9 @@ fn scored(study: &Study, arm: &Evaluated, fold: usize) -> usize {
 }
 
 /// The most tokens that are written in a fold.
-fn written(study: &Study, arm: &Evaluated, fold: usize, chosen: &BTreeSet<String>) -> usize {
+fn written(study: &Study, arm: &Evaluated, fold: usize, chosen: &BTreeSet<&str>) -> usize {
     let streams = study.test_streams(arm.shown, fold, Split::Test);
-    let is_written = |target: &&Target| target.is_truth() && chosen.contains(&target.item.to_string());
+    let is_written = |target: &&Target| target.is_truth() && chosen.contains(target.item.to_string().as_str());
     let messages = streams.iter().flat_map(|stream| &stream.targets).filter(is_written).count();
     messages * study.experiment.evaluation.writing.max_new_tokens
 }
@@ -248,8 +248,8 @@ fn speed(rows: &[Row], mut work: impl FnMut(&Row)) -> f64 {
     tokens as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// Scores the untrained model under both views of the primary comparison, on a short window of each of as many test
-/// users as can be afforded, chosen by hash. Users differ more by one window than by all, so this errs on the large side.
+/// Scores the untrained model under both views of the primary comparison, on a window of each of as many test
+/// users as can be afforded, chosen by hash. Windows of a user are taken for one.
 fn detectable(study: &Study, base: &Base) -> anyhow::Result<Option<Detectable>> {
     let experiment = &study.experiment;
     let [a, b] = primary_pair(experiment);
@@ -263,7 +263,7 @@ fn detectable(study: &Study, base: &Base) -> anyhow::Result<Option<Detectable>> 
         (0..study.folds.len()).flat_map(|fold| study.test_streams(arm.shown(), fold, Split::Test)).collect()
     };
     let (in_a, in_b) = (streams(a), streams(b));
-    let windows = shortest_windows(&in_a, &in_b, &primary);
+    let windows = window_of_each_user(&in_a, &in_b, &primary);
     let mut order: Vec<(&&str, &(usize, &str))> = windows.iter().collect();
     order.sort_by_key(|(user, _)| derived_seed(&["plan", user]));
     let mut tokens = 0;
@@ -301,24 +301,21 @@ fn detectable(study: &Study, base: &Base) -> anyhow::Result<Option<Detectable>> 
     }))
 }
 
-/// Of each user with a primary item the window that costs least in both arms together: its tokens and its id.
-fn shortest_windows<'a>(
+/// Of each user with a primary item one window that has such, chosen by hash: its tokens in both arms together, and its id.
+fn window_of_each_user<'a>(
     in_a: &'a [Stream],
     in_b: &'a [Stream],
     primary: &BTreeSet<String>,
 ) -> BTreeMap<&'a str, (usize, &'a str)> {
     let in_b: BTreeMap<&str, usize> = in_b.iter().map(|stream| (stream.id.as_str(), stream.tokens.len())).collect();
-    let mut shortest = BTreeMap::new();
-    for Stream { id, user, tokens, targets, .. } in in_a {
-        if targets.iter().any(|target| primary.contains(&target.item.to_string())) {
-            let window = (tokens.len() + in_b[id.as_str()], id.as_str());
-            shortest
-                .entry(user.as_str())
-                .and_modify(|least: &mut (usize, &str)| *least = window.min(*least))
-                .or_insert(window);
-        }
+    let has_primary = |stream: &&Stream| stream.targets.iter().any(|one| primary.contains(&one.item.to_string()));
+    let mut windows: Vec<&Stream> = in_a.iter().filter(has_primary).collect();
+    windows.sort_by_key(|stream| derived_seed(&["plan", &stream.id]));
+    let mut of_users = BTreeMap::new();
+    for Stream { id, user, tokens, .. } in windows {
+        of_users.entry(user.as_str()).or_insert((tokens.len() + in_b[id.as_str()], id.as_str()));
     }
-    shortest
+    of_users
 }
 
 impl Plan {

@@ -6,7 +6,7 @@ use undertone_data::{Access, Place, Source};
 use undertone_model::{DeviceName, MatmulPrecision};
 
 use super::{Declared, Experiment, Folds, Method};
-use crate::study::{REPEAT, UNIGRAM};
+use crate::study::{REPEAT, UNIGRAM, UNTRAINED};
 
 /// The most passes over the data; the whole order of training is laid out beforehand.
 const MAX_EPOCHS: usize = 10_000;
@@ -329,7 +329,7 @@ impl Experiment {
                 "give each its own name",
             );
             check(
-                name != "base" && !name.starts_with("base-") && name != UNIGRAM && name != REPEAT,
+                name != "base" && !name.starts_with("base-") && ![UNIGRAM, REPEAT, UNTRAINED].contains(&name.as_str()),
                 &key("name"),
                 format!("the name `{name}` is taken by a yardstick"),
                 "call it something else",

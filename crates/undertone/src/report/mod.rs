@@ -94,7 +94,10 @@ impl<'a> Results<'a> {
         let Course { scored, failed, amendments } = course;
         let experiment = &study.experiment;
         let family = |pairs: Vec<PairOfArms>| {
-            let arms = |pair: PairOfArms| Arms { a: &records[pair.a], b: &records[pair.b], primary: pair.primary };
+            // What became primary when there were results is corrected like the others.
+            let is_fixed = !amendments.iter().any(Amendment::is_of_primary);
+            let arms =
+                |pair: PairOfArms| Arms { a: &records[pair.a], b: &records[pair.b], primary: pair.primary && is_fixed };
             compare(&pairs.into_iter().map(arms).collect::<Vec<_>>(), experiment.rules())
         };
         let comparisons = family(pairs_of_arms(experiment, arms))?;
