@@ -17,6 +17,7 @@ use undertone_data::TargetKind;
 
 pub use self::pairing::NotComparable;
 use self::pairing::{Pair, counted, only_arm, pair};
+pub use self::words::decided_in_words;
 pub(crate) use self::words::p_value;
 use crate::inference::{BootstrapOptions, Evidence, Inference, SignFlip, holm, mean_of_user_means, ratio, sum_by_user};
 use crate::record::ItemRecord;

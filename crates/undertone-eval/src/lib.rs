@@ -20,7 +20,9 @@ mod unigram;
 mod written;
 
 pub use columns::parquet;
-pub use compare::{Arms, Comparison, Contrast, NotComparable, PairedLosses, Rules, Subset, by_group, compare};
+pub use compare::{
+    Arms, Comparison, Contrast, NotComparable, PairedLosses, Rules, Subset, by_group, compare, decided_in_words,
+};
 pub use inference::{
     ALPHA, BootstrapOptions, Decision, ENOUGH_USERS, Estimate, Evidence, Inference, Interval, Intervals, MIN_DRAWS,
     SignFlip, StandardError, UserSums, holm, mean_of_user_means, ratio, signed, sum_by_user,

@@ -18,6 +18,8 @@ pub struct Report {
     pub answer: String,
     /// The number of the answer with its interval, such as `−0.062 (−0.140 to −0.007) nats per token`.
     pub number: String,
+    /// Which comparisons are decided, and which are not.
+    pub decided: Vec<String>,
     /// What must not be overlooked.
     pub warnings: Vec<String>,
     /// The comparisons, for the first plot.
@@ -53,7 +55,8 @@ pub struct Section {
 
 /// The whole page as HTML: one file, nothing to fetch.
 pub fn page(report: &Report) -> String {
-    let Report { name, question, answer, number, warnings, setting, sections, details, provenance, .. } = report;
+    let Report { name, question, answer, number, decided, warnings, setting, sections, details, provenance, .. } =
+        report;
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -72,6 +75,7 @@ pub fn page(report: &Report) -> String {
                     h1 { (marked(question)) }
                     p.answer { (marked(answer)) }
                     p.number { (number) }
+                    @for sentence in decided { p.decided { (marked(sentence)) } }
                     @for warning in warnings { p.warning { (marked(warning)) } }
                     (forest(&report.forest, "difference in nats per token; below zero is better", report.margin))
                     nav {

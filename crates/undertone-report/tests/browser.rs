@@ -83,6 +83,7 @@ fn report() -> Report {
         question: "How well is a user's next message predicted by models that see their thoughts?".into(),
         answer: "`past` is lower than `none` by 0.062 nats per token: `past` is better (p = 0.012).".into(),
         number: "−0.062 nats per token, 95 % interval −0.112 to −0.022".into(),
+        decided: vec!["These users decide: `past` is better than `none`.".into()],
         warnings: vec!["SYNTHETIC data: this proves the wiring, and nothing about people.".into()],
         forest: vec![
             row("past − none", -0.062, Decision::Better, true),

@@ -26,6 +26,8 @@ fn arm(name: &str, rows: &[Row]) -> Vec<ItemRecord> {
     rows.iter().map(record).collect()
 }
 
+const NAMES: [&str; 12] = ["u01", "u02", "u03", "u04", "u05", "u06", "u07", "u08", "u09", "u10", "u11", "u12"];
+
 const NONE: [Row; 3] = [("a", "user1", 10, 20.0), ("b", "user1", 30, 30.0), ("c", "user2", 20, 50.0)];
 const PAST: [Row; 3] = [("a", "user1", 10, 18.0), ("b", "user1", 30, 33.0), ("c", "user2", 20, 40.0)];
 
@@ -133,6 +135,29 @@ fn the_verdict_says_where_zero_lies_and_warns() {
     );
     let same = compared(&arm("past", &PAST), &arm("none", &PAST));
     assert!(same.verdict().starts_with("next_prompt (primary): `none` equals `past` on 3 items of 2 users: undecided"));
+}
+
+#[test]
+fn what_is_decided_and_what_is_not_is_said() {
+    let users: Vec<Vec<Row>> = vec![
+        (0..12).map(|user| (NAMES[user], NAMES[user], 10, 20.0 + user as f64)).collect(),
+        (0..12).map(|user| (NAMES[user], NAMES[user], 10, 15.0 + user as f64 + f64::from(user as u8 % 2))).collect(),
+        (0..12).map(|user| (NAMES[user], NAMES[user], 10, 20.0 + user as f64 + [2.0, -1.0][user % 2])).collect(),
+    ];
+    let [none, past, odd] = ["none", "past", "odd"].map(|name| {
+        let place = ["none", "past", "odd"].iter().position(|other| *other == name).unwrap();
+        arm(name, &users[place])
+    });
+    let comparisons = [compared(&none, &past), compared(&none, &odd)];
+    assert_eq!(
+        decided_in_words(&comparisons),
+        [
+            "These users decide: `past` is better than `none`.",
+            "These users do not decide: `odd` against `none` (80 users like these would, if that is the true difference).",
+        ]
+    );
+    assert_eq!(decided_in_words(&comparisons[..1]).len(), 1);
+    assert_eq!(decided_in_words(&[]), [""; 0]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! A contrast in a sentence.
+//! Contrasts in sentences.
 
-use super::Contrast;
 use super::pairing::counted;
+use super::{Comparison, Contrast};
 use crate::inference::{Decision, ENOUGH_USERS, Interval};
 
 impl Contrast {
@@ -53,6 +53,28 @@ impl Contrast {
         let small = if evidence.within_margin { ", by less than the declared margin" } else { "" };
         word + small + &p
     }
+}
+
+/// What some comparisons decide by their headlines, and what they leave open, in a sentence each.
+pub fn decided_in_words(comparisons: &[Comparison]) -> Vec<String> {
+    let (mut decided, mut open) = (Vec::new(), Vec::new());
+    for comparison in comparisons {
+        let (a, b) = (&comparison.arm_a, &comparison.arm_b);
+        let Some(losses) = comparison.headline().and_then(|contrast| contrast.losses.as_ref()) else { continue };
+        match losses.evidence.decision {
+            Decision::Undecided => {
+                let needed = losses.difference.users_needed();
+                let needed =
+                    needed.map(|users| format!(" ({users} users like these would, if that is the true difference)"));
+                open.push(format!("`{b}` against `{a}`{}", needed.unwrap_or_default()));
+            }
+            Decision::Tied => decided.push(format!("`{b}` and `{a}` are tied")),
+            word => decided.push(format!("`{b}` is {word} than `{a}`")),
+        }
+    }
+    let sentence = |begins: &str, all: Vec<String>| (!all.is_empty()).then(|| format!("{begins}: {}.", all.join("; ")));
+    let decided = sentence("These users decide", decided);
+    decided.into_iter().chain(sentence("These users do not decide", open)).collect()
 }
 
 /// A p-value with three decimals.

@@ -1,6 +1,8 @@
 //! The study as a page.
 
-use undertone_eval::{Comparison, comparison_table, evidence_table, labels_table, metrics_table, signed};
+use undertone_eval::{
+    Comparison, comparison_table, decided_in_words, evidence_table, labels_table, metrics_table, signed,
+};
 use undertone_report::{Curve, ForestRow, Report, Section, curves, forest, page};
 
 use super::breakdown::many_comparisons;
@@ -74,6 +76,7 @@ impl Results<'_> {
             question: self.question.clone(),
             answer: lead.map_or_else(|| "Nothing is compared.".to_owned(), |lead| lead.verdict().to_owned()),
             number: number.unwrap_or_default(),
+            decided: decided_in_words(&self.comparisons),
             warnings: self.warnings.clone(),
             forest: self.comparisons.iter().filter_map(forest_row).collect(),
             margin: study.experiment.evaluation.margin,

@@ -12,8 +12,8 @@ use serde::Serialize;
 use undertone_data::{TargetKind, View};
 use undertone_eval::{
     Arms, Comparison, ItemRecord, KindMetrics, MeasureContrast, MeasureMean, Subset, Table, Written, columns, compare,
-    comparison_table, contrasts_table, count, ends_table, evidence_table, labels_table, means_table, measure_contrasts,
-    measure_means, measured, metrics, metrics_table, summary_table,
+    comparison_table, contrasts_table, count, decided_in_words, ends_table, evidence_table, labels_table, means_table,
+    measure_contrasts, measure_means, measured, metrics, metrics_table, summary_table,
 };
 
 use self::breakdown::Breakdown;
@@ -227,6 +227,9 @@ impl<'a> Results<'a> {
         }
         for (comparison, verdict) in self.comparisons.iter().zip(self.verdicts()) {
             text += &format!("- `{}` − `{}`: {verdict}\n", comparison.arm_b, comparison.arm_a);
+        }
+        for sentence in decided_in_words(&self.comparisons) {
+            text += &format!("\n{sentence}\n");
         }
         text += "\n## Setting\n\n";
         for line in self.setting.iter().chain(&self.coverage_lines()) {
