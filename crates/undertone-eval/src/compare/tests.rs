@@ -154,9 +154,11 @@ fn what_is_decided_and_what_is_not_is_said() {
         [
             "These users decide: `past` is better than `none`.",
             "These users do not decide: `odd` against `none` (80 users like these would, if that is the true difference).",
+            comparisons[0].seeds_note.as_str(),
         ]
     );
-    assert_eq!(decided_in_words(&comparisons[..1]).len(), 1);
+    assert!(comparisons[0].seeds_note.contains("not that between training seeds"));
+    assert_eq!(decided_in_words(&comparisons[1..]).len(), 1, "what decides nothing needs no such note");
     assert_eq!(decided_in_words(&[]), [""; 0]);
 }
 

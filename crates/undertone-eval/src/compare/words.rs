@@ -55,7 +55,7 @@ impl Contrast {
     }
 }
 
-/// What some comparisons decide by their headlines, and what they leave open, in a sentence each.
+/// What some comparisons decide by their headlines, what they leave open, and which variance that is of, in a sentence each.
 pub fn decided_in_words(comparisons: &[Comparison]) -> Vec<String> {
     let (mut decided, mut open) = (Vec::new(), Vec::new());
     for comparison in comparisons {
@@ -74,7 +74,8 @@ pub fn decided_in_words(comparisons: &[Comparison]) -> Vec<String> {
     }
     let sentence = |begins: &str, all: Vec<String>| (!all.is_empty()).then(|| format!("{begins}: {}.", all.join("; ")));
     let decided = sentence("These users decide", decided);
-    decided.into_iter().chain(sentence("These users do not decide", open)).collect()
+    let seeds = decided.is_some().then(|| comparisons[0].seeds_note.clone());
+    decided.into_iter().chain(sentence("These users do not decide", open)).chain(seeds).collect()
 }
 
 /// A p-value with three decimals.
