@@ -5,12 +5,12 @@
 //! weights) is refused by name rather than ignored. Weights are read in [`crate::weights`], the
 //! tokenizer in [`crate::tokenizer`].
 
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 use undertone_data::{InputError, Place};
+
+use crate::files::read_bounded;
 
 /// The largest `config.json` that is read, in bytes. Published ones have about a thousand.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -317,23 +317,10 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Reads a whole regular file of at most `max_bytes`, so that neither a pipe nor a huge file can
-/// hang or exhaust the program.
-pub(crate) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, InputError> {
-    let unreadable = |error: std::io::Error| InputError::io(path, "read", &error);
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(InputError::new(path, "is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path).map_err(unreadable)?.take(max_bytes + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > max_bytes {
-        return Err(InputError::new(path, format!("is longer than {max_bytes} bytes, the most that is read")));
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use serde_json::json;
 

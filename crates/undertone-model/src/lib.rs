@@ -11,6 +11,7 @@ mod cache;
 mod config;
 mod decoder;
 mod device;
+mod files;
 mod generate;
 pub mod import;
 mod linear;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokenizers::{Tokenizer, TruncationParams};
 use undertone_data::{InputError, Place};
 
-use crate::config::read_bounded;
+use crate::files::read_bounded;
 use crate::weights::WeightFiles;
 
 /// The longest file of settings, and the longest tokenizer, that is read, in bytes.

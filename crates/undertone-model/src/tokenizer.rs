@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 use undertone_data::{InputError, Place};
 
-use crate::config::{LlamaConfig, read_bounded};
+use crate::config::LlamaConfig;
+use crate::files::read_bounded;
 
 /// The longest `tokenizer.json` that is read, in bytes. Vocabularies of 260,000 tokens have 35
 /// million.

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use undertone_data::{InputError, Place};
 
 use super::header::{TensorEntry, walk};
-use crate::weights::map_file;
+use crate::files::map_file;
 
 /// A GGUF file whose header has been checked.
 pub(super) struct Gguf {

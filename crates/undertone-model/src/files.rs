@@ -1,0 +1,40 @@
+//! Files from outside, read so that neither a pipe nor a huge file can hang or exhaust the program.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use memmap2::Mmap;
+use undertone_data::InputError;
+
+/// Reads a whole regular file of at most `max_bytes`.
+pub(crate) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, InputError> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(InputError::new(path, format!("is longer than {max_bytes} bytes, the most that is read")));
+    }
+    Ok(bytes)
+}
+
+/// Maps a regular file for reading.
+#[allow(unsafe_code)]
+pub(crate) fn map_file(path: &Path) -> Result<Mmap, InputError> {
+    let file = open_regular(path)?;
+    // SAFETY: the map is read-only and private to this process. As with every memory map, another
+    // process that shortens the file meanwhile ends this one with a signal; weights are read once,
+    // from files that nobody edits in place, and copying them first would double the memory.
+    unsafe { Mmap::map(&file) }.map_err(|error| unreadable(path, &error))
+}
+
+/// Opens a file that is neither a folder nor a device: opening a pipe would wait for its writer.
+fn open_regular(path: &Path) -> Result<File, InputError> {
+    if !fs::metadata(path).map_err(|error| unreadable(path, &error))?.is_file() {
+        return Err(InputError::new(path, "is not a regular file"));
+    }
+    File::open(path).map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> InputError {
+    InputError::io(path, "read", error)
+}
