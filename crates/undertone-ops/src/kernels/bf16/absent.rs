@@ -3,9 +3,9 @@
 pub(super) mod cut {
     use std::ops::Range;
 
-    use super::super::Lines;
+    use super::super::{Lines, Row};
 
-    pub(crate) fn fill_strip(_: &mut [u16], _: usize, _: Lines<'_>, _: usize, _: Range<usize>) {}
+    pub(crate) fn fill_strip(_: &mut [Row], _: usize, _: Lines<'_>, _: usize, _: Range<usize>) {}
 }
 
 pub(super) mod unit {

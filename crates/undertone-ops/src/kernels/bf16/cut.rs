@@ -3,11 +3,11 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{Lines, STEP, STRIP, Side, TILE};
+use super::{Lines, Row, STEP, STRIP, Side, TILE};
 
 /// Cuts some steps of the strip that begins at line `first` into tiles. Lines and terms that are not there
 /// are zeros.
-pub(super) fn fill_strip(out: &mut [u16], parts: usize, lines: Lines<'_>, first: usize, steps: Range<usize>) {
+pub(super) fn fill_strip(out: &mut [Row], parts: usize, lines: Lines<'_>, first: usize, steps: Range<usize>) {
     assert_eq!(out.len(), steps.len() * parts * TILE, "a tile for each step and part");
     let along = lines.term_stride == 1;
     for (step, out) in steps.zip(out.chunks_exact_mut(parts * TILE)) {
@@ -21,7 +21,7 @@ pub(super) fn fill_strip(out: &mut [u16], parts: usize, lines: Lines<'_>, first:
         } else {
             &[]
         };
-        let mut edge = [0.0; TILE];
+        let mut edge = [0.0; STRIP * STEP];
         let (source, stride) = match source {
             [] => {
                 for line in 0..height {
@@ -51,7 +51,7 @@ pub(super) fn fill_strip(out: &mut [u16], parts: usize, lines: Lines<'_>, first:
 /// Sixteen lines of 32 terms, or 32 terms of sixteen lines each, to tiles of pairs of terms: a row for each
 /// line, or for each pair. Each tile takes what the ones before have left.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn split<const ALONG: bool>(source: &[f32], stride: usize, factor: f32, parts: usize, out: &mut [u16]) {
+fn split<const ALONG: bool>(source: &[f32], stride: usize, factor: f32, parts: usize, out: &mut [Row]) {
     let factor = _mm512_set1_ps(factor);
     for row in 0..STRIP {
         let starts =
@@ -62,12 +62,12 @@ fn split<const ALONG: bool>(source: &[f32], stride: usize, factor: f32, parts: u
             _mm512_mul_ps(factor, unsafe { _mm512_loadu_ps(values.as_ptr()) })
         });
         for part in 0..parts {
-            let to: &mut [u16; STEP] = (&mut out[part * TILE + row * STEP..][..STEP]).try_into().expect("a row");
+            let to = &mut out[part * TILE + row].0;
             // SAFETY: both types are 512 bits; the row holds 32 elements of 16 bits.
             let rounded: [__m512; 2] = unsafe {
                 if ALONG {
                     let pairs: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(rest[1], rest[0]));
-                    _mm512_storeu_si512(to.as_mut_ptr().cast(), pairs);
+                    _mm512_store_si512(to.as_mut_ptr().cast(), pairs);
                     let widen = |half| _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
                     [widen(_mm512_castsi512_si256(pairs)), widen(_mm512_extracti64x4_epi64(pairs, 1))]
                 } else {
@@ -76,7 +76,7 @@ fn split<const ALONG: bool>(source: &[f32], stride: usize, factor: f32, parts: u
                         _mm512_cvtepu16_epi32(rounded)
                     });
                     let [low, high] = [_mm512_slli_epi32(even, 16), _mm512_slli_epi32(odd, 16)];
-                    _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_or_si512(even, high));
+                    _mm512_store_si512(to.as_mut_ptr().cast(), _mm512_or_si512(even, high));
                     [_mm512_castsi512_ps(low), _mm512_castsi512_ps(high)]
                 }
             };
@@ -87,10 +87,9 @@ fn split<const ALONG: bool>(source: &[f32], stride: usize, factor: f32, parts: u
 
 /// Transposes a tile as 16 × 16 pairs.
 #[target_feature(enable = "avx512f")]
-fn transpose(tile: &mut [u16; TILE]) {
-    let start = tile.as_mut_ptr();
-    // SAFETY: a tile has sixteen rows of 64 bytes.
-    let rows: [__m512i; STRIP] = std::array::from_fn(|row| unsafe { _mm512_loadu_si512(start.add(row * STEP).cast()) });
+fn transpose(tile: &mut [Row; TILE]) {
+    // SAFETY: a row is 512 bits.
+    let rows = tile.map(|row| unsafe { _mm512_load_si512((&raw const row).cast()) });
     // Pairs, then squares of four, eight and sixteen.
     let twos: [__m512i; STRIP] = std::array::from_fn(|row| match row % 2 {
         0 => _mm512_unpacklo_epi32(rows[row], rows[row + 1]),
@@ -106,11 +105,11 @@ fn transpose(tile: &mut [u16; TILE]) {
         let [a, b] = [fours[8 * half + of % 4], fours[8 * half + of % 4 + 4]];
         if of < 4 { _mm512_shuffle_i32x4(a, b, 0x88) } else { _mm512_shuffle_i32x4(a, b, 0xDD) }
     });
-    for row in 0..STRIP {
+    for (row, out) in tile.iter_mut().enumerate() {
         let of = row % 8;
         let [a, b] = [eights[of], eights[8 + of]];
         let transposed = if row < 8 { _mm512_shuffle_i32x4(a, b, 0x88) } else { _mm512_shuffle_i32x4(a, b, 0xDD) };
         // SAFETY: as above.
-        unsafe { _mm512_storeu_si512(start.add(row * STEP).cast(), transposed) };
+        unsafe { _mm512_store_si512((&raw mut *out).cast(), transposed) };
     }
 }

@@ -5,7 +5,7 @@
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 
-use super::super::{STEP, Strips, TILE};
+use super::super::{Row, Strips, TILE};
 
 /// Whether the machine has them and the kernel lets this process use them.
 pub(super) fn request() -> bool {
@@ -97,8 +97,8 @@ fn add_products<const LEFT: usize, const RIGHT: usize>(left: &Strips<'_>, right:
     let expected = [LEFT, RIGHT].map(|parts| steps * parts * TILE);
     assert!(left.strips.iter().all(|strip| strip.len() == expected[0]), "steps of the left factor");
     assert!(right.strips.iter().all(|strip| strip.len() == expected[1]), "steps of the right factor");
-    let [a, a_below] = left.strips.map(<[u16]>::as_ptr);
-    let [b, b_right] = right.strips.map(<[u16]>::as_ptr);
+    let [a, a_below] = left.strips.map(<[Row]>::as_ptr);
+    let [b, b_right] = right.strips.map(<[Row]>::as_ptr);
     for step in 0..steps {
         for j in 0..RIGHT {
             // SAFETY: the tile is one of those counted above. The hint keeps the left factor, which the
@@ -108,7 +108,7 @@ fn add_products<const LEFT: usize, const RIGHT: usize>(left: &Strips<'_>, right:
                 asm!(
                     "tileloaddt1 tmm6, [{b} + {row}]",
                     "tileloaddt1 tmm7, [{b_right} + {row}]",
-                    b = in(reg) b.add(tile), b_right = in(reg) b_right.add(tile), row = in(reg) 2 * STEP,
+                    b = in(reg) b.add(tile), b_right = in(reg) b_right.add(tile), row = in(reg) size_of::<Row>(),
                     out("tmm6") _, out("tmm7") _,
                     options(nostack, readonly, preserves_flags)
                 );
@@ -124,7 +124,7 @@ fn add_products<const LEFT: usize, const RIGHT: usize>(left: &Strips<'_>, right:
                         "tdpbf16ps tmm1, tmm4, tmm7",
                         "tdpbf16ps tmm2, tmm5, tmm6",
                         "tdpbf16ps tmm3, tmm5, tmm7",
-                        a = in(reg) a.add(tile), a_below = in(reg) a_below.add(tile), row = in(reg) 2 * STEP,
+                        a = in(reg) a.add(tile), a_below = in(reg) a_below.add(tile), row = in(reg) size_of::<Row>(),
                         out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                         out("tmm4") _, out("tmm5") _,
                         options(nostack, readonly, preserves_flags)

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::{STEP, STRIP, Strips, TILE};
+use super::super::{STRIP, Strips, TILE};
 
 /// Rows whose sums are in registers at a time, for the columns of two strips.
 const ROWS: usize = 8;
@@ -29,17 +29,14 @@ pub(super) unsafe fn whole_block(out: *mut f32, stride: usize, accumulate: bool,
             let [b, b_right] = right.strips.map(|strip| strip.chunks_exact(TILE));
             for ((a, b), b_right) in left.strips[strip].chunks_exact(TILE).zip(b).zip(b_right) {
                 for pair in 0..STRIP {
-                    // SAFETY: a row of a right tile has 32 elements, and so has that of a left tile, of which
-                    // two are read.
-                    unsafe {
-                        let columns =
-                            [b, b_right].map(|tile| as_bf16(_mm512_loadu_si512(tile.as_ptr().add(pair * STEP).cast())));
-                        for (row, sums) in sums.iter_mut().enumerate() {
-                            let terms = a.as_ptr().add((line + row) * STEP + 2 * pair).cast::<i32>().read_unaligned();
-                            let terms = as_bf16(_mm512_set1_epi32(terms));
-                            for (sum, column) in sums.iter_mut().zip(columns) {
-                                *sum = _mm512_dpbf16_ps(*sum, terms, column);
-                            }
+                    // SAFETY: a row is 512 bits.
+                    let columns =
+                        [b, b_right].map(|tile| as_bf16(unsafe { _mm512_load_si512((&raw const tile[pair]).cast()) }));
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let terms: &[i32; STRIP] = bytemuck::cast_ref(&a[line + row].0);
+                        let terms = as_bf16(_mm512_set1_epi32(terms[pair]));
+                        for (sum, column) in sums.iter_mut().zip(columns) {
+                            *sum = _mm512_dpbf16_ps(*sum, terms, column);
                         }
                     }
                 }
