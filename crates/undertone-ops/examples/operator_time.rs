@@ -10,7 +10,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 use undertone_data::Document;
 use undertone_ops::{AdamW, Heads, LowRank, MatmulPrecision, Moments, PackedCopies, Rotation, Weight, operators};
 
-const RUNS: usize = 15;
+const RUNS: usize = 60;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     undertone_ops::keep_freed_memory();
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let random = |rows: usize, columns: usize| Tensor::<2>::random([rows, columns], Distribution::Default, &device);
     let mut total = 0.0;
     let mut time = |name: &str, count: usize, f: &mut dyn FnMut()| {
-        if only.first().is_some_and(|only| !name.starts_with(only)) {
+        if only.first().is_some_and(|only| name != *only) {
             return;
         }
         f();

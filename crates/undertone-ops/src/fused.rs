@@ -7,9 +7,10 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::{Device, Tensor, TensorData};
 use undertone_data::Document;
 
+use crate::kernels::attention::{self, Numbers};
 use crate::kernels::bf16::{self, Left, Product, Right, RightFactor};
 use crate::kernels::matmul::{View, Workers, multiply};
-use crate::kernels::{attention, attention_bf16, cross_entropy, elementwise, unfilled};
+use crate::kernels::{cross_entropy, elementwise, unfilled};
 use crate::operators::{AdamW, Attended, Heads, LinearGradients, LowRank, Moments, Operators, Rotation};
 use crate::weight::{MatmulPrecision, Side, Weight};
 
@@ -59,6 +60,14 @@ impl Fused {
     /// Operators that multiply with weights in this precision.
     pub const fn new(precision: MatmulPrecision) -> Self {
         Self { precision }
+    }
+
+    /// What attention multiplies; behind a cache, where queries are few, f32.
+    fn numbers_of_attention(&self, has_past: bool) -> Numbers {
+        match bf16::parts(self.precision) {
+            Some(parts) if !has_past => Numbers::Bf16 { parts },
+            _ => Numbers::F32,
+        }
     }
 
     /// A left factor, in the form that this precision multiplies with.
@@ -184,13 +193,9 @@ impl Operators for Fused {
 
     fn attend(&self, [q, k, v]: [&Tensor<2>; 3], heads: Heads, documents: &[Document]) -> Attended {
         let shape = q.dims();
-        let has_past = k.dims()[0] > shape[0];
+        let numbers = self.numbers_of_attention(k.dims()[0] > shape[0]);
         let [q, k, v] = [q, k, v].map(Host::of);
-        if let Some(parts) = bf16::parts(self.precision).filter(|_| !has_past) {
-            let rows = attention_bf16::attend([&q, &k, &v], heads, documents, parts);
-            return Attended { rows: tensor(rows, shape), log_sums: None };
-        }
-        let [rows, log_sums] = attention::attend([&q, &k, &v], heads, documents);
+        let [rows, log_sums] = attention::attend(numbers, [&q, &k, &v], heads, documents);
         Attended { rows: tensor(rows, shape), log_sums: Some(tensor(log_sums, [shape[0], heads.heads])) }
     }
 
@@ -205,16 +210,10 @@ impl Operators for Fused {
         let shapes = qkv.map(Tensor::dims);
         let [q, k, v] = qkv.map(Host::of);
         let (qkv, d_out) = ([&*q, &*k, &*v], Host::of(d_out));
-        let [d_q, d_k, d_v] = match &attended.log_sums {
-            None => {
-                let parts = bf16::parts(self.precision).expect("the f32 attention gives sums");
-                attention_bf16::attend_backward(qkv, &d_out, heads, documents, parts)
-            }
-            Some(log_sums) => {
-                let (rows, log_sums) = (Host::of(&attended.rows), Host::of(log_sums));
-                attention::attend_backward(qkv, [&rows, &log_sums], &d_out, heads, documents)
-            }
-        };
+        let log_sums = attended.log_sums.as_ref().expect("what these operators attended to");
+        let (rows, log_sums) = (Host::of(&attended.rows), Host::of(log_sums));
+        let numbers = self.numbers_of_attention(false);
+        let [d_q, d_k, d_v] = attention::attend_backward(numbers, qkv, [&rows, &log_sums], &d_out, heads, documents);
         [tensor(d_q, shapes[0]), tensor(d_k, shapes[1]), tensor(d_v, shapes[2])]
     }
 

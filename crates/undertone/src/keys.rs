@@ -16,7 +16,7 @@ use crate::study::{Evaluated, Study, Training};
 use crate::writing::Writer;
 
 /// Which program lays conversations out and computes: results of another one are not taken for ours.
-pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 3, operators 4");
+pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 3, operators 5");
 
 /// Where a folder says what its files are made of.
 const KEYS: &str = "keys.json";

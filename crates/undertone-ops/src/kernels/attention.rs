@@ -3,31 +3,72 @@
 //! As FlashAttention does (arXiv 2205.14135), a tile of queries goes through its keys block by block, with
 //! running maxima and sums, and the backward computes the scores again: those of one block stay in the
 //! second-level cache. Keys that a query must not see get probability exactly 0. Grouped heads read their key
-//! head in place: nothing is copied.
+//! head in place: nothing is copied. Products are of f32 or of bf16 numbers; softmax and all sums are f32.
+
+mod block;
+mod factors;
+mod group;
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 use undertone_data::Document;
 
-use super::matmul::{View, Workers, multiply};
+use self::block::{Block, Blocks};
+pub(crate) use self::factors::Numbers;
+use self::factors::{LeftBuffer, Right, RightBuffer, multiply};
+use self::group::Group;
+use super::matmul::View;
 use super::softmax::{exponentials, maximum, scale};
-use super::{elementwise, exp, sum, unfilled, vectorised};
+use super::{Aligned, LINE, elementwise, exp, sum, unfilled, vectorised};
 use crate::Heads;
 use crate::tile::{Tile, tiles};
 
 /// Queries of one tile.
 const TILE_TOKENS: usize = 64;
 
-/// Keys whose scores exist at one time.
-const BLOCK_KEYS: usize = 256;
-
 /// Tiles are computed in so many hands, whatever the number of threads; gradients of keys and values are
 /// summed in a buffer of each.
 const HANDS: usize = 8;
 
+/// A tile of queries of one document.
+struct Work {
+    document: usize,
+    tile: Tile,
+    blocks: Blocks,
+}
+
+impl Work {
+    /// The tiles of all documents, in the order of their queries.
+    fn all(documents: &[Document], past: usize, numbers: Numbers) -> Vec<Self> {
+        let of_document = |(index, document)| {
+            tiles(std::slice::from_ref(document), past, TILE_TOKENS).into_iter().map(move |tile| {
+                let blocks = Blocks::new(&tile, document, numbers.block());
+                Self { document: index, tile, blocks }
+            })
+        };
+        assert!(past == 0 || documents.len() == 1, "a cache serves one plain row");
+        documents.iter().enumerate().flat_map(of_document).collect()
+    }
+
+    fn group(&self, heads: Heads, key_head: usize, numbers: Numbers) -> Group<'_> {
+        Group { heads, key_head, tile: &self.tile, rows: self.tile.queries.len().next_multiple_of(numbers.block()) }
+    }
+}
+
+/// Cuts rows of `width` elements at the tiles' borders.
+fn by_tile<'a, 'b>(works: &'a [Work], mut rows: &'b mut [f32], width: usize) -> Vec<(&'a Work, &'b mut [f32])> {
+    let mut parts = Vec::with_capacity(works.len());
+    for work in works {
+        let (own, rest) = rows.split_at_mut(work.tile.queries.len() * width);
+        parts.push((work, own));
+        rows = rest;
+    }
+    parts
+}
+
 /// Deals tiles to hands of about equal work: later tiles see more keys, so every other round goes backwards.
-pub(super) fn deal<T>(tiles: Vec<T>) -> Vec<Vec<T>> {
+fn deal<T>(tiles: Vec<T>) -> Vec<Vec<T>> {
     let mut hands: Vec<Vec<T>> = Vec::new();
     hands.resize_with(HANDS.min(tiles.len()), Vec::new);
     let count = hands.len();
@@ -38,144 +79,24 @@ pub(super) fn deal<T>(tiles: Vec<T>) -> Vec<Vec<T>> {
     hands
 }
 
-/// The sums of the hands' buffers, in one order.
-pub(super) fn add_parts(parts: Vec<[Vec<f32>; 2]>) -> [Vec<f32>; 2] {
-    let sum = |mut total: [Vec<f32>; 2], part: [Vec<f32>; 2]| {
-        total.iter_mut().zip(&part).for_each(|(total, part)| elementwise::add(total, part));
-        total
+/// Something of every key head of every document, from the rows of its keys.
+fn of_keys<T: Send>(
+    documents: &[Document],
+    past: usize,
+    heads: Heads,
+    of: impl Fn(usize, Range<usize>) -> T + Sync,
+) -> Vec<Vec<T>> {
+    let of_document = |document: &Document| {
+        let rows = document.start..document.start + past + document.tokens;
+        (0..heads.key_heads).into_par_iter().map(|key_head| of(key_head, rows.clone())).collect()
     };
-    parts.into_iter().reduce(sum).unwrap_or_default()
+    documents.par_iter().map(of_document).collect()
 }
 
 /// One head of some rows of `[tokens, heads, width]`.
-pub(super) fn head<'a>(rows: &'a [f32], of: usize, heads: usize, width: usize, tokens: &Range<usize>) -> View<'a> {
+fn head<'a>(rows: &'a [f32], of: usize, heads: usize, width: usize, tokens: &Range<usize>) -> View<'a> {
     let stride = heads * width;
     View::strided(&rows[tokens.start * stride + of * width..], tokens.len(), width, stride)
-}
-
-/// Cuts rows of `width` elements at the tiles' borders.
-pub(super) fn by_tile<'a, 'b>(
-    tiles: &'a [Tile],
-    mut rows: &'b mut [f32],
-    width: usize,
-) -> Vec<(&'a Tile, &'b mut [f32])> {
-    let mut parts = Vec::with_capacity(tiles.len());
-    for tile in tiles {
-        let (own, rest) = rows.split_at_mut(tile.queries.len() * width);
-        parts.push((tile, own));
-        rows = rest;
-    }
-    parts
-}
-
-/// The query heads that share a key head, under one another: row `g · rows + i` is token i of a tile in head g.
-#[derive(Clone, Copy)]
-pub(super) struct Group {
-    pub(super) heads: Heads,
-    pub(super) key_head: usize,
-    /// Rows of one head: the tile's queries, and what fills a block.
-    pub(super) rows: usize,
-}
-
-impl Group {
-    /// Rows of all heads.
-    pub(super) fn count(&self) -> usize {
-        self.heads.heads / self.heads.key_heads * self.rows
-    }
-
-    /// The head and the token of a row; no token for a row that fills a block.
-    fn place(&self, row: usize, tile: &Tile) -> (usize, Option<usize>) {
-        let first = self.key_head * (self.heads.heads / self.heads.key_heads);
-        (first + row / self.rows, Some(row % self.rows).filter(|token| *token < tile.queries.len()))
-    }
-
-    /// The place of a row that fills no block in the tile's part of `[tokens, heads]`.
-    fn index(&self, row: usize, tile: &Tile) -> usize {
-        let (of, token) = self.place(row, tile);
-        token.expect("a row of the tile") * self.heads.heads + of
-    }
-
-    /// A row of `[tokens, heads · width]`; nothing for a row that fills a block.
-    fn row<'a>(&self, rows: &'a [f32], tile: &Tile, row: usize) -> &'a [f32] {
-        let (of, Some(token)) = self.place(row, tile) else { return &[] };
-        let start = ((tile.queries.start + token) * self.heads.heads + of) * self.heads.width;
-        &rows[start..start + self.heads.width]
-    }
-
-    /// Puts rows of `[group, stride]` where they belong in the tile's rows of `[tokens, heads · width]`.
-    pub(super) fn scatter(&self, from: &[f32], stride: usize, tile: &Tile, to: &mut [f32]) {
-        let Heads { heads, width, .. } = self.heads;
-        for (row, from) in from.chunks_exact(stride).enumerate() {
-            if let (of, Some(token)) = self.place(row, tile) {
-                to[(token * heads + of) * width..][..width].copy_from_slice(&from[..width]);
-            }
-        }
-    }
-
-    /// The group's rows one after another; zeros where a row fills a block.
-    pub(super) fn gather(&self, buffer: &mut Vec<f32>, rows: &[f32], tile: &Tile) {
-        buffer.clear();
-        for row in 0..self.count() {
-            buffer.extend_from_slice(self.row(rows, tile, row));
-            buffer.resize((row + 1) * self.heads.width, 0.0);
-        }
-    }
-
-    /// Gathered rows against a block of rows of the key head: `[group, block]`.
-    fn against(&self, out: &mut Vec<f32>, gathered: &[f32], rows: &[f32], block: &Block) {
-        let Heads { key_heads, width, .. } = self.heads;
-        out.resize(self.count() * block.keys.len(), 0.0);
-        let rows = head(rows, self.key_head, key_heads, width, &block.keys).transposed();
-        let gathered = View::new(gathered, self.count(), width);
-        multiply(out, block.keys.len(), false, gathered, rows, 1.0, Workers::One);
-    }
-
-    /// Adds `[group, block]` times a block of rows of the key head to `[group, width]`.
-    fn add_over(&self, out: &mut [f32], scores: &[f32], rows: &[f32], block: &Block) {
-        let Heads { key_heads, width, .. } = self.heads;
-        let rows = head(rows, self.key_head, key_heads, width, &block.keys);
-        let scores = View::new(scores, self.count(), block.keys.len());
-        multiply(out, width, true, scores, rows, 1.0, Workers::One);
-    }
-
-    /// Adds `[group, block]`ᵀ times gathered rows to a block of rows of the key head.
-    fn add_to(&self, out: &mut [f32], scores: &[f32], gathered: &[f32], block: &Block) {
-        let Heads { key_heads, width, .. } = self.heads;
-        let out = &mut out[(block.keys.start * key_heads + self.key_head) * width..];
-        let scores = View::new(scores, self.count(), block.keys.len()).transposed();
-        multiply(out, key_heads * width, true, scores, View::new(gathered, self.count(), width), 1.0, Workers::One);
-    }
-}
-
-/// Some of a tile's keys, all of the trunk or all behind it.
-struct Block {
-    /// Rows of keys.
-    keys: Range<usize>,
-    /// The first of them among the tile's keys.
-    first: usize,
-}
-
-impl Block {
-    /// The blocks of a tile, in order.
-    fn all(tile: &Tile) -> Vec<Self> {
-        let mut blocks = Vec::new();
-        let mut first = 0;
-        for run in &tile.keys {
-            for start in run.clone().step_by(BLOCK_KEYS) {
-                let keys = start..run.end.min(start + BLOCK_KEYS);
-                blocks.push(Self { first, keys: keys.clone() });
-                first += keys.len();
-            }
-        }
-        blocks
-    }
-
-    /// Which keys of the block a query sees.
-    fn seen(&self, [trunk, own]: &[Range<usize>; 2]) -> Range<usize> {
-        let seen = if self.first < trunk.end { trunk } else { own };
-        let here = |place: usize| place.clamp(self.first, self.first + self.keys.len()) - self.first;
-        here(seen.start)..here(seen.end)
-    }
 }
 
 /// What a group's queries have seen so far: the largest score, and the sum of e^(score − largest).
@@ -194,16 +115,17 @@ impl Running {
     }
 
     /// Turns a block's products of queries and keys into e^(`factor` · (product − highest)), 0 for hidden keys.
-    /// What `out` holds of earlier blocks is scaled down wherever the highest grows.
-    fn take(&mut self, scores: &mut [f32], out: &mut [f32], block: &Block, group: Group, tile: &Tile) {
-        let (factor, width) = (group.heads.scale(), group.heads.width);
+    /// What `out` holds of earlier blocks, in rows of `width`, is scaled down wherever the highest grows.
+    fn take(&mut self, scores: &mut [f32], out: &mut [f32], width: usize, of: (&Blocks, &Block, Group<'_>)) {
+        let (blocks, block, group) = of;
+        let factor = group.heads.scale();
         let rows = scores.chunks_exact_mut(block.keys.len()).zip(out.chunks_exact_mut(width));
         let states = self.highest.iter_mut().zip(&mut self.total);
         vectorised(
             #[inline(always)]
             || {
                 for (row, ((scores, out), (highest, total))) in rows.zip(states).enumerate() {
-                    let seen = block.seen(&tile.seen[row % group.rows]);
+                    let seen = group.token(row).map_or(0..0, |token| blocks.seen(block, token));
                     scores[..seen.start].fill(0.0);
                     scores[seen.end..].fill(0.0);
                     if seen.is_empty() {
@@ -224,46 +146,48 @@ impl Running {
     }
 }
 
-/// Buffers of one hand.
-#[derive(Default)]
-struct Scratch {
-    queries: Vec<f32>,
-    d_rows: Vec<f32>,
-    p: Vec<f32>,
-    d_s: Vec<f32>,
-    out: Vec<f32>,
-    running: Running,
-}
-
 /// `[tokens, heads · width]`, and `[tokens, heads]`, the logarithm of each query's sum of exponentials; keys
 /// and values may have a past before the first query.
-pub(crate) fn attend([q, k, v]: [&[f32]; 3], heads: Heads, documents: &[Document]) -> [Vec<f32>; 2] {
-    let row = heads.heads * heads.width;
-    let past = k.len() / (heads.key_heads * heads.width) - q.len() / row;
-    let tiles = tiles(documents, past, TILE_TOKENS);
-    let [mut out, mut log_sums] = [unfilled(q.len()), unfilled(q.len() / heads.width)];
-    let parts = by_tile(&tiles, &mut out, row).into_iter().zip(by_tile(&tiles, &mut log_sums, heads.heads));
-    deal(parts.collect()).into_par_iter().for_each_init(Scratch::default, |scratch, hand| {
-        let Scratch { queries, p, out, running, .. } = scratch;
-        for ((tile, rows), (_, log_sums)) in hand {
-            let blocks = Block::all(tile);
-            for key_head in 0..heads.key_heads {
-                let group = Group { heads, key_head, rows: tile.queries.len() };
-                group.gather(queries, q, tile);
-                running.reset(group.count());
-                out.clear();
-                out.resize(group.count() * heads.width, 0.0);
-                for block in &blocks {
-                    group.against(p, queries, k, block);
-                    running.take(p, out, block, group, tile);
-                    group.add_over(out, p, v, block);
+pub(crate) fn attend(numbers: Numbers, [q, k, v]: [&[f32]; 3], heads: Heads, documents: &[Document]) -> [Vec<f32>; 2] {
+    let Heads { key_heads, width, .. } = heads;
+    let row = heads.heads * width;
+    let past = k.len() / (key_heads * width) - q.len() / row;
+    let works = Work::all(documents, past, numbers);
+    let keys: Vec<Vec<[Right<'_>; 2]>> = of_keys(documents, past, heads, |key_head, tokens| {
+        let [k, v] = [k, v].map(|rows| head(rows, key_head, key_heads, width, &tokens));
+        [numbers.shared(k.transposed()), numbers.shared(v)]
+    });
+    // Rows of products with values, in whole blocks.
+    let wide = width.next_multiple_of(numbers.block());
+    let [mut out, mut log_sums] = [unfilled(q.len()), unfilled(q.len() / width)];
+    let parts = by_tile(&works, &mut out, row).into_iter().zip(by_tile(&works, &mut log_sums, heads.heads));
+    deal(parts.collect()).into_par_iter().for_each(|hand| {
+        let [mut of_queries, mut of_scores] = [(); 2].map(|()| LeftBuffer::new(numbers));
+        let [mut p, mut out] = [(); 2].map(|()| Aligned::default());
+        let (mut queries, mut running) = (Vec::new(), Running::default());
+        for ((work, rows), (_, log_sums)) in hand {
+            for key_head in 0..key_heads {
+                let group = work.group(heads, key_head, numbers);
+                let (count, [k_transposed, v]) = (group.count(), &keys[work.document][key_head]);
+                group.gather(&mut queries, q);
+                let queries = of_queries.fill(View::new(&queries, count, width));
+                let out = out.unfilled(count * wide);
+                out.fill(0.0);
+                running.reset(count);
+                for block in &work.blocks.all {
+                    let keys = block.keys.len();
+                    let p = p.unfilled(count * keys);
+                    multiply(p, keys, false, &queries, k_transposed, [0..width, block.keys.clone()]);
+                    running.take(p, out, wide, (&work.blocks, block, group));
+                    let p = of_scores.fill(View::new(p, count, keys));
+                    multiply(out, wide, true, &p, v, [block.keys.clone(), 0..wide]);
                 }
-                for (row, out) in out.chunks_exact_mut(heads.width).enumerate() {
+                for (row, out) in out.chunks_exact_mut(wide).enumerate() {
+                    let Some(index) = group.index(row) else { continue };
                     scale(out, 1.0 / running.total[row]);
-                    let log_sum = running.highest[row] * heads.scale() + running.total[row].ln();
-                    log_sums[group.index(row, tile)] = log_sum;
+                    log_sums[index] = running.highest[row] * heads.scale() + running.total[row].ln();
                 }
-                group.scatter(out, heads.width, tile, rows);
+                group.scatter(out, wide, rows);
             }
         }
     });
@@ -275,70 +199,175 @@ pub(crate) fn attend([q, k, v]: [&[f32]; 3], heads: Heads, documents: &[Document
 /// With P the probabilities and s the scale: dV = Pᵀ dO, dP = dO Vᵀ, dS = s P ∘ (dP − rowsum(dO ∘ O)),
 /// dQ = dS K, dK = dSᵀ Q.
 pub(crate) fn attend_backward(
+    numbers: Numbers,
     [q, k, v]: [&[f32]; 3],
     [out, log_sums]: [&[f32]; 2],
     d_out: &[f32],
     heads: Heads,
     documents: &[Document],
 ) -> [Vec<f32>; 3] {
-    let tiles = tiles(documents, 0, TILE_TOKENS);
+    let Heads { key_heads, width, .. } = heads;
+    let works = Work::all(documents, 0, numbers);
+    let keys: Vec<Vec<[Right<'_>; 3]>> = of_keys(documents, 0, heads, |key_head, tokens| {
+        let [k, v] = [k, v].map(|rows| head(rows, key_head, key_heads, width, &tokens));
+        [numbers.shared(k.transposed()), numbers.shared(v.transposed()), numbers.shared(k)]
+    });
+    let wide = width.next_multiple_of(numbers.block());
+    let of_keys = KeyGradients::new(documents, heads, numbers);
     let mut d_q = unfilled(q.len());
-    let of_hand = |hand: Vec<(&Tile, &mut [f32])>| {
-        let (mut d_k, mut d_v) = (vec![0.0; k.len()], vec![0.0; v.len()]);
-        let Scratch { mut queries, mut d_rows, mut p, mut d_s, out: mut d_queries, .. } = Scratch::default();
-        let mut rows = Vec::new();
-        for (tile, d_q) in hand {
-            let blocks = Block::all(tile);
-            for key_head in 0..heads.key_heads {
-                let group = Group { heads, key_head, rows: tile.queries.len() };
-                group.gather(&mut rows, out, tile);
-                group.gather(&mut d_rows, d_out, tile);
-                let both = rows.chunks_exact(heads.width).zip(d_rows.chunks_exact(heads.width));
-                let along: Vec<f32> = both.map(|(out, d_out)| sum([out, d_out], |[out, d_out]| out * d_out)).collect();
-                let first = tile.queries.start * heads.heads;
-                let of_row = |row: usize| (log_sums[first + group.index(row, tile)], along[row]);
-                group.gather(&mut queries, q, tile);
-                d_queries.clear();
-                d_queries.resize(queries.len(), 0.0);
-                for block in &blocks {
-                    group.against(&mut p, &queries, k, block);
-                    group.against(&mut d_s, &d_rows, v, block);
-                    to_gradients(&mut p, &mut d_s, block, group, tile, of_row);
-                    group.add_over(&mut d_queries, &d_s, k, block);
-                    group.add_to(&mut d_k, &d_s, &queries, block);
-                    group.add_to(&mut d_v, &p, &d_rows, block);
+    let of_hand = |hand: Vec<(&Work, &mut [f32])>| {
+        let mut d_keys = [(); 2].map(|()| of_keys.zeros());
+        let mut lefts = [(); 5].map(|()| LeftBuffer::new(numbers));
+        let mut rights = [(); 2].map(|()| RightBuffer::new(numbers));
+        let [mut p, mut d_s, mut d_queries] = [(); 3].map(|()| Aligned::default());
+        let [mut queries, mut d_rows] = [Vec::new(), Vec::new()];
+        for (work, d_q) in hand {
+            for key_head in 0..key_heads {
+                let group = work.group(heads, key_head, numbers);
+                let (count, [k_transposed, v_transposed, k]) = (group.count(), &keys[work.document][key_head]);
+                let of_row = group.sums_of_rows(log_sums, out, d_out);
+                group.gather(&mut queries, q);
+                group.gather(&mut d_rows, d_out);
+                let [queries, d_rows] = [&queries, &d_rows].map(|rows| View::new(rows, count, width));
+                let [of_q, of_d, of_q_transposed, of_d_transposed, of_d_s] = &mut lefts;
+                let (q_left, d_left) = (of_q.fill(queries), of_d.fill(d_rows));
+                let q_transposed = of_q_transposed.fill(queries.transposed());
+                let d_transposed = of_d_transposed.fill(d_rows.transposed());
+                let d_queries = d_queries.unfilled(count * wide);
+                d_queries.fill(0.0);
+                for block in &work.blocks.all {
+                    let keys = block.keys.len();
+                    let [p, d_s] = [&mut p, &mut d_s].map(|scores| scores.unfilled(count * keys));
+                    multiply(p, keys, false, &q_left, k_transposed, [0..width, block.keys.clone()]);
+                    multiply(d_s, keys, false, &d_left, v_transposed, [0..width, block.keys.clone()]);
+                    to_gradients(p, d_s, &of_row, (&work.blocks, block, group));
+                    let [p, d_s] = [p, d_s].map(|scores| View::new(scores, count, keys));
+                    multiply(d_queries, wide, true, &of_d_s.fill(d_s), k, [block.keys.clone(), 0..wide]);
+                    // dKᵀ += Qᵀ dS and dVᵀ += dOᵀ P.
+                    let factors = [(&q_transposed, d_s), (&d_transposed, p)];
+                    for (((left, scores), right), d) in factors.into_iter().zip(&mut rights).zip(&mut d_keys) {
+                        let d = &mut d[of_keys.place(work.document, key_head, block.keys.start)..];
+                        multiply(d, of_keys.columns, true, left, &right.fill(scores), [0..count, 0..keys]);
+                    }
                 }
-                group.scatter(&d_queries, heads.width, tile, d_q);
+                group.scatter(d_queries, wide, d_q);
             }
         }
-        [d_k, d_v]
+        d_keys
     };
-    let hands = deal(by_tile(&tiles, &mut d_q, heads.heads * heads.width));
-    let [d_k, d_v] = add_parts(hands.into_par_iter().map(of_hand).collect());
+    let hands = deal(by_tile(&works, &mut d_q, heads.heads * width));
+    let add = |mut total: [Aligned; 2], part: [Aligned; 2]| {
+        total.iter_mut().zip(&part).for_each(|(total, part)| elementwise::add(total, part));
+        total
+    };
+    // One after another, in one order.
+    let parts: Vec<[Aligned; 2]> = hands.into_par_iter().map(of_hand).collect();
+    let total = parts.into_iter().reduce(add).unwrap_or_default();
+    let [d_k, d_v] = total.map(|total| of_keys.to_rows(&total));
     [d_q, d_k, d_v]
 }
 
-/// A block's products of queries and keys to P, and dP to dS, in place. Hidden keys get 0 in both. `of_row` gives
-/// the logarithm of a query's sum and its rowsum(dO ∘ O).
+/// Where gradients of keys, or of values, are summed: `[key heads, width, tokens]`, widths and the tokens of each
+/// document in whole blocks.
+struct KeyGradients<'a> {
+    documents: &'a [Document],
+    heads: Heads,
+    /// Rows of a head.
+    wide: usize,
+    /// The first column of each document.
+    firsts: Vec<usize>,
+    /// Columns of a row.
+    columns: usize,
+}
+
+impl<'a> KeyGradients<'a> {
+    fn new(documents: &'a [Document], heads: Heads, numbers: Numbers) -> Self {
+        let mut columns = 0;
+        let block = numbers.block();
+        let firsts = documents.iter().map(|document| {
+            let first = columns;
+            columns += document.tokens.next_multiple_of(block);
+            first
+        });
+        Self { documents, heads, wide: heads.width.next_multiple_of(block), firsts: firsts.collect(), columns }
+    }
+
+    fn zeros(&self) -> Aligned {
+        let mut zeros = Aligned::default();
+        zeros.unfilled(self.heads.key_heads * self.wide * self.columns).fill(0.0);
+        zeros
+    }
+
+    /// The place of a key head's first row, at a token of a document.
+    fn place(&self, document: usize, key_head: usize, token: usize) -> usize {
+        key_head * self.wide * self.columns + self.firsts[document] + token
+    }
+
+    /// The same as `[tokens, key heads · width]`.
+    fn to_rows(&self, sums: &[f32]) -> Vec<f32> {
+        let Heads { key_heads, width, .. } = self.heads;
+        let row = key_heads * width;
+        let tokens: usize = self.documents.iter().map(|document| document.tokens).sum();
+        let mut out = unfilled(tokens * row);
+        let mut rest = &mut out[..];
+        for (index, document) in self.documents.iter().enumerate() {
+            let (own, others) = std::mem::take(&mut rest).split_at_mut(document.tokens * row);
+            rest = others;
+            // As many tokens at a time as a cache line has of one column.
+            own.par_chunks_mut(LINE * row).enumerate().for_each(|(line, out)| {
+                for key_head in 0..key_heads {
+                    let from = self.place(index, key_head, line * LINE);
+                    for column in 0..width {
+                        let sums = &sums[from + column * self.columns..];
+                        let out = out[key_head * width + column..].iter_mut().step_by(row);
+                        out.zip(sums).for_each(|(out, sum)| *out = *sum);
+                    }
+                }
+            });
+        }
+        out
+    }
+}
+
+impl Group<'_> {
+    /// For each row the logarithm of the query's sum and rowsum(dO ∘ O); zeros for a row that fills a block.
+    fn sums_of_rows(&self, log_sums: &[f32], out: &[f32], d_out: &[f32]) -> Vec<(f32, f32)> {
+        let first = self.tile.queries.start * self.heads.heads;
+        let mut sums = vec![(0.0, 0.0); self.count()];
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    if let (Some(index), Some(out), Some(d_out)) =
+                        (self.index(row), self.row(out, row), self.row(d_out, row))
+                    {
+                        *sums = (log_sums[first + index], sum([out, d_out], |[out, d_out]| out * d_out));
+                    }
+                }
+            },
+        );
+        sums
+    }
+}
+
+/// A block's products of queries and keys to P, and dP to dS, in place. Hidden keys get 0 in both.
 fn to_gradients(
     scores: &mut [f32],
     d_p: &mut [f32],
-    block: &Block,
-    group: Group,
-    tile: &Tile,
-    of_row: impl Fn(usize) -> (f32, f32),
+    of_row: &[(f32, f32)],
+    (blocks, block, group): (&Blocks, &Block, Group<'_>),
 ) {
     let (factor, count) = (group.heads.scale(), block.keys.len());
     vectorised(
         #[inline(always)]
         || {
-            for (row, (p, d_p)) in scores.chunks_exact_mut(count).zip(d_p.chunks_exact_mut(count)).enumerate() {
-                let seen = block.seen(&tile.seen[row % group.rows]);
+            let rows = scores.chunks_exact_mut(count).zip(d_p.chunks_exact_mut(count)).zip(of_row);
+            for (row, ((p, d_p), (log_sum, along))) in rows.enumerate() {
+                let seen = group.token(row).map_or(0..0, |token| blocks.seen(block, token));
                 for hidden in [0..seen.start, seen.end..count] {
                     p[hidden.clone()].fill(0.0);
                     d_p[hidden].fill(0.0);
                 }
-                let (log_sum, along) = of_row(row);
                 for (p, d_p) in p[seen.clone()].iter_mut().zip(&mut d_p[seen]) {
                     *p = exp(*p * factor - log_sum);
                     *d_p = *p * (*d_p - along) * factor;

@@ -1,5 +1,7 @@
 //! Matrix products of strided views, by the `gemm` crate; a few rows by ourselves.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{sum, unfilled, vectorised};
@@ -33,6 +35,13 @@ impl<'a> View<'a> {
             column_stride: self.row_stride,
             ..self
         }
+    }
+
+    /// Some of its rows and columns.
+    pub(crate) fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        assert!(rows.end <= self.rows && columns.end <= self.columns, "the part is inside");
+        let first = rows.start * self.row_stride + columns.start * self.column_stride;
+        Self { data: &self.data[first..], rows: rows.len(), columns: columns.len(), ..self }
     }
 
     /// One past the last element.

@@ -5,7 +5,6 @@
 //! vectorises them; [`vectorised`] compiles them for AVX-512 and AVX2 and picks one when the program runs.
 
 pub(crate) mod attention;
-pub(crate) mod attention_bf16;
 pub(crate) mod bf16;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
@@ -36,6 +35,47 @@ pub(crate) fn unfilled<T: bytemuck::AnyBitPattern>(length: usize) -> Vec<T> {
     buffer
 }
 
+/// Numbers of a cache line.
+pub(crate) const LINE: usize = 16;
+
+/// Numbers in a cache line of their own.
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+struct Line([f32; LINE]);
+
+/// Numbers that begin at a cache line: tile registers load and store rows that lie across two lines at a quarter of
+/// the speed.
+#[derive(Debug, Default)]
+pub(crate) struct Aligned {
+    lines: Vec<Line>,
+    length: usize,
+}
+
+impl Aligned {
+    /// So many numbers, whatever they are.
+    pub(crate) fn unfilled(&mut self, length: usize) -> &mut [f32] {
+        self.length = length;
+        if length > self.lines.len() * LINE {
+            self.lines = unfilled(length.div_ceil(LINE));
+        }
+        self
+    }
+}
+
+impl std::ops::Deref for Aligned {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &bytemuck::cast_slice(&self.lines)[..self.length]
+    }
+}
+
+impl std::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.length]
+    }
+}
+
 /// Lanes of a sum: enough independent additions to fill the widest vectors.
 pub(crate) const LANES: usize = 32;
 
@@ -59,7 +99,7 @@ pub(crate) fn sum<const N: usize>(slices: [&[f32]; N], f: impl Fn([f32; N]) -> f
 }
 
 /// eˣ to about 1e-7 relative, without a branch: Cody and Waite's reduction to |r| ≤ ln 2 / 2 and a
-/// polynomial (Cephes `expf`).
+/// polynomial (Cephes `expf`), with fused multiply-adds: only quick inside [`vectorised`].
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     // Comparisons as the vector instructions make them; `clamp` would look for NaN.
@@ -67,15 +107,15 @@ pub(crate) fn exp(x: f32) -> f32 {
     let x = if x < 88.0 { x } else { 88.0 };
     // Adding 1.5·2²³ rounds to the nearest integer, which is left in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let power = rounded - ROUND;
-    let r = x - power * 0.693_359_4 - power * -2.121_944_4e-4;
-    let mut polynomial = 1.987_569_1e-4;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        polynomial = polynomial * r + coefficient;
+    let r = power.mul_add(2.121_944_4e-4, power.mul_add(-0.693_359_4, x));
+    let mut polynomial = 1.987_569_1e-4_f32;
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5, 1.0, 1.0] {
+        polynomial = polynomial.mul_add(r, coefficient);
     }
     let two_to_power = f32::from_bits(rounded.to_bits().wrapping_add(127) << 23);
-    (polynomial * r * r + r + 1.0) * two_to_power
+    polynomial * two_to_power
 }
 
 #[cfg(test)]

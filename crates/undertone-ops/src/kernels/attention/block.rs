@@ -1,0 +1,63 @@
+//! The keys of a tile, cut into blocks whose scores stay in the second-level cache.
+
+use std::ops::Range;
+
+use undertone_data::Document;
+
+use crate::tile::Tile;
+
+/// Keys whose scores exist at one time.
+const BLOCK_KEYS: usize = 256;
+
+/// Some of a tile's keys, all of the trunk or all behind it.
+pub(super) struct Block {
+    /// Rows of keys, counted from the first token of the document.
+    pub(super) keys: Range<usize>,
+    /// The first of them among the tile's keys.
+    first: usize,
+}
+
+/// A tile's keys in blocks, each run widened to multiples of some size: what that adds is hidden from every query.
+pub(super) struct Blocks {
+    pub(super) all: Vec<Block>,
+    /// What [`Tile::seen`] is among these keys.
+    seen: Vec<[Range<usize>; 2]>,
+}
+
+impl Blocks {
+    pub(super) fn new(tile: &Tile, document: &Document, size: usize) -> Self {
+        let whole = |run: &Range<usize>| {
+            let (start, end) = (run.start - document.start, run.end - document.start);
+            start / size * size..end.next_multiple_of(size)
+        };
+        let runs: Vec<Range<usize>> = tile.keys.iter().map(whole).collect();
+        // Where the last run begins among the tile's keys, and among these.
+        let last = tile.keys.len() - 1;
+        let from: usize = tile.keys[..last].iter().map(Range::len).sum();
+        let to: usize = runs[..last].iter().map(Range::len).sum();
+        let to = to + tile.keys[last].start - document.start - runs[last].start;
+        let moved = |range: &Range<usize>| range.start - from + to..range.end - from + to;
+        let seen = tile.seen.iter().map(|[trunk, own]| match own.is_empty() {
+            true => [trunk.clone(), trunk.end..trunk.end],
+            false => [trunk.clone(), moved(own)],
+        });
+        let mut all = Vec::new();
+        let mut first = 0;
+        for run in &runs {
+            for start in run.clone().step_by(BLOCK_KEYS) {
+                let keys = start..run.end.min(start + BLOCK_KEYS);
+                all.push(Block { first, keys: keys.clone() });
+                first += keys.len();
+            }
+        }
+        Self { all, seen: seen.collect() }
+    }
+
+    /// Which keys of a block a token of the tile sees.
+    pub(super) fn seen(&self, block: &Block, token: usize) -> Range<usize> {
+        let [trunk, own] = &self.seen[token];
+        let seen = if block.first < trunk.end { trunk } else { own };
+        let here = |place: usize| place.clamp(block.first, block.first + block.keys.len()) - block.first;
+        here(seen.start)..here(seen.end)
+    }
+}
