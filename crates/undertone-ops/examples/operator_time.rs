@@ -10,7 +10,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 use undertone_data::Document;
 use undertone_ops::{AdamW, Heads, LowRank, MatmulPrecision, Moments, PackedCopies, Rotation, Weight, operators};
 
-const RUNS: usize = 60;
+const RUNS: usize = 40;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     undertone_ops::keep_freed_memory();

@@ -1,6 +1,6 @@
 //! Softmax of a row, and cross entropy.
 
-use super::{LANES, exp};
+use super::{LANES, exp, fold_lanes};
 
 /// The largest element; −∞ of an empty row.
 #[inline(always)]
@@ -9,10 +9,16 @@ pub(crate) fn maximum(row: &[f32]) -> f32 {
     let mut chunks = row.chunks_exact(LANES);
     for chunk in &mut chunks {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane = if *x > *lane { *x } else { *lane };
+            *lane = larger(*lane, *x);
         }
     }
-    lanes.iter().chain(chunks.remainder()).fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a })
+    chunks.remainder().iter().fold(fold_lanes(lanes, larger), |highest, x| larger(highest, *x))
+}
+
+/// As one instruction of vectors; `f32::max` would look for NaN.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
 }
 
 /// Writes e^(`factor` · (x − `shift`)) over a row, and returns the sum.
@@ -26,7 +32,7 @@ pub(crate) fn exponentials(row: &mut [f32], shift: f32, factor: f32) -> f32 {
             *sum += *x;
         }
     }
-    let mut total = lanes.iter().fold(0.0, |total, lane| total + lane);
+    let mut total = fold_lanes(lanes, |a, b| a + b);
     for x in chunks.into_remainder() {
         *x = exp((*x - shift) * factor);
         total += *x;
