@@ -197,6 +197,7 @@ def main() -> None:
     parser.add_argument("task", choices=["step", "generate", "rows", "windows", "score"])
     parser.add_argument("--model", required=True)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--matmul-precision", default="highest", choices=["highest", "high", "medium"], help="of float32")
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--steps", type=int, default=3)
@@ -208,6 +209,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     logging.disable(logging.WARNING)
+    torch.set_float32_matmul_precision(arguments.matmul_precision)
     {"step": step, "generate": generate}.get(arguments.task, conversations)(arguments)
 
 

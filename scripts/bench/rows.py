@@ -62,10 +62,11 @@ def peer_step(tokens: int | str, dtype: str, *options: str, steps: int = 3) -> l
     return peer("step", "--tokens", str(tokens), "--dtype", dtype, "--steps", str(steps), *options)
 
 
-def conversations(name: str, what: str, work: str, task: str, data: str, bound: float) -> Row:
+def conversations(name: str, what: str, work: str, task: str, data: str, bound: float, precision: str = "highest") -> Row:
     folder = str(ROOT / ".cache" / "bench" / work)
-    ours = [str(EXAMPLES / "conversation_time"), str(MODEL), data, work, "highest", folder]
-    return Row(name, what, ours, peer(task, "--folder", folder), SECONDS, bound, "conversations")
+    ours = [str(EXAMPLES / "conversation_time"), str(MODEL), data, work, precision, folder]
+    theirs = peer(task, "--folder", folder, "--matmul-precision", precision)
+    return Row(name, what, ours, theirs, SECONDS, bound, "conversations")
 
 
 def rows(data: str) -> list[Row]:
@@ -93,8 +94,8 @@ def rows(data: str) -> list[Row]:
         *longer,
         conversations("epoch-rows", "one epoch, against TRL with one row a target", "epoch", "rows", data, 6.0),
         conversations("epoch-windows", "one epoch, against one row a conversation", "epoch", "windows", data, 1.8),
-        conversations("scoring", "scoring two arms, against one forward pass a target", "score", "score", data, 6.0),
-        conversations("labels", "scoring five labels, against one forward pass a label", "labels", "score", data, 5.0),
+        conversations("scoring", "scoring two arms, against one forward pass a target", "score", "score", data, 6.0, "high"),
+        conversations("labels", "scoring five labels, against one forward pass a label", "labels", "score", data, 5.0, "high"),
         Row("generation", "greedy generation, 512 + 64 tokens, f32", generation, peer("generate", "--tokens", "512"), SPEED, 2.0),
         Row("full-1024-f32", "full fine-tuning step, 1,024 tokens, f32", *full, SPEED, 1.3),
     ]
