@@ -6,7 +6,7 @@
 use crate::stream::{Branch, Stream, Target};
 
 /// One stream inside a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Document {
     /// The stream's id: dropout masks are drawn for it, not for its place in a row.
     pub id: String,
@@ -21,7 +21,7 @@ pub struct Document {
 }
 
 /// Tokens to run through the model once, and the targets among them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Row {
     /// All token ids.
     pub tokens: Vec<u32>,

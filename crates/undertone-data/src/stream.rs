@@ -14,7 +14,7 @@ use crate::Item;
 use crate::template::Speaker;
 
 /// A run of tokens that hangs off the trunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Branch {
     /// How many tokens of the trunk it sees; its first token has this position.
     pub anchor: usize,
@@ -23,7 +23,7 @@ pub struct Branch {
 }
 
 /// One of several spans that are scored for the same item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Candidate {
     /// A label, of a kind that is told by labels.
@@ -48,7 +48,7 @@ impl Candidate {
 }
 
 /// A span with a loss: the content and its end token.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
     /// What it is, in every arm.
     pub item: Item,

@@ -33,7 +33,7 @@ pub use metrics::{ClassMetrics, KindMetrics, LabelMetrics, metrics};
 pub use record::{
     Distractor, ItemRecord, LabelOutcome, RecordFault, RecordProblem, check_records, read_records, write_records,
 };
-pub use score::{nats_by_target, score, total_nats};
+pub use score::{KnownRows, score, total_nats};
 pub use table::{Column, Table, columns, count, decimal};
 pub use tables::{comparison_table, evidence_table, labels_table, metrics_table, summary_table};
 pub use text::{chrf, diversity, rouge_l};

@@ -23,7 +23,7 @@ use undertone_data::{
     Access, Candidate, Corpus, Layout, OnTooLong, Purpose, ReadOptions, Reader, Source, Split, Stream, StreamBuilder,
     Study, Target, TargetKind, Template, Timing, View, encode, pack,
 };
-use undertone_eval::nats_by_target;
+use undertone_eval::KnownRows;
 use undertone_model::{
     Decoder, DeviceName, Gradients, LlamaConfig, LoraConfig, MatmulPrecision, Recompute, load_tokenizer,
 };
@@ -124,9 +124,10 @@ impl Trainer {
 
     /// The nats of every target, by [`key`].
     fn score(&self, conversation: &Conversation, nats: &mut BTreeMap<String, f64>) {
+        let mut known = KnownRows::default();
         for (arm, stream) in &conversation.windows {
             for row in pack([stream], self.config.row_tokens) {
-                let of_row = nats_by_target(&self.decoder, &row);
+                let of_row = known.nats_by_target(&self.decoder, &row);
                 nats.extend(stream.targets.iter().map(|target| key(arm, target)).zip(of_row));
             }
         }

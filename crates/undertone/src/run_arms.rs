@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use undertone_data::InputError;
-use undertone_eval::{ItemRecord, Written};
+use undertone_eval::{ItemRecord, KnownRows, Written};
 use undertone_model::Decoder;
 use undertone_train::{Checkpoint, TrainError};
 
@@ -193,10 +193,12 @@ fn run(
             Some(best) => base.restored(experiment, &Checkpoint::read(best)?, best),
         }
     };
+    // All arms of a job are of one model.
+    let mut known = KnownRows::default();
     for &place in &job.arms {
         let arm = &arms[place];
         let kept = study.records(arm, job.training, base);
-        outcome.records.push((place, study.evaluate(arm, job.training, decoder, &kept, line)?));
+        outcome.records.push((place, study.evaluate(arm, job.training, decoder, &mut known, &kept, line)?));
         if writer.messages() > 0 {
             let kept = study.written(arm, job.training, base, writer);
             outcome.written.push((place, writer.write(study, arm, job.training, decoder, &kept, line)?));

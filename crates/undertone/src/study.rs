@@ -11,7 +11,7 @@ use undertone_data::{
     Conversation, Corpus, DataStats, Encoded, InputError, Layout, OverlapReport, Place, Purpose, ReadReport, Reader,
     Source, Split, StatsBuilder, Stream, Study as Asked, TargetKind, View, check_disjoint, encode,
 };
-use undertone_eval::{ItemRecord, read_records, score, unigram, write_records};
+use undertone_eval::{ItemRecord, KnownRows, read_records, score, unigram, write_records};
 use undertone_model::Decoder;
 use undertone_train::{Checkpoint, Description, Run, TrainError};
 
@@ -373,12 +373,13 @@ impl Study {
         self.folds.iter().enumerate().flat_map(of_fold).collect()
     }
 
-    /// Scores a model on held-out users, or reads the scores that are already there.
+    /// Scores a model on held-out users, or reads the scores that are already there. `known` is of this model.
     pub(crate) fn evaluate(
         &self,
         arm: &Evaluated,
         Training { fold, seed }: Training,
         decoder: impl FnOnce() -> Result<Decoder, InputError>,
+        known: &mut KnownRows,
         kept: &Kept,
         progress: &Line,
     ) -> anyhow::Result<Vec<ItemRecord>> {
@@ -390,9 +391,8 @@ impl Study {
         let streams = self.test_streams(arm.shown, fold, Split::Test);
         let all: usize = streams.iter().map(|stream| stream.tokens.len()).sum();
         let (mut done, begun) = (0, std::time::Instant::now());
-        let mut records = score(&decoder, &arm.name, &streams, self.experiment.evaluation.row_tokens, |tokens| {
-            done += tokens;
-        });
+        let row_tokens = self.experiment.evaluation.row_tokens;
+        let mut records = score(&decoder, known, &arm.name, &streams, row_tokens, |tokens| done += tokens);
         for record in &mut records {
             record.fold = Some(fold);
             record.seed = arm.trained.as_ref().map(|_| seed);

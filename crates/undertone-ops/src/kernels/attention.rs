@@ -8,6 +8,8 @@
 mod block;
 mod factors;
 mod group;
+mod key_gradients;
+mod work;
 
 use std::ops::Range;
 
@@ -18,66 +20,12 @@ use self::block::{Block, Blocks};
 pub(crate) use self::factors::Numbers;
 use self::factors::{LeftBuffer, Right, RightBuffer, multiply};
 use self::group::Group;
+use self::key_gradients::KeyGradients;
+use self::work::{Work, by_tile, deal};
 use super::matmul::View;
 use super::softmax::{exponentials, maximum, scale};
-use super::{Aligned, LINE, elementwise, exp, sum, unfilled, vectorised};
+use super::{Aligned, elementwise, exp, sum, unfilled, vectorised};
 use crate::Heads;
-use crate::tile::{Tile, tiles};
-
-/// Queries of one tile.
-const TILE_TOKENS: usize = 64;
-
-/// Tiles are computed in so many hands, whatever the number of threads; gradients of keys and values are
-/// summed in a buffer of each.
-const HANDS: usize = 8;
-
-/// A tile of queries of one document.
-struct Work {
-    document: usize,
-    tile: Tile,
-    blocks: Blocks,
-}
-
-impl Work {
-    /// The tiles of all documents, in the order of their queries.
-    fn all(documents: &[Document], past: usize, numbers: Numbers) -> Vec<Self> {
-        let of_document = |(index, document)| {
-            tiles(std::slice::from_ref(document), past, TILE_TOKENS).into_iter().map(move |tile| {
-                let blocks = Blocks::new(&tile, document, numbers.block());
-                Self { document: index, tile, blocks }
-            })
-        };
-        assert!(past == 0 || documents.len() == 1, "a cache serves one plain row");
-        documents.iter().enumerate().flat_map(of_document).collect()
-    }
-
-    fn group(&self, heads: Heads, key_head: usize, numbers: Numbers) -> Group<'_> {
-        Group { heads, key_head, tile: &self.tile, rows: self.tile.queries.len().next_multiple_of(numbers.block()) }
-    }
-}
-
-/// Cuts rows of `width` elements at the tiles' borders.
-fn by_tile<'a, 'b>(works: &'a [Work], mut rows: &'b mut [f32], width: usize) -> Vec<(&'a Work, &'b mut [f32])> {
-    let mut parts = Vec::with_capacity(works.len());
-    for work in works {
-        let (own, rest) = rows.split_at_mut(work.tile.queries.len() * width);
-        parts.push((work, own));
-        rows = rest;
-    }
-    parts
-}
-
-/// Deals tiles to hands of about equal work: later tiles see more keys, so every other round goes backwards.
-fn deal<T>(tiles: Vec<T>) -> Vec<Vec<T>> {
-    let mut hands: Vec<Vec<T>> = Vec::new();
-    hands.resize_with(HANDS.min(tiles.len()), Vec::new);
-    let count = hands.len();
-    for (index, tile) in tiles.into_iter().enumerate() {
-        let (round, place) = (index / count, index % count);
-        hands[if round % 2 == 0 { place } else { count - 1 - place }].push(tile);
-    }
-    hands
-}
 
 /// Something of every key head of every document, from the rows of its keys.
 fn of_keys<T: Send>(
@@ -213,10 +161,10 @@ pub(crate) fn attend_backward(
         [numbers.shared(k.transposed()), numbers.shared(v.transposed()), numbers.shared(k)]
     });
     let wide = width.next_multiple_of(numbers.block());
-    let of_keys = KeyGradients::new(documents, heads, numbers);
+    let key_gradients = KeyGradients::new(documents, heads, numbers);
     let mut d_q = unfilled(q.len());
     let of_hand = |hand: Vec<(&Work, &mut [f32])>| {
-        let mut d_keys = [(); 2].map(|()| of_keys.zeros());
+        let mut d_keys = [(); 2].map(|()| key_gradients.zeros());
         let mut lefts = [(); 5].map(|()| LeftBuffer::new(numbers));
         let mut rights = [(); 2].map(|()| RightBuffer::new(numbers));
         let [mut p, mut d_s, mut d_queries] = [(); 3].map(|()| Aligned::default());
@@ -246,8 +194,8 @@ pub(crate) fn attend_backward(
                     // dKᵀ += Qᵀ dS and dVᵀ += dOᵀ P.
                     let factors = [(&q_transposed, d_s), (&d_transposed, p)];
                     for (((left, scores), right), d) in factors.into_iter().zip(&mut rights).zip(&mut d_keys) {
-                        let d = &mut d[of_keys.place(work.document, key_head, block.keys.start)..];
-                        multiply(d, of_keys.columns, true, left, &right.fill(scores), [0..count, 0..keys]);
+                        let d = &mut d[key_gradients.place(work.document, key_head, block.keys.start)..];
+                        multiply(d, key_gradients.columns, true, left, &right.fill(scores), [0..count, 0..keys]);
                     }
                 }
                 group.scatter(d_queries, wide, d_q);
@@ -263,70 +211,8 @@ pub(crate) fn attend_backward(
     // One after another, in one order.
     let parts: Vec<[Aligned; 2]> = hands.into_par_iter().map(of_hand).collect();
     let total = parts.into_iter().reduce(add).unwrap_or_default();
-    let [d_k, d_v] = total.map(|total| of_keys.to_rows(&total));
+    let [d_k, d_v] = total.map(|total| key_gradients.to_rows(&total));
     [d_q, d_k, d_v]
-}
-
-/// Where gradients of keys, or of values, are summed: `[key heads, width, tokens]`, widths and the tokens of each
-/// document in whole blocks.
-struct KeyGradients<'a> {
-    documents: &'a [Document],
-    heads: Heads,
-    /// Rows of a head.
-    wide: usize,
-    /// The first column of each document.
-    firsts: Vec<usize>,
-    /// Columns of a row.
-    columns: usize,
-}
-
-impl<'a> KeyGradients<'a> {
-    fn new(documents: &'a [Document], heads: Heads, numbers: Numbers) -> Self {
-        let mut columns = 0;
-        let block = numbers.block();
-        let firsts = documents.iter().map(|document| {
-            let first = columns;
-            columns += document.tokens.next_multiple_of(block);
-            first
-        });
-        Self { documents, heads, wide: heads.width.next_multiple_of(block), firsts: firsts.collect(), columns }
-    }
-
-    fn zeros(&self) -> Aligned {
-        let mut zeros = Aligned::default();
-        zeros.unfilled(self.heads.key_heads * self.wide * self.columns).fill(0.0);
-        zeros
-    }
-
-    /// The place of a key head's first row, at a token of a document.
-    fn place(&self, document: usize, key_head: usize, token: usize) -> usize {
-        key_head * self.wide * self.columns + self.firsts[document] + token
-    }
-
-    /// The same as `[tokens, key heads · width]`.
-    fn to_rows(&self, sums: &[f32]) -> Vec<f32> {
-        let Heads { key_heads, width, .. } = self.heads;
-        let row = key_heads * width;
-        let tokens: usize = self.documents.iter().map(|document| document.tokens).sum();
-        let mut out = unfilled(tokens * row);
-        let mut rest = &mut out[..];
-        for (index, document) in self.documents.iter().enumerate() {
-            let (own, others) = std::mem::take(&mut rest).split_at_mut(document.tokens * row);
-            rest = others;
-            // As many tokens at a time as a cache line has of one column.
-            own.par_chunks_mut(LINE * row).enumerate().for_each(|(line, out)| {
-                for key_head in 0..key_heads {
-                    let from = self.place(index, key_head, line * LINE);
-                    for column in 0..width {
-                        let sums = &sums[from + column * self.columns..];
-                        let out = out[key_head * width + column..].iter_mut().step_by(row);
-                        out.zip(sums).for_each(|(out, sum)| *out = *sum);
-                    }
-                }
-            });
-        }
-        out
-    }
 }
 
 impl Group<'_> {

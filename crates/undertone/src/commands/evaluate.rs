@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::json;
 use undertone_data::{InputError, Source, Split, Stream, write_whole};
-use undertone_eval::{Arms, ItemRecord, compare, comparison_table, labels_table, metrics, metrics_table, score};
+use undertone_eval::{
+    Arms, ItemRecord, KnownRows, compare, comparison_table, labels_table, metrics, metrics_table, score,
+};
 use undertone_model::Decoder;
 use undertone_train::Description;
 
@@ -51,7 +53,7 @@ pub(crate) fn run(args: &Evaluate, json: bool) -> anyhow::Result<()> {
     let primary = study.primary_items(split);
     let row_tokens = experiment.evaluation.row_tokens;
     let scored = |name: &str, decoder| -> Vec<ItemRecord> {
-        let mut records = score(&decoder, name, &streams, row_tokens, |_| {});
+        let mut records = score(&decoder, &mut KnownRows::default(), name, &streams, row_tokens, |_| {});
         for record in &mut records {
             record.primary = primary.contains(&record.item);
         }

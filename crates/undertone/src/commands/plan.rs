@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 use undertone_data::{PREDICTED_TOKENS, Row, Source, Split, Stream, Target, pack};
-use undertone_eval::{Arms, Inference, Rules, StandardError, Subset, Table, columns, compare, count, decimal, score};
+use undertone_eval::{
+    Arms, Inference, KnownRows, Rules, StandardError, Subset, Table, columns, compare, count, decimal, score,
+};
 use undertone_model::{Cache, Gradients, Opening, Sampling, derived_seed};
 use undertone_train::Checkpoint;
 
@@ -272,9 +274,10 @@ fn detectable(study: &Study, base: &Base) -> anyhow::Result<Option<Detectable>> 
         *index < 2 || tokens <= COMPARED_TOKENS
     };
     let chosen: BTreeSet<&str> = order.into_iter().enumerate().take_while(fits).map(|(_, (_, (_, id)))| *id).collect();
-    let scored = |name: &str, streams: &[Stream]| {
+    let mut known = KnownRows::default();
+    let mut scored = |name: &str, streams: &[Stream]| {
         let some: Vec<Stream> = streams.iter().filter(|stream| chosen.contains(stream.id.as_str())).cloned().collect();
-        let mut records = score(&base.decoder, name, &some, experiment.evaluation.row_tokens, |_| {});
+        let mut records = score(&base.decoder, &mut known, name, &some, experiment.evaluation.row_tokens, |_| {});
         records.iter_mut().for_each(|record| record.primary = primary.contains(&record.item));
         records
     };

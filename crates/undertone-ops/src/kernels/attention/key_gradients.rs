@@ -1,0 +1,70 @@
+//! Sums of gradients of keys and values, and their way back to rows of tokens.
+
+use rayon::prelude::*;
+use undertone_data::Document;
+
+use super::super::{Aligned, LINE, unfilled};
+use super::factors::Numbers;
+use crate::Heads;
+
+/// Where gradients of keys, or of values, are summed: `[key heads, width, tokens]`, widths and the tokens of each
+/// document in whole blocks.
+pub(super) struct KeyGradients<'a> {
+    documents: &'a [Document],
+    heads: Heads,
+    /// Rows of a head.
+    wide: usize,
+    /// The first column of each document.
+    firsts: Vec<usize>,
+    /// Columns of a row.
+    pub(super) columns: usize,
+}
+
+impl<'a> KeyGradients<'a> {
+    pub(super) fn new(documents: &'a [Document], heads: Heads, numbers: Numbers) -> Self {
+        let mut columns = 0;
+        let block = numbers.block();
+        let firsts = documents.iter().map(|document| {
+            let first = columns;
+            columns += document.tokens.next_multiple_of(block);
+            first
+        });
+        Self { documents, heads, wide: heads.width.next_multiple_of(block), firsts: firsts.collect(), columns }
+    }
+
+    pub(super) fn zeros(&self) -> Aligned {
+        let mut zeros = Aligned::default();
+        zeros.unfilled(self.heads.key_heads * self.wide * self.columns).fill(0.0);
+        zeros
+    }
+
+    /// The place of a key head's first row, at a token of a document.
+    pub(super) fn place(&self, document: usize, key_head: usize, token: usize) -> usize {
+        key_head * self.wide * self.columns + self.firsts[document] + token
+    }
+
+    /// The same as `[tokens, key heads · width]`.
+    pub(super) fn to_rows(&self, sums: &[f32]) -> Vec<f32> {
+        let Heads { key_heads, width, .. } = self.heads;
+        let row = key_heads * width;
+        let tokens: usize = self.documents.iter().map(|document| document.tokens).sum();
+        let mut out = unfilled(tokens * row);
+        let mut rest = &mut out[..];
+        for (index, document) in self.documents.iter().enumerate() {
+            let (own, others) = std::mem::take(&mut rest).split_at_mut(document.tokens * row);
+            rest = others;
+            // As many tokens at a time as a cache line has of one column.
+            own.par_chunks_mut(LINE * row).enumerate().for_each(|(line, out)| {
+                for key_head in 0..key_heads {
+                    let from = self.place(index, key_head, line * LINE);
+                    for column in 0..width {
+                        let sums = &sums[from + column * self.columns..];
+                        let out = out[key_head * width + column..].iter_mut().step_by(row);
+                        out.zip(sums).for_each(|(out, sum)| *out = *sum);
+                    }
+                }
+            });
+        }
+        out
+    }
+}
