@@ -24,7 +24,7 @@ pub struct ForestRow {
 
 const WIDTH: f64 = 860.0;
 const NAMES: f64 = 270.0;
-const NUMBERS: f64 = 190.0;
+const NUMBERS: f64 = 220.0;
 const ROW: f64 = 34.0;
 const TOP: f64 = 34.0;
 
