@@ -23,8 +23,10 @@ pub struct ForestRow {
 }
 
 const WIDTH: f64 = 860.0;
-const NAMES: f64 = 270.0;
-const NUMBERS: f64 = 220.0;
+/// What a letter of names and numbers takes, about.
+const LETTER: f64 = 7.4;
+/// Around a text.
+const GAP: f64 = 28.0;
 const ROW: f64 = 34.0;
 const TOP: f64 = 34.0;
 
@@ -39,7 +41,14 @@ pub fn forest(rows: &[ForestRow], unit: &str, margin: Option<f64>) -> Markup {
     let all = all.chain(margin.into_iter().flat_map(|margin| [-margin, margin]));
     let (low, high) = all.fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
     let air = 0.06 * (high - low).max(1e-6);
-    let scale = Scale::new([low - air, high + air], [NAMES, WIDTH - NUMBERS]);
+    // Names and numbers have the room that the longest takes, up to two fifths each.
+    let room = |letters: &dyn Fn(&ForestRow) -> usize| {
+        let longest = rows.iter().map(letters).max().unwrap_or_default();
+        (longest as f64 * LETTER + GAP).clamp(120.0, 0.4 * WIDTH)
+    };
+    let left = room(&|row| row.name.chars().count() + if row.primary { 2 } else { 0 });
+    let right = WIDTH - room(&|row| row.numbers.chars().count());
+    let scale = Scale::new([low - air, high + air], [left, right]);
     let bottom = TOP + ROW * rows.len() as f64;
     let height = bottom + 46.0;
     let x = |value: f64| format!("{:.1}", scale.place(value));
@@ -60,11 +69,11 @@ pub fn forest(rows: &[ForestRow], unit: &str, margin: Option<f64>) -> Markup {
                 text.tick x=(x(tick)) y=(bottom + 18.0) text-anchor="middle" { (label) }
             }
             line.zero x1=(x(0.0)) x2=(x(0.0)) y1=(TOP - 8.0) y2=(bottom) {}
-            text.tick x=(format!("{:.1}", (NAMES + WIDTH - NUMBERS) / 2.0)) y=(bottom + 38.0) text-anchor="middle" { (unit) }
+            text.tick x=(format!("{:.1}", (left + right) / 2.0)) y=(bottom + 38.0) text-anchor="middle" { (unit) }
             @for (index, row) in rows.iter().enumerate() {
                 @let y = TOP + ROW * (index as f64 + 0.5);
                 g class=(row.decision.to_string()) {
-                    text.name x=(NAMES - 14.0) y=(y + 4.0) text-anchor="end" { (row.name) @if row.primary { " ★" } }
+                    text.name x=(left - GAP / 2.0) y=(y + 4.0) text-anchor="end" { (row.name) @if row.primary { " ★" } }
                     @if let Some(Interval { low, high }) = row.interval {
                         line.interval x1=(x(low)) x2=(x(high)) y1=(y) y2=(y) {}
                         @for end in [low, high] { line.interval x1=(x(end)) x2=(x(end)) y1=(y - 4.0) y2=(y + 4.0) {} }
@@ -74,7 +83,7 @@ pub fn forest(rows: &[ForestRow], unit: &str, margin: Option<f64>) -> Markup {
                     } @else {
                         circle.point cx=(x(row.value)) cy=(y) r="4.5" {}
                     }
-                    text.numbers x=(WIDTH - NUMBERS + 14.0) y=(y + 4.0) { (row.numbers) }
+                    text.numbers x=(right + GAP / 2.0) y=(y + 4.0) { (row.numbers) }
                 }
             }
         }
