@@ -7,6 +7,8 @@ use undertone_data::Document;
 /// The queries of one tile, the keys that any of them sees, and which of these each query sees.
 #[derive(Debug, Clone)]
 pub(crate) struct Tile {
+    /// Which of the row's documents it is of.
+    pub(crate) document: usize,
     /// Rows of queries.
     pub(crate) queries: Range<usize>,
     /// Rows of keys, in order: a run of the trunk, then of the branches themselves. None is empty.
@@ -17,9 +19,14 @@ pub(crate) struct Tile {
 }
 
 impl Tile {
-    fn new(queries: Range<usize>, keys: [Range<usize>; 2], seen: impl Fn(usize) -> [Range<usize>; 2]) -> Self {
+    fn new(
+        document: usize,
+        queries: Range<usize>,
+        keys: [Range<usize>; 2],
+        seen: impl Fn(usize) -> [Range<usize>; 2],
+    ) -> Self {
         let seen = queries.clone().map(seen).collect();
-        Self { queries, keys: keys.into_iter().filter(|run| !run.is_empty()).collect(), seen }
+        Self { document, queries, keys: keys.into_iter().filter(|run| !run.is_empty()).collect(), seen }
     }
 
     /// How many keys the tile has.
@@ -36,16 +43,16 @@ impl Tile {
 pub(crate) fn tiles(documents: &[Document], past: usize, size: usize) -> Vec<Tile> {
     let is_plain = documents.len() == 1 && documents[0].branches.is_empty();
     assert!(past == 0 || is_plain, "a cache serves one plain row");
-    documents.iter().flat_map(|document| of_document(document, past, size)).collect()
+    documents.iter().enumerate().flat_map(|(index, document)| of_document(index, document, past, size)).collect()
 }
 
-fn of_document(document: &Document, past: usize, size: usize) -> Vec<Tile> {
+fn of_document(index: usize, document: &Document, past: usize, size: usize) -> Vec<Tile> {
     let start = document.start;
     let mut tiles = Vec::new();
     for from in (0..document.trunk).step_by(size) {
         let queries = start + from..start + document.trunk.min(from + size);
         let keys = [start..past + queries.end, 0..0];
-        tiles.push(Tile::new(queries, keys, |query| {
+        tiles.push(Tile::new(index, queries, keys, |query| {
             let seen = past + query - start + 1;
             [0..seen, seen..seen]
         }));
@@ -64,7 +71,7 @@ fn of_document(document: &Document, past: usize, size: usize) -> Vec<Tile> {
         for from in own.clone().step_by(size) {
             let queries = from..own.end.min(from + size);
             let keys = [start..start + anchor, own.start..queries.end];
-            tiles.push(Tile::new(queries, keys, |query| {
+            tiles.push(Tile::new(index, queries, keys, |query| {
                 let branch = group.iter().find(|branch| branch.span.contains(&(query - start)));
                 let branch = branch.expect("queries of a tile are tokens of its branches");
                 let behind = |token: usize| anchor + token - own.start;

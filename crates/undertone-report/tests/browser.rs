@@ -77,6 +77,18 @@ fn report() -> Report {
         rows: vec![vec!["none".into(), "3.146".into()], vec!["past".into(), "3.084".into()]],
         notes: vec!["Lower is better.".into()],
     };
+    // As wide as tables of comparisons are.
+    let numbers = ["items", "users", "tokens", "a", "b", "difference", "95 % interval", "p"];
+    let comparison = ["past-anchored − past-anchored-shuffled", "1,022", "117", "14,250", "3.353", "3.208", "−0.145"];
+    let comparison = comparison.into_iter().chain(["−0.240 to −0.084", "< 0.001", "undecided"]);
+    let wide = Table {
+        title: "Every comparison".into(),
+        header: columns(&["b − a"], &numbers).into_iter().chain(columns(&["b is"], &[])).collect(),
+        rows: vec![comparison.map(str::to_owned).collect()],
+        notes: Vec::new(),
+    };
+    let of_group =
+        ForestRow { numbers: "−0.133 · 145 items, 113 users".into(), ..row("Group", -0.1, Decision::Better, false) };
     let points = |floor: f64| (1..40).map(|step| (f64::from(step), floor + 1.0 / f64::from(step))).collect();
     Report {
         name: EVIL.into(),
@@ -89,15 +101,15 @@ fn report() -> Report {
             row("past − none", -0.062, Decision::Better, true),
             row("filler − none", 0.006, Decision::Tied, false),
             row("shuffled − none", 0.071, Decision::Worse, false),
-            row("last − none", -0.02, Decision::Undecided, false),
+            row("past-anchored − past-anchored-shuffled", -0.02, Decision::Undecided, false),
         ],
         margin: Some(0.01),
         setting: vec!["27 conversations of 23 users.".into()],
         sections: vec![Section {
             title: "Every arm".into(),
             introduction: String::new(),
-            forest: Vec::new(),
-            tables: vec![table],
+            forest: vec![of_group],
+            tables: vec![table, wide],
         }],
         details: Vec::new(),
         curves: vec![
@@ -155,6 +167,10 @@ fn the_page_works_in_a_browser_and_runs_nothing_from_the_data() {
         "true"
     );
     screenshot(&tab, "first-screen");
+    // Plots have room for every text in them.
+    let cut = "[...document.querySelectorAll('svg text')].filter(text => { const box = text.getBBox(); \
+        return box.x < 0 || box.x + box.width > text.ownerSVGElement.viewBox.baseVal.width; }).map(text => text.textContent).join()";
+    assert_eq!(text(&tab, cut), "");
 
     // The explorer begins with the first conversation: tokens shaded, thoughts beside their messages.
     let selected = "document.querySelector('#list [aria-selected=true]').textContent";
@@ -209,4 +225,15 @@ fn the_page_works_in_a_browser_and_runs_nothing_from_the_data() {
     .unwrap();
     assert_eq!(text(&tab, "getComputedStyle(document.body).backgroundColor"), "rgb(15, 19, 24)");
     screenshot(&tab, "dark");
+
+    // On paper, A4 with its margins, tables are whole.
+    tab.call_method(headless_chrome::protocol::cdp::Emulation::SetEmulatedMedia {
+        media: Some("print".into()),
+        features: None,
+    })
+    .unwrap();
+    let beyond = "(() => { document.documentElement.style.width = '703px'; \
+        return [...document.querySelectorAll('table')].filter(table => table.getBoundingClientRect().right > 703) \
+        .map(table => table.textContent).join(); })()";
+    assert_eq!(text(&tab, beyond), "");
 }

@@ -106,7 +106,7 @@ pub(crate) fn attend(numbers: Numbers, [q, k, v]: [&[f32]; 3], heads: Heads, doc
         [numbers.shared(k.transposed()), numbers.shared(v)]
     });
     // Rows of products with values, in whole blocks.
-    let wide = width.next_multiple_of(numbers.block());
+    let wide = numbers.whole(width);
     let [mut out, mut log_sums] = [unfilled(q.len()), unfilled(q.len() / width)];
     let parts = by_tile(&works, &mut out, row).into_iter().zip(by_tile(&works, &mut log_sums, heads.heads));
     deal(parts.collect()).into_par_iter().for_each(|hand| {
@@ -116,7 +116,7 @@ pub(crate) fn attend(numbers: Numbers, [q, k, v]: [&[f32]; 3], heads: Heads, doc
         for ((work, rows), (_, log_sums)) in hand {
             for key_head in 0..key_heads {
                 let group = work.group(heads, key_head, numbers);
-                let (count, [k_transposed, v]) = (group.count(), &keys[work.document][key_head]);
+                let (count, [k_transposed, v]) = (group.count(), &keys[work.tile.document][key_head]);
                 group.gather(&mut queries, q);
                 let queries = of_queries.fill(View::new(&queries, count, width));
                 let out = out.unfilled(count * wide);
@@ -160,7 +160,7 @@ pub(crate) fn attend_backward(
         let [k, v] = [k, v].map(|rows| head(rows, key_head, key_heads, width, &tokens));
         [numbers.shared(k.transposed()), numbers.shared(v.transposed()), numbers.shared(k)]
     });
-    let wide = width.next_multiple_of(numbers.block());
+    let wide = numbers.whole(width);
     let key_gradients = KeyGradients::new(documents, heads, numbers);
     let mut d_q = unfilled(q.len());
     let of_hand = |hand: Vec<(&Work, &mut [f32])>| {
@@ -172,7 +172,7 @@ pub(crate) fn attend_backward(
         for (work, d_q) in hand {
             for key_head in 0..key_heads {
                 let group = work.group(heads, key_head, numbers);
-                let (count, [k_transposed, v_transposed, k]) = (group.count(), &keys[work.document][key_head]);
+                let (count, [k_transposed, v_transposed, k]) = (group.count(), &keys[work.tile.document][key_head]);
                 let of_row = group.sums_of_rows(log_sums, out, d_out);
                 group.gather(&mut queries, q);
                 group.gather(&mut d_rows, d_out);
@@ -194,7 +194,7 @@ pub(crate) fn attend_backward(
                     // dKᵀ += Qᵀ dS and dVᵀ += dOᵀ P.
                     let factors = [(&q_transposed, d_s), (&d_transposed, p)];
                     for (((left, scores), right), d) in factors.into_iter().zip(&mut rights).zip(&mut d_keys) {
-                        let d = &mut d[key_gradients.place(work.document, key_head, block.keys.start)..];
+                        let d = &mut d[key_gradients.place(work.tile.document, key_head, block.keys.start)..];
                         multiply(d, key_gradients.columns, true, left, &right.fill(scores), [0..count, 0..keys]);
                     }
                 }

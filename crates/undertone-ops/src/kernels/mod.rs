@@ -43,8 +43,7 @@ pub(crate) const LINE: usize = 16;
 #[repr(C, align(64))]
 struct Line([f32; LINE]);
 
-/// Numbers that begin at a cache line: tile registers load and store rows that lie across two lines at a quarter of
-/// the speed.
+/// Numbers that begin at a cache line: tile registers load rows that lie across two lines at a quarter of the speed.
 #[derive(Debug, Default)]
 pub(crate) struct Aligned {
     lines: Vec<Line>,

@@ -24,6 +24,11 @@ impl Numbers {
         }
     }
 
+    /// A length filled up so.
+    pub(super) fn whole(self, length: usize) -> usize {
+        length.next_multiple_of(self.block())
+    }
+
     fn parts(self) -> Option<usize> {
         match self {
             Self::F32 => None,

@@ -23,13 +23,12 @@ pub(super) struct KeyGradients<'a> {
 impl<'a> KeyGradients<'a> {
     pub(super) fn new(documents: &'a [Document], heads: Heads, numbers: Numbers) -> Self {
         let mut columns = 0;
-        let block = numbers.block();
         let firsts = documents.iter().map(|document| {
             let first = columns;
-            columns += document.tokens.next_multiple_of(block);
+            columns += numbers.whole(document.tokens);
             first
         });
-        Self { documents, heads, wide: heads.width.next_multiple_of(block), firsts: firsts.collect(), columns }
+        Self { documents, heads, wide: numbers.whole(heads.width), firsts: firsts.collect(), columns }
     }
 
     pub(super) fn zeros(&self) -> Aligned {

@@ -15,9 +15,8 @@ const TILE_TOKENS: usize = 64;
 /// summed in a buffer of each.
 const HANDS: usize = 8;
 
-/// A tile of queries of one document.
+/// A tile of queries, and its keys in blocks.
 pub(super) struct Work {
-    pub(super) document: usize,
     pub(super) tile: Tile,
     pub(super) blocks: Blocks,
 }
@@ -25,18 +24,15 @@ pub(super) struct Work {
 impl Work {
     /// The tiles of all documents, in the order of their queries.
     pub(super) fn all(documents: &[Document], past: usize, numbers: Numbers) -> Vec<Self> {
-        let of_document = |(index, document)| {
-            tiles(std::slice::from_ref(document), past, TILE_TOKENS).into_iter().map(move |tile| {
-                let blocks = Blocks::new(&tile, document, numbers.block());
-                Self { document: index, tile, blocks }
-            })
+        let work = |tile: Tile| {
+            let blocks = Blocks::new(&tile, &documents[tile.document], numbers.block());
+            Self { tile, blocks }
         };
-        assert!(past == 0 || documents.len() == 1, "a cache serves one plain row");
-        documents.iter().enumerate().flat_map(of_document).collect()
+        tiles(documents, past, TILE_TOKENS).into_iter().map(work).collect()
     }
 
     pub(super) fn group(&self, heads: Heads, key_head: usize, numbers: Numbers) -> Group<'_> {
-        Group { heads, key_head, tile: &self.tile, rows: self.tile.queries.len().next_multiple_of(numbers.block()) }
+        Group { heads, key_head, tile: &self.tile, rows: numbers.whole(self.tile.queries.len()) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::{STRIP, Strips, TILE};
+use super::super::{Row, STRIP, Strips, TILE};
 
 /// Rows whose sums are in registers at a time, for the columns of two strips.
 const ROWS: usize = 8;
@@ -28,12 +28,13 @@ pub(super) unsafe fn whole_block(out: *mut f32, stride: usize, accumulate: bool,
             assert_eq!((left.parts, right.parts), (1, 1), "parts of a number");
             let [b, b_right] = right.strips.map(|strip| strip.chunks_exact(TILE));
             for ((a, b), b_right) in left.strips[strip].chunks_exact(TILE).zip(b).zip(b_right) {
+                let a: &[Row; ROWS] = a[line..line + ROWS].try_into().expect("rows of a tile");
                 for pair in 0..STRIP {
                     // SAFETY: a row is 512 bits.
                     let columns =
                         [b, b_right].map(|tile| as_bf16(unsafe { _mm512_load_si512((&raw const tile[pair]).cast()) }));
-                    for (row, sums) in sums.iter_mut().enumerate() {
-                        let terms: &[i32; STRIP] = bytemuck::cast_ref(&a[line + row].0);
+                    for (sums, row) in sums.iter_mut().zip(a) {
+                        let terms: &[i32; STRIP] = bytemuck::cast_ref(row);
                         let terms = as_bf16(_mm512_set1_epi32(terms[pair]));
                         for (sum, column) in sums.iter_mut().zip(columns) {
                             *sum = _mm512_dpbf16_ps(*sum, terms, column);
