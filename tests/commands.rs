@@ -6,16 +6,12 @@
 //! be overlooked.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/program.rs"]
-mod program;
-#[path = "support/tiny_folder.rs"]
-mod tiny_folder;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use program::{EXPERIMENT, Workplace, left_by, lines, strings};
 use serde_json::Value;
+use undertone_testing::program::{EXPERIMENT, Workplace, left_by, lines, strings};
+use undertone_testing::tiny_folder;
 
 const CHECKPOINT: &str = "out/tiny/past/fold0/best.safetensors";
 

@@ -2,15 +2,9 @@
 //! none is reported where none was planted.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/program.rs"]
-mod program;
-#[path = "support/mod.rs"]
-mod support;
-#[path = "support/tiny_folder.rs"]
-mod tiny_folder;
-
-use program::Workplace;
 use serde_json::Value;
+use undertone_testing::folders;
+use undertone_testing::program::Workplace;
 
 const EXPERIMENT: &str = r#"
 name = "rehearsal"
@@ -61,7 +55,7 @@ struct Found {
 /// Makes conversations whose reactions are so reliable and runs the study: what was planted, in nats per message, and what
 /// was found with the user's own thoughts against none, and against others' shown to the same model.
 fn study(reliability: f64) -> Option<(f64, [Found; 2])> {
-    let model = support::model()?.canonicalize().unwrap();
+    let model = folders::model()?.canonicalize().unwrap();
     let place = Workplace::new(0);
     let made =
         "data synthesize made.jsonl --users 32 --conversations 32 --turns 160 --thoughts 320 --reply-words 10 --json";

@@ -7,20 +7,14 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/program.rs"]
-mod program;
-#[path = "support/mod.rs"]
-mod support;
-#[path = "support/tiny_folder.rs"]
-mod tiny_folder;
-
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use program::{Ran, Running, Workplace};
 use serde_json::Value;
+use undertone_testing::program::{Ran, Running, Workplace};
+use undertone_testing::{folders, program, tiny_folder};
 
 /// Where the arm `past` trains.
 const FOLDER: &str = "out/tiny/past/fold0";
@@ -256,7 +250,7 @@ fn a_killed_study_goes_on_to_the_same_report() {
 /// The real model, three steps of two short conversations.
 #[test]
 fn the_real_model_resumes_to_the_same_bytes() {
-    let Some(model) = support::model() else { return };
+    let Some(model) = folders::model() else { return };
     let model: PathBuf = model.canonicalize().unwrap();
     let words = format!(
         "train x.toml --arm past --set model.path={} --set data.context_tokens=1024 --set lora.rank=4 \

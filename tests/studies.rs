@@ -2,16 +2,9 @@
 //! side by side, and its plan; on a tiny model and the project's synthetic conversations.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/endpoint.rs"]
-mod endpoint;
-#[path = "support/program.rs"]
-mod program;
-#[path = "support/tiny_folder.rs"]
-mod tiny_folder;
-
-use endpoint::Endpoint;
-use program::{EXPERIMENT, Workplace, left_by, lines, strings};
 use serde_json::Value;
+use undertone_testing::endpoint::Endpoint;
+use undertone_testing::program::{EXPERIMENT, Workplace, left_by, lines, strings};
 
 /// Arms that differ in what stands for thoughts, trained twice, and two comparisons of them.
 const CONTROLS: &str = r#"

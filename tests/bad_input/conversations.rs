@@ -174,7 +174,7 @@ fn a_target_that_is_longer_than_the_context() {
 /// The real tokenizer and its context of 8,192, where it is at hand.
 #[test]
 fn a_target_that_is_longer_than_the_context_of_the_real_model() {
-    let Some(model) = support::model() else { return };
+    let Some(model) = folders::model() else { return };
     let place = place();
     std::os::unix::fs::symlink(model.canonicalize().unwrap(), place.path("smollm2")).unwrap();
     place.write("data.jsonl", conversation(|c| c["messages"][2]["content"] = json!("word ".repeat(9000).trim())));

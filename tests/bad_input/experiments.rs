@@ -87,14 +87,14 @@ fn several_problems_are_told_at_once_in_the_order_of_the_file() {
     check(
         &place,
         "ablate x.toml",
-        "error: `x.toml` line 5: `path`: invalid type: integer `5`, expected path string\n\n\
+        "error: `x.toml` line 5: `path` is `5`, it must be text in quotes\n\n\
         error: `x.toml` line 10: `context_tokens` (12) is below 64\n\n\
         hint: the model's own context is a good value, or less to save time\n\n\
         error: `x.toml` line 13: `train`, `validation` and `test` add up to 1.6, not 1 (0.5 + 0.2 + 0.9)\n\n\
         hint: lower one of them\n\n\
         error: `x.toml` line 18: `rank` is 0\n\n\
         hint: 8 to 64 is usual; `model.method = \"full\"` trains without adapters\n\n\
-        error: `x.toml` line 23: `epochs`: invalid type: string \"two\", expected a whole number of at least 0\n\n\
+        error: `x.toml` line 23: `epochs` is `\"two\"`, it must be a whole number of at least 0\n\n\
         error: `x.toml` line 37: `view` has the unknown value `passed`\n\n\
         hint: did you mean `past`? The values here are: none, reasons, reactions, past, last_reaction, oracle\n\n\
         error: `x.toml` line 38: `timing` has the unknown value `strictly`\n\n\
@@ -229,7 +229,7 @@ fn settings_on_the_command_line_are_checked_like_the_file() {
     check(
         &place,
         "train x.toml --set training.epochs=many",
-        "error: `--set`, `training.epochs=many`: `training.epochs`: invalid type: string \"many\", expected a whole number of at least 0",
+        "error: `--set`, `training.epochs=many`: `epochs` is `\"many\"`, it must be a whole number of at least 0",
     );
     check(
         &place,

@@ -13,16 +13,11 @@ mod conversations;
 mod experiments;
 mod models;
 mod outputs;
-#[path = "../support/program.rs"]
-mod program;
 mod runs;
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../support/tiny_folder.rs"]
-mod tiny_folder;
 
-use program::{EXPERIMENT, Workplace};
 use serde_json::{Value, json};
+use undertone_testing::program::{EXPERIMENT, Workplace};
+use undertone_testing::{folders, program, tiny_folder};
 
 /// A training of the arm `past` with two steps, and its checkpoint.
 const CHECKPOINT: &str = "out/tiny/past/fold0/best.safetensors";

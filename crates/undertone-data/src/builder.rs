@@ -8,9 +8,8 @@ mod prompt;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use sha2::{Digest, Sha256};
-
 use crate::encode::{Encoded, Thoughts, five_grams, speaker_of};
+use crate::seed::derived_number;
 use crate::stream::{Branch, Candidate, Hidden, Piece, Stream, Target};
 use crate::template::{Speaker, Template};
 use crate::view::{Placement, View};
@@ -59,10 +58,10 @@ impl ThoughtDropout {
     /// Whether a thought is hidden: by the seed, the conversation and the thought alone.
     fn hides(&self, conversation: &str, message: usize, thought: usize) -> bool {
         let [seed, epoch] = self.seed;
-        let mut hash = Sha256::new();
-        hash.update(format!("thought dropout\0{seed}\0{epoch}\0{conversation}\0{message}\0{thought}"));
-        let bytes: [u8; 8] = hash.finalize()[..8].try_into().expect("a hash has 32 bytes");
-        (u64::from_le_bytes(bytes) as f64) < self.probability * 2.0_f64.powi(64)
+        let [seed, epoch, message, thought] =
+            [seed, epoch, message as u64, thought as u64].map(|part| part.to_string());
+        let draw = derived_number("thought dropout", &[&seed, &epoch, conversation, &message, &thought]);
+        (draw as f64) < self.probability * 2.0_f64.powi(64)
     }
 }
 

@@ -1,6 +1,6 @@
 //! All conversations of a study, encoded and cut into windows once, for every arm.
 //!
-//! A [`Study`] says what any of the arms will ask for; a [`Corpus`] is one division of the users made
+//! A [`CorpusSpec`] says what any of the arms will ask for; a [`Corpus`] is one division of the users made
 //! for it and hands out streams of one view at a time. Windows are shared by all arms, so all arms
 //! have the same items, order and history. Token ids are shared by all divisions ([`encode`]).
 
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnTooLong {
-    /// It ends the study.
+    /// It ends the spec.
     #[default]
     Error,
     /// The whole conversation is left out of every arm, and counted.
@@ -32,7 +32,7 @@ pub enum OnTooLong {
 
 /// What is asked of a corpus: the arms' views and sources, and the targets.
 #[derive(Debug, Clone)]
-pub struct Study<'a> {
+pub struct CorpusSpec<'a> {
     /// Every view and source of every arm, in training and evaluation.
     pub shown: &'a [(View, Source)],
     /// Every kind of target.
@@ -74,9 +74,9 @@ pub struct Corpus {
 }
 
 /// Token ids of all conversations, for every division of their users.
-pub fn encode(conversations: Vec<Conversation>, builder: &StreamBuilder, study: &Study<'_>) -> Arc<[Encoded]> {
+pub fn encode(conversations: Vec<Conversation>, builder: &StreamBuilder, spec: &CorpusSpec<'_>) -> Arc<[Encoded]> {
     // An assistant message of half a context still leaves its target a history.
-    let assistant_tokens = study.assistant_tokens.min(study.context_tokens / 2);
+    let assistant_tokens = spec.assistant_tokens.min(spec.context_tokens / 2);
     let encode = |conversation| Encoded::new(conversation, &builder.template, assistant_tokens);
     conversations.into_iter().map(encode).collect()
 }
@@ -96,7 +96,7 @@ impl Corpus {
         encoded: Arc<[Encoded]>,
         splits: &BTreeMap<String, Split>,
         builder: StreamBuilder,
-        study: &Study<'_>,
+        spec: &CorpusSpec<'_>,
     ) -> Result<Self, InputError> {
         let place = |(index, encoded): (usize, &Encoded)| {
             let user = &encoded.conversation.user;
@@ -105,49 +105,49 @@ impl Corpus {
         };
         let prepared = encoded.iter().enumerate().map(place).collect();
         let mut corpus = Self { builder, encoded, prepared, too_long: BTreeSet::new(), predicted: None };
-        let sources: BTreeSet<Source> = study.shown.iter().map(|(_, source)| *source).collect();
+        let sources: BTreeSet<Source> = spec.shown.iter().map(|(_, source)| *source).collect();
         for source in sources.into_iter().filter(|source| source.has_donors()) {
             let members: Vec<(usize, Split)> = corpus.prepared.iter().map(|one| (one.index, one.split)).collect();
-            let donors = draw(source, path, &corpus.encoded, &members, study.seed)?;
+            let donors = draw(source, path, &corpus.encoded, &members, spec.seed)?;
             for (conversation, donors) in corpus.prepared.iter_mut().zip(donors) {
                 conversation.donors.insert(source, donors);
             }
         }
-        if study.distractors > 0 {
+        if spec.distractors > 0 {
             let mut tested: Vec<&mut Prepared> =
                 corpus.prepared.iter_mut().filter(|one| one.split == Split::Test).collect();
             let members: Vec<usize> = tested.iter().map(|one| one.index).collect();
-            let drawn = distractors::draw(path, &corpus.encoded, &members, study.distractors, study.seed)?;
+            let drawn = distractors::draw(path, &corpus.encoded, &members, spec.distractors, spec.seed)?;
             for (conversation, drawn) in tested.iter_mut().zip(drawn) {
                 conversation.distractors = drawn;
             }
         }
-        corpus.cut(path, study)?;
+        corpus.cut(path, spec)?;
         Ok(corpus)
     }
 
     /// Cuts windows that hold whatever any arm shows.
-    fn cut(&mut self, path: &Path, study: &Study<'_>) -> Result<(), InputError> {
+    fn cut(&mut self, path: &Path, spec: &CorpusSpec<'_>) -> Result<(), InputError> {
         for mut conversation in std::mem::take(&mut self.prepared) {
             let encoded = &self.encoded[conversation.index];
             let shown = |&(view, source): &(View, Source)| {
-                let layout = Layout { view, kinds: study.kinds, purpose: Purpose::Score, dropout: None };
+                let layout = Layout { view, kinds: spec.kinds, purpose: Purpose::Score, dropout: None };
                 (layout, self.words(&conversation, source))
             };
-            let shown: Vec<(Layout<'_>, Words<'_>)> = study.shown.iter().map(shown).collect();
+            let shown: Vec<(Layout<'_>, Words<'_>)> = spec.shown.iter().map(shown).collect();
             let id = &encoded.conversation.id;
-            match windows(&self.builder.costs(encoded, &shown), study.context_tokens) {
+            match windows(&self.builder.costs(encoded, &shown), spec.context_tokens) {
                 Ok(windows) => {
                     conversation.windows = windows;
                     self.prepared.push(conversation);
                 }
-                Err(_) if study.on_too_long == OnTooLong::Skip => {
+                Err(_) if spec.on_too_long == OnTooLong::Skip => {
                     self.too_long.insert(id.clone());
                 }
                 Err(long) => {
                     let cause = format!(
                         "message {} of `{id}` needs {} tokens with what hangs on it, the context holds {}",
-                        long.message, long.tokens, study.context_tokens
+                        long.message, long.tokens, spec.context_tokens
                     );
                     return Err(InputError::new(path, cause).at(Place::Named(id.clone())).hint(
                         "targets are never truncated: raise `data.context_tokens`, or leave such conversations out with `data.on_too_long = \"skip\"`",

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use rand::seq::SliceRandom;
 
-use crate::draw::{generator, nearest};
+use crate::nearest::nearest;
+use crate::seed::generator;
 use crate::{Encoded, InputError, Item, Place, TargetKind};
 
 /// A user message: conversation and message by index.
@@ -93,7 +94,7 @@ impl Pool {
         if found.len() < count {
             return Err(found.len());
         }
-        found.shuffle(&mut generator(&["distractors", &seed.to_string(), &conversation.id, &message.to_string()]));
+        found.shuffle(&mut generator("distractors", &[&seed.to_string(), &conversation.id, &message.to_string()]));
         found.truncate(count);
         Ok(found)
     }

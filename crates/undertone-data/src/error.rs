@@ -33,7 +33,8 @@ impl fmt::Display for Place {
 /// Something from outside is wrong. The program ends with exit code 2.
 ///
 /// Shown as `` `PATH` PLACE: CAUSE ``; the hint is data and is printed by whoever reports the error.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}`{place}: {cause}", path.display())]
 pub struct InputError {
     /// The file or folder.
     pub path: PathBuf,
@@ -78,11 +79,3 @@ impl InputError {
         }
     }
 }
-
-impl fmt::Display for InputError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`{}: {}", self.path.display(), self.place, self.cause)
-    }
-}
-
-impl std::error::Error for InputError {}

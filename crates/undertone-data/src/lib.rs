@@ -8,15 +8,17 @@
 #![warn(clippy::unwrap_used)]
 
 mod builder;
-mod clean;
 mod conversation;
 mod corpus;
+mod counts;
 mod distractors;
-mod draw;
 mod encode;
 mod error;
+mod generation;
+mod nearest;
 mod read;
 mod row;
+mod seed;
 mod source;
 mod split;
 mod stats;
@@ -29,17 +31,19 @@ mod window;
 mod write;
 
 pub use builder::{Layout, Purpose, StreamBuilder, ThoughtDropout, Words};
-pub use clean::{AssistantFirst, CleanOptions, Consecutive, EmptyMessages};
 pub use conversation::{
     Conversation, END_LABELS, Label, Message, REACTION_LABELS, REASON_LABELS, Role, Survey, Thought, ThoughtKind,
 };
-pub use corpus::{Corpus, OnTooLong, Study, encode};
+pub use corpus::{Corpus, CorpusSpec, OnTooLong, encode};
 pub use encode::{Encoded, EncodedMessage, Thoughts};
 pub use error::{InputError, Place};
+pub use generation::StopReason;
 pub use read::{
-    MAX_LINE_BYTES, MAX_UNKNOWN_FIELDS, OnInvalid, ReadOptions, ReadReport, Reader, Record, SKIPPED_REASONS,
+    AssistantFirst, CleanOptions, Consecutive, EmptyMessages, MAX_LINE_BYTES, MAX_UNKNOWN_FIELDS, OnInvalid,
+    ReadOptions, ReadReport, Reader, Record, SKIPPED_REASONS,
 };
 pub use row::{Document, Row, pack};
+pub use seed::{derived_number, derived_seed, generator, sample_by_hash};
 pub use source::{PREDICTED_TOKENS, Source};
 pub use split::{Fold, FoldOptions, Overlap, OverlapReport, Split, SplitOptions, check_disjoint};
 pub use stats::{
@@ -52,4 +56,4 @@ pub use target::{Item, TargetKind};
 pub use template::{END, MissingToken, SHORTENED, START, Speaker, Template};
 pub use view::{Access, Placement, Timing, View};
 pub use window::{Costs, TooLong, Window, windows};
-pub use write::{remove_leftovers, write_whole};
+pub use write::{refuse_existing, remove_leftovers, write_whole};

@@ -1,20 +1,23 @@
 //! Conversation files in, one [`Record`] at a time out; a [`ReadReport`] says what was seen.
 //!
-//! The path of a line: `lines` takes it off the disk, `published` parses it as either published
-//! form spells it, `convert` checks and types it, [`crate::clean`] applies the policies.
+//! The path of a line: `lines` reads it from the file, `published` parses either published form,
+//! `convert` checks and types it, `clean` applies the policies.
 //! One line is in memory at a time, so a file may have any size; what grows is the list of ids
 //! seen, which finds duplicates.
 //!
 //! Deliberately not here: `task_expectation` and the survey, which nothing downstream uses. The
 //! task's summary is kept only as hashes, in [`PostHoc`], for counting near-duplicates.
 
+mod clean;
 mod convert;
 mod lines;
 mod published;
+mod quote;
 mod report;
 #[cfg(test)]
 mod tests;
 
+pub use clean::{AssistantFirst, CleanOptions, Consecutive, EmptyMessages};
 pub use report::{MAX_UNKNOWN_FIELDS, ReadReport, SKIPPED_REASONS};
 
 use std::collections::HashMap;
@@ -25,20 +28,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clean::CleanOptions;
 use crate::conversation::Conversation;
 use crate::error::{InputError, Place};
 use crate::stats::PostHoc;
 use lines::{Line, Lines};
 use published::PublishedConversation;
+use quote::{quoted, shortened};
 
 /// The longest line that is read unless the options say otherwise, in bytes: 64 MiB.
 ///
 /// The longest conversation of the published examples takes 0.05 MiB.
 pub const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
-
-/// The longest value from a file that an error message repeats, in characters.
-const QUOTED_CHARACTERS: usize = 60;
 
 /// The longest message of the JSON parser that an error message repeats, in characters.
 const CAUSE_CHARACTERS: usize = 300;
@@ -385,25 +385,4 @@ fn invalid_json(text: &str, path: &Path, line: usize, json_path: &str, error: &s
         Some(hint) => invalid.hint(hint),
         None => invalid,
     }
-}
-
-/// A value from a file in backticks: short, and with control characters made visible.
-fn quoted(value: &str) -> String {
-    format!("`{}`", shortened(value, QUOTED_CHARACTERS))
-}
-
-fn shortened(value: &str, characters: usize) -> String {
-    let mut kept = String::new();
-    for (index, character) in value.chars().enumerate() {
-        if index == characters {
-            kept.push('…');
-            break;
-        }
-        if character.is_control() {
-            kept.extend(character.escape_default());
-        } else {
-            kept.push(character);
-        }
-    }
-    kept
 }

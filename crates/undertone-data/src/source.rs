@@ -9,12 +9,14 @@ use std::path::Path;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::draw::{generator, nearest};
+use crate::nearest::nearest;
+use crate::seed::generator;
 use crate::{Encoded, InputError, Place, Split, Template, ThoughtKind, Thoughts};
 
 /// Whose thoughts a stream shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum), value(rename_all = "snake_case"))]
 pub enum Source {
     /// The user's own.
     #[default]
@@ -135,7 +137,7 @@ impl Pools {
                     return Err(kind);
                 }
                 let place = [at, thought].map(|number| number.to_string());
-                let mut random = generator(&["shuffle", &seed.to_string(), &conversation.id, &place[0], &place[1]]);
+                let mut random = generator("shuffle", &[&seed.to_string(), &conversation.id, &place[0], &place[1]]);
                 Ok(nearest[random.random_range(0..nearest.len() as u32) as usize])
             };
             words.iter().enumerate().map(of_thought).collect()
@@ -177,7 +179,7 @@ fn trajectory(
         .collect();
     donors.sort_by_key(|(thoughts, _)| *thoughts);
     let nearest: Vec<usize> = nearest(&donors, count(&needed), |_| true).take(NEAREST).collect();
-    let mut random = generator(&["trajectory", &seed.to_string(), &conversation.id]);
+    let mut random = generator("trajectory", &[&seed.to_string(), &conversation.id]);
     let donor = match (nearest.len(), needed.keys().next()) {
         (_, None) => return Ok(vec![Vec::new(); conversation.messages.len()]),
         (0, Some(kind)) => return Err(*kind),

@@ -33,8 +33,10 @@ const SUGGESTED_SIMILARITY: f64 = 0.7;
 /// The part of the data a user belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum), value(rename_all = "snake_case"))]
 pub enum Split {
     /// Weights are fitted to these users.
+    #[cfg_attr(feature = "clap", value(skip))]
     Train,
     /// Choices, such as when to stop, are made on these users.
     Validation,

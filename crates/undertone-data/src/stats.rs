@@ -116,6 +116,21 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
+    /// Each number with its name, in the order of the fields.
+    pub fn numbers(&self) -> [(&'static str, usize); 8] {
+        let Self { count, min, p25, p50, p75, p90, p99, max } = *self;
+        [
+            ("count", count),
+            ("min", min),
+            ("p25", p25),
+            ("p50", p50),
+            ("p75", p75),
+            ("p90", p90),
+            ("p99", p99),
+            ("max", max),
+        ]
+    }
+
     /// Quantiles of lengths in any order.
     pub fn of(mut lengths: Vec<usize>) -> Self {
         lengths.sort_unstable();

@@ -11,6 +11,7 @@
 use std::ops::Range;
 
 use crate::Item;
+use crate::counts::named_counts;
 use crate::template::Speaker;
 
 /// A run of tokens that hangs off the trunk.
@@ -102,6 +103,16 @@ pub struct Hidden {
     /// Tokens cut from the middle of assistant messages.
     pub assistant_tokens_left_out: usize,
 }
+
+named_counts!(Hidden {
+    thoughts_not_in_view,
+    thoughts_dropped,
+    thoughts_too_late,
+    thoughts_of_unknown_time,
+    thoughts_moved_later,
+    messages_before_window,
+    assistant_tokens_left_out,
+} and {});
 
 /// Tokens with branches, targets and the attention rule.
 #[derive(Debug, Clone, PartialEq, Eq)]

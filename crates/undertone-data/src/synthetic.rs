@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::draw::generator;
+use crate::seed::generator;
 use crate::{REACTION_LABELS, REASON_LABELS};
 
 /// What is made.
@@ -131,7 +131,7 @@ impl Synthetic {
         if let Some(problem) = self.problem() {
             panic!("{problem}: {self:?}");
         }
-        let mut random = generator(&["synthetic", &self.seed.to_string()]);
+        let mut random = generator("synthetic", &[&self.seed.to_string()]);
         let mut of_user = shares(self.conversations, self.users, 1, &mut random);
         let turns = shares(self.turns, self.conversations, 2, &mut random);
         // Each turn has a place for a reason and one for a reaction.

@@ -165,5 +165,6 @@ impl Template {
 }
 
 /// The tokenizer lacks a token that the template is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the tokenizer lacks the token `{0}`")]
 pub struct MissingToken(pub &'static str);

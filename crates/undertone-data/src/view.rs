@@ -13,6 +13,7 @@ use crate::{Conversation, ThoughtKind};
 /// Whose kinds of thoughts are seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum), value(rename_all = "snake_case"))]
 pub enum Access {
     /// No thought at all.
     #[default]
@@ -32,6 +33,7 @@ pub enum Access {
 /// Until when a thought must have been written to be seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum), value(rename_all = "snake_case"))]
 pub enum Timing {
     /// Stamped before the target's message was sent. Unknown times count as late.
     #[default]

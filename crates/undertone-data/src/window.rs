@@ -19,7 +19,7 @@ pub struct Costs {
 }
 
 /// One window: what is seen, and what of it is a target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Window {
     /// The messages in the window's trunk.
     pub context: Range<usize>,

@@ -1,12 +1,25 @@
 //! Writing a file whole or not at all.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use crate::InputError;
 
 /// How files begin that are not whole yet.
 const PREFIX: &str = ".undertone-";
+
+/// Refuses a destination that exists: it may be the only copy of something.
+///
+/// # Errors
+/// The destination exists, or nobody can tell.
+pub fn refuse_existing(destination: &Path) -> Result<(), InputError> {
+    match std::fs::symlink_metadata(destination) {
+        Ok(_) => Err(InputError::new(destination, "already exists").hint("choose another name, or remove it first")),
+        // Where a file stands in the place of a folder, writing says so.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
+        Err(error) => Err(InputError::io(destination, "look at the destination", &error)),
+    }
+}
 
 /// Removes what a killed program left half-written in `folder`; nobody else may be writing there.
 pub fn remove_leftovers(folder: &Path) {

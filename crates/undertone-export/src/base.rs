@@ -6,9 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use undertone_data::{InputError, Place};
-use undertone_model::{LlamaConfig, load_tokenizer};
-
-use crate::staging::Staging;
+use undertone_model::{LlamaConfig, StagedFolder, load_tokenizer};
 
 /// What a tokenizer may consist of beside `tokenizer.json`. Newer releases of transformers keep the
 /// chat template in a file of its own.
@@ -55,9 +53,9 @@ impl<'a> Base<'a> {
     }
 
     /// Copies `tokenizer.json` and what goes with it.
-    pub(crate) fn copy_tokenizer(&self, staging: &mut Staging) -> Result<(), InputError> {
-        staging.copy(self.folder, "tokenizer.json")?;
-        TOKENIZER_COMPANIONS.iter().try_for_each(|name| staging.copy_if_present(self.folder, name))
+    pub(crate) fn copy_tokenizer(&self, staged: &mut StagedFolder) -> Result<(), InputError> {
+        staged.copy(self.folder, "tokenizer.json")?;
+        TOKENIZER_COMPANIONS.iter().try_for_each(|name| staged.copy_if_present(self.folder, name))
     }
 }
 

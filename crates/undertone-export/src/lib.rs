@@ -2,7 +2,7 @@
 //!
 //! [`hugging_face`] writes a whole model, with any adapters merged into its weights; [`peft()`] writes
 //! only the adapters. A file goes this way: `base.rs` checks the folder that the model was
-//! fine-tuned from and lends its tokenizer and configuration, `staging.rs` writes into a hidden
+//! fine-tuned from and lends its tokenizer and configuration, a [`StagedFolder`] is a hidden
 //! sibling of the destination, `verify.rs` loads the result from disk and compares its logits with
 //! those of the model in memory. Only then does the folder get its name: an export that computes
 //! something else never exists.
@@ -15,21 +15,48 @@
 mod base;
 mod card;
 mod peft;
-mod staging;
 mod verify;
 
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
-use undertone_data::{InputError, Place};
-use undertone_model::{Decoder, Linear, Parameter, Projection};
+use undertone_data::{InputError, Place, refuse_existing};
+use undertone_model::{Decoder, Linear, Parameter, Projection, StagedFolder, Weight};
 
 use crate::base::Base;
-use crate::staging::{Staging, Weight, refuse_existing};
 use crate::verify::Probe;
 
 pub use crate::peft::peft;
+
+/// What an export writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum Format {
+    /// A Hugging Face folder, adapters merged.
+    Hf,
+    /// A PEFT adapter folder.
+    Peft,
+}
+
+impl Format {
+    /// Writes a model in this format: see [`hugging_face`] and [`peft()`].
+    ///
+    /// # Errors
+    /// As these.
+    pub fn write(
+        self,
+        model: &Decoder,
+        base: &Path,
+        destination: &Path,
+        provenance: &Value,
+    ) -> Result<Exported, InputError> {
+        match self {
+            Self::Hf => hugging_face(model, base, destination, provenance),
+            Self::Peft => peft(model, base, destination, provenance),
+        }
+    }
+}
 
 /// What an export wrote.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,17 +97,17 @@ pub fn hugging_face(
     refuse_broken(&model, destination)?;
     let probe = Probe::of(&model, destination)?;
 
-    let mut staging = Staging::create(destination)?;
-    staging.write_json("config.json", &base.float32_config())?;
-    staging.write_weights("model.safetensors", &merged_weights(&model))?;
-    staging.copy_if_present(base.folder, "generation_config.json")?;
-    base.copy_tokenizer(&mut staging)?;
-    staging.write_json("undertone.json", provenance)?;
-    staging.write_text("README.md", &card::of_model(destination, base.folder))?;
+    let mut staged = StagedFolder::create(destination)?;
+    staged.write_json("config.json", &base.float32_config())?;
+    staged.write_weights("model.safetensors", &merged_weights(&model))?;
+    staged.copy_if_present(base.folder, "generation_config.json")?;
+    base.copy_tokenizer(&mut staged)?;
+    staged.write_json("undertone.json", provenance)?;
+    staged.write_text("README.md", &card::of_model(destination, base.folder))?;
 
-    let read_back = Decoder::load(staging.folder(), &Device::flex()).map_err(|error| staging.published(error))?;
+    let read_back = Decoder::load(staged.folder(), &Device::flex()).map_err(|error| staged.published(error))?;
     let largest_logit_difference = probe.largest_difference(&read_back);
-    let files = staging.publish()?;
+    let files = staged.publish()?;
     Ok(Exported { folder: destination.to_owned(), files, largest_logit_difference })
 }
 
@@ -116,7 +143,7 @@ fn refuse_broken(model: &Decoder, destination: &Path) -> Result<(), InputError> 
 fn merged_weights(model: &Decoder) -> Vec<Weight<'_>> {
     fn matrix(parameter: &Parameter) -> Weight<'_> {
         let shape = parameter.value().dims().to_vec();
-        Weight { name: parameter.name.clone(), shape, values: Box::new(|| values(parameter.value().clone())) }
+        Weight { name: parameter.name.clone(), shape, values: Box::new(|| Ok(values(parameter.value().clone()))) }
     }
     // Norms are `[1, width]` in the decoder and `[width]` in files.
     fn vector(parameter: &Parameter) -> Weight<'_> {
@@ -124,7 +151,7 @@ fn merged_weights(model: &Decoder) -> Vec<Weight<'_>> {
         Weight { shape: vec![width], ..matrix(parameter) }
     }
     fn merged(linear: &Linear) -> Weight<'_> {
-        Weight { values: Box::new(|| values(linear.merged())), ..matrix(&linear.weight) }
+        Weight { values: Box::new(|| Ok(values(linear.merged()))), ..matrix(&linear.weight) }
     }
     let mut weights = vec![matrix(&model.embedding)];
     for block in &model.blocks {

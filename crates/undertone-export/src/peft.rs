@@ -4,19 +4,15 @@
 //! what an adapter computes and that this project does not have (DoRA, per-layer ranks, biases) are
 //! written as switched off rather than left to defaults.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use safetensors::SafeTensors;
-use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
-use undertone_data::{InputError, Place};
-use undertone_model::{Decoder, LoraConfig, Parameter, Projection};
+use undertone_data::{InputError, Place, refuse_existing};
+use undertone_model::{Decoder, LoraConfig, Parameter, Projection, StagedFolder, Weight, WeightFiles};
 
 use crate::base::Base;
-use crate::staging::{Staging, Weight, refuse_existing};
 use crate::verify::Probe;
 use crate::{Exported, card, on_cpu, refuse_broken, values};
 
@@ -54,16 +50,16 @@ pub fn peft(model: &Decoder, base: &Path, destination: &Path, provenance: &Value
     refuse_other_base(&model, &anew, base.folder)?;
     let probe = Probe::of(&model, destination)?;
 
-    let mut staging = Staging::create(destination)?;
-    staging.write_json("adapter_config.json", &adapter_config(lora, base.folder))?;
-    staging.write_weights("adapter_model.safetensors", &adapter_weights(&model))?;
-    base.copy_tokenizer(&mut staging)?;
-    staging.write_json("undertone.json", provenance)?;
-    staging.write_text("README.md", &card::of_adapter(destination, base.folder))?;
+    let mut staged = StagedFolder::create(destination)?;
+    staged.write_json("adapter_config.json", &adapter_config(lora, base.folder))?;
+    staged.write_weights("adapter_model.safetensors", &adapter_weights(&model))?;
+    base.copy_tokenizer(&mut staged)?;
+    staged.write_json("undertone.json", provenance)?;
+    staged.write_text("README.md", &card::of_adapter(destination, base.folder))?;
 
-    put_on(&mut anew, staging.folder()).map_err(|error| staging.published(error))?;
+    put_on(&mut anew, staged.folder()).map_err(|error| staged.published(error))?;
     let largest_logit_difference = probe.largest_difference(&anew);
-    let files = staging.publish()?;
+    let files = staged.publish()?;
     Ok(Exported { folder: destination.to_owned(), files, largest_logit_difference })
 }
 
@@ -126,22 +122,24 @@ fn adapter_weights<'a>(model: &'a Decoder) -> Vec<Weight<'a>> {
     let weight = |parameter: &'a Parameter| Weight {
         name: format!("{PREFIX}{}", parameter.name),
         shape: parameter.value().dims().to_vec(),
-        values: Box::new(|| values(parameter.value().clone())),
+        values: Box::new(|| Ok(values(parameter.value().clone()))),
     };
     adapters.map(weight).collect()
 }
 
 /// Reads a PEFT folder that was just written, and puts its adapters on a base model.
 ///
+/// # Errors
+///
+/// The file does not hold exactly the adapters that its configuration names.
+///
 /// # Panics
 ///
-/// The folder does not hold exactly the adapters that its configuration speaks of.
+/// The configuration is not one that [`adapter_config`] makes.
 fn put_on(base: &mut Decoder, folder: &Path) -> Result<(), InputError> {
-    let read = |name: &str| {
-        let path = folder.join(name);
-        fs::read(&path).map_err(|error| InputError::io(path, "read", &error))
-    };
-    let config: Value = serde_json::from_slice(&read("adapter_config.json")?).expect("JSON that was just written");
+    let path = folder.join("adapter_config.json");
+    let bytes = fs::read(&path).map_err(|error| InputError::io(&path, "read", &error))?;
+    let config: Value = serde_json::from_slice(&bytes).expect("JSON that was just written");
     let targets: Vec<&str> =
         config["target_modules"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let lora = LoraConfig {
@@ -153,17 +151,11 @@ fn put_on(base: &mut Decoder, folder: &Path) -> Result<(), InputError> {
     };
     base.add_adapters(&lora, 0);
 
-    let bytes = read("adapter_model.safetensors")?;
-    let file = SafeTensors::deserialize(&bytes).expect("a safetensors file that was just written");
-    let mut tensors: BTreeMap<String, _> = file.tensors().into_iter().collect();
+    let mut files = WeightFiles::open_file(&folder.join("adapter_model.safetensors"))?;
     for parameter in base.parameters_mut().into_iter().filter(|parameter| is_adapter(parameter)) {
-        let name = format!("{PREFIX}{}", parameter.name);
-        let tensor = tensors.remove(&name).unwrap_or_else(|| panic!("`{name}` was not written"));
-        let [rows, columns] = parameter.value().dims();
-        assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, &[rows, columns][..]), "`{name}`");
-        let values: Vec<f32> = tensor.data().as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
-        parameter.set(Tensor::from_data(TensorData::new(values, [rows, columns]), &Device::flex()));
+        let shape = parameter.value().dims();
+        let values = files.take(&format!("{PREFIX}{}", parameter.name), &shape)?;
+        parameter.set(Tensor::from_data(TensorData::new(values, shape), &Device::flex()));
     }
-    assert!(tensors.is_empty(), "no layer has a use for {:?}", tensors.keys());
-    Ok(())
+    files.finish()
 }

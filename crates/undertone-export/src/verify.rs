@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use undertone_data::InputError;
-use undertone_model::{Cache, Decoder, derived_seed};
+use undertone_data::{InputError, derived_seed};
+use undertone_model::{Cache, Decoder};
 
 use crate::values;
 
@@ -64,7 +64,7 @@ impl Probe {
 /// Spread over the vocabulary, and the same for each model that has as many tokens.
 fn probe_tokens(vocabulary: usize) -> Vec<u32> {
     let token = |index: usize| {
-        let [a, b, c, d, ..] = derived_seed(&["export probe", &index.to_string()]);
+        let [a, b, c, d, ..] = derived_seed("export probe", &[&index.to_string()]);
         (u64::from(u32::from_le_bytes([a, b, c, d])) % vocabulary as u64) as u32
     };
     (0..TOKENS).map(token).collect()

@@ -3,9 +3,6 @@
 //! The last test exports a real model for `peer.py`, which loads both folders with transformers and
 //! PEFT. It runs where `UNDERTONE_PEER_OUT` names a new folder.
 
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs;
@@ -16,13 +13,14 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use undertone_data::InputError;
+use undertone_data::{InputError, derived_seed};
 use undertone_export::{Exported, hugging_face, peft};
-use undertone_model::{Cache, Decoder, LlamaConfig, LoraConfig, Projection, derived_seed, load_tokenizer};
+use undertone_model::{Cache, Decoder, LlamaConfig, LoraConfig, Projection, load_tokenizer};
+use undertone_testing::folders;
 
 /// Values in ±`bound`, the same for the same name.
 fn random(name: &str, count: usize, bound: f32) -> Vec<f32> {
-    let draw = |index: usize| derived_seed(&[name, &index.to_string()]);
+    let draw = |index: usize| derived_seed(name, &[&index.to_string()]);
     let drawn = (0..count.div_ceil(32)).flat_map(draw).take(count);
     drawn.map(|byte| (f32::from(byte) / 127.5 - 1.0) * bound).collect()
 }
@@ -299,8 +297,8 @@ fn an_export_does_not_overwrite() {
                 fs::create_dir(work.join("out")).unwrap();
                 work.join("out")
             },
-            "out: already exists; an export does not overwrite",
-            Some("choose another destination, or delete this one first"),
+            "out: already exists",
+            Some("choose another name, or remove it first"),
         );
     }
 }
@@ -408,7 +406,7 @@ fn a_peer_finds_what_it_needs() {
         eprintln!("skipped: `UNDERTONE_PEER_OUT` is not set; it names a new folder for `peer.py`");
         return;
     };
-    let Some(from) = support::model() else { return };
+    let Some(from) = folders::model() else { return };
     let from = fs::canonicalize(from).unwrap();
     let lora = LoraConfig { rank: 8, alpha: 16.0, dropout: 0.05, rslora: true, targets: Projection::ALL.to_vec() };
     let model = with_adapters(Decoder::load(&from, &Device::flex()).unwrap(), &lora, 0.02);

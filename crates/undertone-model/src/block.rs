@@ -5,24 +5,16 @@
 //! └──────────────────────────────────────────┘   └──────────────────────────────────────────┘
 //! ```
 //!
-//! The backward takes what the forward [`Kept`]: inputs of products, nothing that one pass over memory
+//! The backward takes what the forward [`Activations`]: inputs of products, nothing that one pass over memory
 //! gives back (norms and the gated product are computed again).
 
 use burn::tensor::Tensor;
-use undertone_data::Document;
-use undertone_ops::{Attended, Heads, Operators, Rotation};
+use undertone_ops::{Attended, Heads};
 
 use crate::cache::BlockCache;
-use crate::linear::{DropoutKey, Linear};
+use crate::linear::Linear;
 use crate::parameter::{Gradients, Parameter};
-
-/// What all blocks share in one forward pass.
-pub(crate) struct Pass<'a> {
-    pub(crate) operators: &'a dyn Operators,
-    pub(crate) documents: &'a [Document],
-    pub(crate) rotation: Rotation,
-    pub(crate) dropout: Option<DropoutKey>,
-}
+use crate::pass::Pass;
 
 /// A decoder block's weights.
 #[derive(Debug, Clone)]
@@ -50,7 +42,7 @@ pub struct Block {
 }
 
 /// What a block's backward needs of its forward: `[tokens, …]` each.
-pub(crate) struct Kept {
+pub(crate) struct Activations {
     x: Tensor<2>,
     /// Queries and keys, turned to their positions, and values.
     qkv: [Tensor<2>; 3],
@@ -83,11 +75,11 @@ impl Block {
     }
 
     /// The same, with what the backward needs.
-    pub(crate) fn forward_keeping(&self, x: Tensor<2>, pass: &Pass<'_>) -> (Tensor<2>, Kept) {
+    pub(crate) fn forward_keeping(&self, x: Tensor<2>, pass: &Pass<'_>) -> (Tensor<2>, Activations) {
         self.run(x, pass, &mut [])
     }
 
-    fn run(&self, x: Tensor<2>, pass: &Pass<'_>, caches: &mut [&mut BlockCache]) -> (Tensor<2>, Kept) {
+    fn run(&self, x: Tensor<2>, pass: &Pass<'_>, caches: &mut [&mut BlockCache]) -> (Tensor<2>, Activations) {
         let operators = pass.operators;
         let normed = operators.rms_norm(&x, self.input_norm.value(), self.norm_epsilon);
         let (q, low_q) = self.q.forward(&normed, None, pass);
@@ -108,7 +100,7 @@ impl Block {
         let gated = operators.swiglu(&gate, &up);
         let (output, low_down) = self.down.forward(&gated, Some(hidden.clone()), pass);
         let low = Low { qkv: [low_q, low_k, low_v], o: low_o, gate: low_gate, up: low_up, down: low_down };
-        (output, Kept { x, qkv: [q, k, v], attended, hidden, gate, up, low })
+        (output, Activations { x, qkv: [q, k, v], attended, hidden, gate, up, low })
     }
 
     fn attend_behind(&self, qkv: [&Tensor<2>; 3], pass: &Pass<'_>, caches: &mut [&mut BlockCache]) -> Attended {
@@ -124,12 +116,12 @@ impl Block {
     /// From the gradient of the output to that of the input; gradients of parameters are added.
     pub(crate) fn backward(
         &self,
-        kept: Kept,
+        kept: Activations,
         d_output: Tensor<2>,
         pass: &Pass<'_>,
         gradients: &mut Gradients,
     ) -> Tensor<2> {
-        let Kept { x, qkv, attended, hidden, gate, up, low } = kept;
+        let Activations { x, qkv, attended, hidden, gate, up, low } = kept;
         let operators = pass.operators;
         let epsilon = self.norm_epsilon;
 

@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 use undertone_data::{Document, Row};
 use undertone_ops::{MatmulPrecision, Operators, Rotation, operators};
 
-use crate::block::{Block, Kept, Pass};
+use crate::block::{Activations, Block};
 use crate::cache::{BlockCache, Cache};
 use crate::config::LlamaConfig;
-use crate::linear::{Adapter, DropoutKey, Linear, LoraConfig, Projection};
+use crate::dropout::DropoutKey;
+use crate::linear::{Adapter, Linear, LoraConfig, Projection};
 use crate::parameter::{Gradients, Parameter};
+use crate::pass::Pass;
 
 /// What the backward pass remembers of the forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -152,7 +154,7 @@ impl Decoder {
         let pass = self.pass(&*operators, &row.positions, &row.documents, dropout);
         let mut x = self.embed(&row.tokens);
         // For each block, how to come by what its backward needs when its turn comes.
-        let mut kept: Vec<Box<dyn FnOnce() -> Kept + '_>> = Vec::with_capacity(self.blocks.len());
+        let mut kept: Vec<Box<dyn FnOnce() -> Activations + '_>> = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             match recompute {
                 Recompute::Blocks => {

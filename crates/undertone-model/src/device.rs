@@ -28,7 +28,8 @@ pub enum DeviceName {
 }
 
 /// The program was built without the cargo feature that a device needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this `undertone` was built without the device `{0}`")]
 pub struct NotBuilt(pub DeviceName);
 
 impl fmt::Display for DeviceName {
@@ -41,14 +42,6 @@ impl fmt::Display for DeviceName {
         })
     }
 }
-
-impl fmt::Display for NotBuilt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "this `undertone` was built without the device `{}`", self.0)
-    }
-}
-
-impl std::error::Error for NotBuilt {}
 
 impl DeviceName {
     /// The devices this program was built with.

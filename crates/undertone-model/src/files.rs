@@ -28,7 +28,7 @@ pub(crate) fn map_file(path: &Path) -> Result<Mmap, InputError> {
 }
 
 /// Opens a file that is neither a folder nor a device: opening a pipe would wait for its writer.
-fn open_regular(path: &Path) -> Result<File, InputError> {
+pub(crate) fn open_regular(path: &Path) -> Result<File, InputError> {
     if !fs::metadata(path).map_err(|error| unreadable(path, &error))?.is_file() {
         return Err(InputError::new(path, "is not a regular file"));
     }

@@ -2,14 +2,13 @@
 
 use burn::tensor::Tensor;
 use rand::RngExt;
-use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use undertone_data::{StopReason, generator};
 use undertone_ops::FEW_ROWS;
 
 use crate::cache::Cache;
 use crate::decoder::Decoder;
-use crate::seed::derived_seed;
 
 /// How the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -31,18 +30,6 @@ impl Default for Sampling {
     fn default() -> Self {
         Self { temperature: 0.0, top_p: 1.0, seed: 0, min_new_tokens: 0, max_new_tokens: 256 }
     }
-}
-
-/// Why writing stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stopped {
-    /// The end token came; it is not among the ids.
-    EndToken,
-    /// `max_new_tokens` were written.
-    MaxNewTokens,
-    /// The model's context was full.
-    Context,
 }
 
 /// Texts that are written side by side: as many rows as flex multiplies each as if it were alone.
@@ -71,19 +58,19 @@ struct Writing {
 
 impl Writing {
     /// Writes one token more by its logits; says why, if it was the last.
-    fn take(&mut self, logits: &mut [f32], end: u32, context: usize) -> Option<Stopped> {
+    fn take(&mut self, logits: &mut [f32], end: u32, context: usize) -> Option<StopReason> {
         if let Some(end) = logits.get_mut(end as usize).filter(|_| self.ids.len() < self.sampling.min_new_tokens) {
             *end = f32::NEG_INFINITY;
         }
         let id = choose(logits, self.sampling, &mut self.random);
         if id == end {
-            return Some(Stopped::EndToken);
+            return Some(StopReason::EndToken);
         }
         self.ids.push(id);
         if self.ids.len() == self.sampling.max_new_tokens {
-            return Some(Stopped::MaxNewTokens);
+            return Some(StopReason::MaxNewTokens);
         }
-        (self.cache.tokens == context).then_some(Stopped::Context)
+        (self.cache.tokens == context).then_some(StopReason::Context)
     }
 }
 
@@ -92,7 +79,7 @@ impl Decoder {
     ///
     /// # Panics
     /// If the prompt is empty.
-    pub fn generate(&self, prompt: &[u32], end: u32, sampling: Sampling) -> (Vec<u32>, Stopped) {
+    pub fn generate(&self, prompt: &[u32], end: u32, sampling: Sampling) -> (Vec<u32>, StopReason) {
         let opening = Opening { cache: Cache::default(), prompt: prompt.to_vec(), sampling };
         self.generate_all([opening], end).pop().expect("as many texts as openings")
     }
@@ -102,10 +89,10 @@ impl Decoder {
     ///
     /// # Panics
     /// If a prompt is empty.
-    pub fn generate_all(&self, openings: impl IntoIterator<Item = Opening>, end: u32) -> Vec<(Vec<u32>, Stopped)> {
+    pub fn generate_all(&self, openings: impl IntoIterator<Item = Opening>, end: u32) -> Vec<(Vec<u32>, StopReason)> {
         let context = self.config.max_position_embeddings;
         let mut waiting = openings.into_iter();
-        let mut texts: Vec<Option<(Vec<u32>, Stopped)>> = Vec::new();
+        let mut texts: Vec<Option<(Vec<u32>, StopReason)>> = Vec::new();
         let mut side_by_side: Vec<Writing> = Vec::new();
         loop {
             while side_by_side.len() < SIDE_BY_SIDE {
@@ -132,16 +119,16 @@ impl Decoder {
     }
 
     /// Reads a prompt and writes the first token; says why, if there are no more.
-    fn begin(&self, place: usize, opening: Opening, end: u32) -> (Writing, Option<Stopped>) {
+    fn begin(&self, place: usize, opening: Opening, end: u32) -> (Writing, Option<StopReason>) {
         let Opening { cache, prompt, sampling } = opening;
         assert!(!prompt.is_empty(), "a prompt has at least one token");
-        let random = ChaCha8Rng::from_seed(derived_seed(&["generate", &sampling.seed.to_string()]));
+        let random = generator("generate", &[&sampling.seed.to_string()]);
         let mut text = Writing { place, cache, sampling, random, ids: Vec::new() };
         let context = self.config.max_position_embeddings;
         let stopped = if sampling.max_new_tokens == 0 {
-            Some(Stopped::MaxNewTokens)
+            Some(StopReason::MaxNewTokens)
         } else if text.cache.tokens + prompt.len() > context {
-            Some(Stopped::Context)
+            Some(StopReason::Context)
         } else {
             let mut logits = floats(self.logits(&prompt, &mut text.cache, true));
             text.take(&mut logits, end, context)
@@ -184,6 +171,8 @@ fn choose(logits: &[f32], sampling: Sampling, random: &mut ChaCha8Rng) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+
     use super::*;
 
     fn drawn(temperature: f64, top_p: f64) -> Vec<u32> {

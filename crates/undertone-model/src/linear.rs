@@ -4,17 +4,15 @@
 //! s = alpha / rank, or alpha / √rank for rank-stabilised LoRA (arXiv 2312.03732). The product BA and
 //! the gradient of W are never formed.
 
-use burn::tensor::{Device, Tensor, TensorData};
-use rand::{Rng, RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
+use burn::tensor::{Device, Tensor};
+use rand::RngExt;
 use serde::{Deserialize, Serialize};
-use undertone_data::Document;
+use undertone_data::generator;
 use undertone_ops::LowRank;
 
-use crate::block::Pass;
+use crate::dropout::dropout_mask;
 use crate::parameter::{Gradients, Parameter};
-use crate::seed::derived_seed;
+use crate::pass::Pass;
 
 /// Which linear layer of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -102,7 +100,7 @@ impl Adapter {
     /// layer's path alone.
     pub fn new(path: &str, config: &LoraConfig, [out, width]: [usize; 2], seed: u64, device: &Device) -> Self {
         let name = |matrix| format!("{path}.{matrix}.weight");
-        let mut random = ChaCha8Rng::from_seed(derived_seed(&["adapter", &seed.to_string(), path]));
+        let mut random = generator("adapter", &[&seed.to_string(), path]);
         let bound = 1.0 / (width as f32).sqrt();
         let values = (0..config.rank * width).map(|_| random.random_range(-bound..bound)).collect();
         let mut a = Parameter::new(name("lora_A"), values, [config.rank, width], device);
@@ -110,16 +108,6 @@ impl Adapter {
         (a.trainable, b.trainable) = (true, true);
         Self { a, b, scale: config.scale(), dropout: config.dropout }
     }
-}
-
-/// What dropout masks are drawn from: with the stream's id and the layer's path they are the same in
-/// a recomputed forward, after a restart, and wherever in a row the stream stands.
-#[derive(Debug, Clone, Copy)]
-pub struct DropoutKey {
-    /// The run's seed.
-    pub seed: u64,
-    /// The optimiser step.
-    pub step: u64,
 }
 
 /// A frozen or trained matrix with an optional adapter.
@@ -187,33 +175,4 @@ impl Linear {
             }
         }
     }
-}
-
-/// Tokens whose masks one task draws.
-const MASK_TOKENS: usize = 16;
-
-/// `[tokens, width]` of 0 and 1/(1−p), drawn document by document: two bytes of one stream an element.
-fn dropout_mask(documents: &[Document], width: usize, path: &str, probability: f64, key: DropoutKey) -> TensorData {
-    let kept = (1.0 / (1.0 - probability)) as f32;
-    let threshold = (probability * 65536.0).round() as u16;
-    let tokens = documents.iter().map(|document| document.tokens).sum::<usize>();
-    let mut mask = vec![0.0; tokens * width];
-    let mut rest = &mut mask[..];
-    for document in documents {
-        let parts = ["dropout", &key.seed.to_string(), &key.step.to_string(), &document.id, path];
-        let random = ChaCha8Rng::from_seed(derived_seed(&parts));
-        let (own, others) = rest.split_at_mut(document.tokens * width);
-        rest = others;
-        own.par_chunks_mut(MASK_TOKENS * width).enumerate().for_each(|(index, mask)| {
-            let mut random = random.clone();
-            // The generator counts in words of four bytes, which are two elements.
-            random.set_word_pos((index * MASK_TOKENS * width / 2) as u128);
-            let mut bytes = vec![0; 2 * mask.len()];
-            random.fill_bytes(&mut bytes);
-            for (mask, pair) in mask.iter_mut().zip(bytes.chunks_exact(2)) {
-                *mask = if u16::from_le_bytes([pair[0], pair[1]]) < threshold { 0.0 } else { kept };
-            }
-        });
-    }
-    TensorData::new(mask, [tokens, width])
 }

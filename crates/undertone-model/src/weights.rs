@@ -5,10 +5,7 @@
 //! Pickled weights (`pytorch_model.bin`) are never opened: they can run code. What the tensors mean
 //! is the decoder's business.
 
-mod header;
-
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
@@ -17,8 +14,8 @@ use safetensors::tensor::Dtype;
 use serde_json::Value;
 use undertone_data::{InputError, Place};
 
-use self::header::read_header;
 use crate::files::{map_file, read_bounded};
+use crate::safetensors_header::{SafetensorsHeader, TensorEntry};
 
 /// The longest index of a sharded model that is read, in bytes.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
@@ -31,13 +28,10 @@ struct Shard {
     bytes: Mmap,
 }
 
-/// Where one tensor lies.
+/// A tensor and the shard that holds it.
 struct Entry {
     shard: usize,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    /// Byte range in the whole file; inside it, as long as dtype and shape say.
-    range: Range<usize>,
+    tensor: TensorEntry,
 }
 
 /// The tensors of a model folder, each to be [taken](WeightFiles::take) by name.
@@ -67,12 +61,11 @@ impl WeightFiles {
     pub fn open(folder: &Path) -> Result<Self, InputError> {
         let single = folder.join("model.safetensors");
         let index = folder.join("model.safetensors.index.json");
-        let mut files =
-            Self { path: single.clone(), shards: Vec::new(), tensors: BTreeMap::new(), used: BTreeSet::new() };
         if single.exists() {
-            files.add_shard(single)?;
-        } else if index.exists() {
-            files.path = index;
+            return Self::open_file(&single);
+        }
+        let mut files = Self { path: index, shards: Vec::new(), tensors: BTreeMap::new(), used: BTreeSet::new() };
+        if files.path.exists() {
             files.add_indexed_shards(folder)?;
         } else {
             return Err(InputError::new(
@@ -83,6 +76,18 @@ impl WeightFiles {
                 "check the path; weights in other formats (`.bin`, `.pt`) are not read, GGUF files are imported first",
             ));
         }
+        Ok(files)
+    }
+
+    /// Opens one safetensors file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, is truncated, or its header lies about lengths, types or offsets.
+    pub fn open_file(path: &Path) -> Result<Self, InputError> {
+        let mut files =
+            Self { path: path.to_owned(), shards: Vec::new(), tensors: BTreeMap::new(), used: BTreeSet::new() };
+        files.add_shard(path.to_owned())?;
         Ok(files)
     }
 
@@ -101,14 +106,15 @@ impl WeightFiles {
                 None => missing,
             });
         };
-        let shard = &self.shards[entry.shard];
+        let Entry { shard, tensor } = entry;
+        let shard = &self.shards[*shard];
         let error = |cause: String| InputError::new(&shard.path, cause).at(Place::Named(name.to_owned()));
-        if entry.shape != shape {
-            return Err(error(format!("has shape `{:?}`, but the configuration asks for `{shape:?}`", entry.shape))
+        if tensor.shape != shape {
+            return Err(error(format!("has shape `{:?}`, but the configuration asks for `{shape:?}`", tensor.shape))
                 .hint("`config.json` and the weights belong to different models"));
         }
-        let bytes = &shard.bytes[entry.range.clone()];
-        let values: Vec<f32> = match entry.dtype {
+        let bytes = &shard.bytes[tensor.range.clone()];
+        let values: Vec<f32> = match tensor.dtype {
             Dtype::F32 => bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
             Dtype::F16 => bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
             Dtype::BF16 => bytes.as_chunks::<2>().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
@@ -158,13 +164,12 @@ impl WeightFiles {
     fn add_shard(&mut self, path: PathBuf) -> Result<(), InputError> {
         let bytes = map_file(&path)?;
         let shard = self.shards.len();
-        for (name, info, range) in read_header(&path, &bytes)? {
-            let entry = Entry { shard, dtype: info.dtype, shape: info.shape, range };
-            if let Some(first) = self.tensors.get(&name) {
+        for tensor in SafetensorsHeader::parse(&path, &bytes)?.tensors {
+            if let Some(first) = self.tensors.get(&tensor.name) {
                 let first = self.shards[first.shard].path.display();
-                return Err(InputError::new(&path, format!("is also in `{first}`")).at(Place::Named(name)));
+                return Err(InputError::new(&path, format!("is also in `{first}`")).at(Place::Named(tensor.name)));
             }
-            self.tensors.insert(name, entry);
+            self.tensors.insert(tensor.name.clone(), Entry { shard, tensor });
         }
         self.shards.push(Shard { path, bytes });
         Ok(())

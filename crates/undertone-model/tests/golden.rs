@@ -3,14 +3,12 @@
 //!
 //! `tests/golden/README.md` says how the numbers were made.
 
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::path::Path;
 
 use serde::Deserialize;
 use undertone_data::{Branch, Document, Item, Row, Target, TargetKind};
 use undertone_model::{Cache, Decoder, DeviceName, MatmulPrecision, Opening, Sampling, load_tokenizer};
+use undertone_testing::folders;
 
 /// Logits and nats may differ from the reference by this much.
 const TOLERANCE: f64 = 2e-3;
@@ -76,7 +74,7 @@ fn largest_difference(ours: &[f32], reference: &[f64]) -> f64 {
 
 #[test]
 fn every_built_device_equals_the_reference() {
-    let (Some(shared), Some(model)) = (support::shared(), support::model()) else { return };
+    let (Some(shared), Some(model)) = (folders::shared(), folders::model()) else { return };
     for device in DeviceName::built() {
         check(&shared, &model, device, MatmulPrecision::Highest);
     }
@@ -86,7 +84,7 @@ fn every_built_device_equals_the_reference() {
 /// Rounding both factors to bf16 moves single tokens, and means of many hardly.
 #[test]
 fn products_of_bf16_numbers_are_near_the_reference() {
-    let (Some(shared), Some(model)) = (support::shared(), support::model()) else { return };
+    let (Some(shared), Some(model)) = (folders::shared(), folders::model()) else { return };
     let paths: Paths = read(&shared, "smollm2_paths.json");
     let mut decoder = Decoder::load(&model, &DeviceName::Flex.open().unwrap()).unwrap();
     decoder.precision = MatmulPrecision::Medium;

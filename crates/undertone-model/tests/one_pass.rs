@@ -2,20 +2,16 @@
 //! those of plain causal rows built one by one; hidden text cannot change a bit; gradients equal
 //! finite differences; recomputing changes nothing.
 
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-#[path = "../../../tests/support/tiny.rs"]
-mod tiny;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use undertone_data::{
-    Access, Conversation, Corpus, Layout, Message, OnTooLong, Purpose, Role, Row, Source, Split, Stream, StreamBuilder,
-    Study, TargetKind, Template, Thought, Timing, View, encode, pack,
+    Access, Conversation, Corpus, CorpusSpec, Layout, Message, OnTooLong, Purpose, Role, Row, Source, Split, Stream,
+    StreamBuilder, TargetKind, Template, Thought, Timing, View, encode, pack,
 };
 use undertone_model::{Decoder, DeviceName, DropoutKey, Gradients, LoraConfig, MatmulPrecision, Recompute};
+use undertone_testing::tiny;
 
 /// A conversation of `turns` messages; every message bears two thoughts. `length` bytes a message.
 fn conversation(user: usize, turns: usize, length: usize) -> Conversation {
@@ -50,7 +46,7 @@ fn streams(conversations: Vec<Conversation>, access: Access, context_tokens: usi
     let view = View { access, timing: Timing::Strict };
     let splits: BTreeMap<String, Split> = conversations.iter().map(|c| (c.user.clone(), Split::Train)).collect();
     let shown = [(View { access: Access::Past, timing: Timing::Strict }, Source::Own), (view, Source::Own)];
-    let study = Study {
+    let spec = CorpusSpec {
         shown: &shown,
         kinds: &TargetKind::ALL,
         context_tokens,
@@ -60,8 +56,8 @@ fn streams(conversations: Vec<Conversation>, access: Access, context_tokens: usi
         seed: 0,
     };
     let builder = StreamBuilder::new(Template::new(tiny::tokenizer()).unwrap(), "a system text");
-    let encoded = encode(conversations, &builder, &study);
-    let corpus = Corpus::new(Path::new("made.jsonl"), encoded, &splits, builder, &study).unwrap();
+    let encoded = encode(conversations, &builder, &spec);
+    let corpus = Corpus::new(Path::new("made.jsonl"), encoded, &splits, builder, &spec).unwrap();
     corpus.streams(Split::Train, Source::Own, Layout { view, kinds: &TargetKind::ALL, purpose, dropout: None })
 }
 

@@ -1,14 +1,12 @@
 //! The sentence encoder equals the reference implementation: ids, vectors and cosines; and refuses what it cannot run.
 
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
 use undertone_data::InputError;
 use undertone_model::{DeviceName, SentenceEncoder};
+use undertone_testing::folders;
 
 /// Numbers of the reference are rounded to six decimals.
 const TOLERANCE: f64 = 2e-5;
@@ -23,7 +21,7 @@ struct Reference {
 
 #[test]
 fn every_built_device_equals_the_reference() {
-    let (Some(shared), Some(folder)) = (support::shared(), support::encoder()) else { return };
+    let (Some(shared), Some(folder)) = (folders::shared(), folders::encoder()) else { return };
     let reference = fs::read(shared.join("reference/all_minilm_l6_v2.json")).unwrap();
     let reference: Reference = serde_json::from_slice(&reference).unwrap();
     for device in DeviceName::built() {
@@ -50,7 +48,7 @@ fn every_built_device_equals_the_reference() {
 
 #[test]
 fn a_folder_that_cannot_be_run_is_refused_by_name() {
-    let Some(folder) = support::encoder() else { return };
+    let Some(folder) = folders::encoder() else { return };
     let refused = |name: &str, change: &dyn Fn(String) -> String| -> InputError {
         let copy = tempfile::tempdir().unwrap();
         for file in ["config.json", "tokenizer.json", "model.safetensors", "sentence_bert_config.json"] {

@@ -1,7 +1,7 @@
 //! A forest plot: differences with their intervals, one under the other, around zero.
 
 use maud::{Markup, html};
-use undertone_eval::{Decision, Interval};
+use undertone_stats::{Decision, Interval};
 
 use crate::scale::Scale;
 

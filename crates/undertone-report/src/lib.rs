@@ -1,19 +1,30 @@
-//! A study as one HTML page that needs no network: the question, the answer and its forest plot first, then tables,
-//! learning curves and breakdowns, then every conversation with each token shaded by what thoughts did to it.
+//! Results for people: tables, sentences, plots, and a study as one HTML page that needs no network.
 //!
-//! In comes a [`Report`], plain data; out go HTML and SVG as text. Nothing is computed here that a reader could
-//! want as a number: those are in `results.json`. Whatever comes from data is escaped, by maud in the page and by
-//! the browser's own `textContent` in the explorer.
+//! The page shows the question, the answer and its forest plot first, then tables, learning curves and
+//! breakdowns, then every conversation with each token shaded by the effect of thoughts on its loss. In comes a
+//! [`Report`], plain data; out go HTML and SVG as text. The page escapes everything that comes from data: maud in
+//! its markup, and the browser's own `textContent` in the explorer. Numbers are only rounded here; `results.json`
+//! has them exactly.
 
 #![warn(clippy::unwrap_used)]
 
 mod curves;
 mod explorer;
 mod forest;
+mod measure_tables;
+mod numbers;
 mod page;
 mod scale;
+mod table;
+mod tables;
+mod words;
 
 pub use curves::{Curve, curves};
 pub use explorer::{Explorer, ShownConversation, ShownItem, ShownMessage, ShownThought};
 pub use forest::{ForestRow, forest};
+pub use measure_tables::{contrasts_table, ends_table, means_table};
+pub use numbers::{count, decimal, interval, shown_interval, signed};
 pub use page::{Report, Section, page};
+pub use table::{Column, Table, columns};
+pub use tables::{comparison_table, evidence_table, labels_table, metrics_table, summary_table};
+pub use words::{decisions_in_words, seeds_note, verdict};

@@ -1,11 +1,11 @@
 //! The page itself.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use undertone_eval::Table;
 
 use crate::curves::{Curve, curves};
 use crate::explorer::Explorer;
 use crate::forest::{ForestRow, forest};
+use crate::table::Table;
 
 /// A study, ready to be shown.
 #[derive(Debug, Clone)]

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use headless_chrome::protocol::cdp::Page::CaptureScreenshotFormatOption::Png;
 use headless_chrome::{Browser, LaunchOptions, Tab};
-use undertone_eval::{Decision, Interval, Table, columns};
 use undertone_report::{
-    Curve, Explorer, ForestRow, Report, Section, ShownConversation, ShownItem, ShownMessage, ShownThought, page,
+    Curve, Explorer, ForestRow, Report, Section, ShownConversation, ShownItem, ShownMessage, ShownThought, Table,
+    columns, page,
 };
+use undertone_stats::{Decision, Interval};
 
 /// Whatever runs if text is taken for markup.
 const EVIL: &str = "</script><img src=x onerror=\"window.hurt = 1\"><script>window.hurt = 1</script>";
@@ -93,9 +94,9 @@ fn report() -> Report {
     Report {
         name: EVIL.into(),
         question: "How well is a user's next message predicted by models that see their thoughts?".into(),
-        answer: "`past` is lower than `none` by 0.062 nats per token: `past` is better (p = 0.012).".into(),
+        answer: "Seeing past thoughts lowered the loss by 0.062 nats per token: `past` is better (p = 0.012).".into(),
         number: "−0.062 nats per token, 95 % interval −0.112 to −0.022".into(),
-        decided: vec!["These users decide: `past` is better than `none`.".into()],
+        decided: vec!["Decided: `past` is better than `none`.".into()],
         warnings: vec!["SYNTHETIC data: this proves the wiring, and nothing about people.".into()],
         forest: vec![
             row("past − none", -0.062, Decision::Better, true),

@@ -20,13 +20,13 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use undertone_data::{
-    Access, Candidate, Corpus, Layout, OnTooLong, Purpose, ReadOptions, Reader, Source, Split, Stream, StreamBuilder,
-    Study, Target, TargetKind, Template, Timing, View, encode, pack,
+    Access, Candidate, Corpus, CorpusSpec, Layout, OnTooLong, Purpose, ReadOptions, Reader, Source, Split, Stream,
+    StreamBuilder, Target, TargetKind, Template, Timing, View, encode, pack,
 };
-use undertone_eval::KnownRows;
 use undertone_model::{
     Decoder, DeviceName, Gradients, LlamaConfig, LoraConfig, MatmulPrecision, Recompute, load_tokenizer,
 };
+use undertone_score::KnownRows;
 use undertone_train::{AdamW, TrainingConfig, clip, global_norm, peak_mib};
 
 /// What is done with a conversation.
@@ -145,7 +145,7 @@ fn key(arm: &str, target: &Target) -> String {
 /// Every conversation with a target, in file order.
 fn conversations(model: &Path, data: &Path, work: Work) -> Result<Vec<Conversation>, Box<dyn std::error::Error>> {
     let config = LlamaConfig::read(model)?;
-    let template = Template::new(load_tokenizer(model, &config)?).map_err(|missing| missing.0)?;
+    let template = Template::new(load_tokenizer(model, &config)?)?;
     let builder = StreamBuilder::new(template, "");
     let past = View { access: Access::Past, timing: Timing::Strict };
     let (arms, kind, purpose): (&[_], _, _) = match work {
@@ -154,7 +154,7 @@ fn conversations(model: &Path, data: &Path, work: Work) -> Result<Vec<Conversati
         Work::Labels => (&[("none", View::default())], TargetKind::ReactionLabel, Purpose::Score),
     };
     let shown: Vec<(View, Source)> = arms.iter().map(|(_, view)| (*view, Source::Own)).collect();
-    let study = Study {
+    let spec = CorpusSpec {
         shown: &shown,
         kinds: &[kind],
         context_tokens: config.max_position_embeddings,
@@ -167,7 +167,7 @@ fn conversations(model: &Path, data: &Path, work: Work) -> Result<Vec<Conversati
     let all: Vec<_> = records.into_iter().map(|record| record.conversation).collect();
     let ids: Vec<String> = all.iter().map(|conversation| conversation.id.clone()).collect();
     let splits = all.iter().map(|conversation| (conversation.user.clone(), Split::Train)).collect();
-    let corpus = Corpus::new(data, encode(all, &builder, &study), &splits, builder, &study)?;
+    let corpus = Corpus::new(data, encode(all, &builder, &spec), &splits, builder, &spec)?;
     let mut conversations: Vec<Conversation> =
         ids.into_iter().map(|id| Conversation { id, windows: Vec::new() }).collect();
     for (arm, view) in arms {

@@ -5,23 +5,22 @@
 //! JSON document in the header's metadata under `undertone`. Equal states give equal bytes.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use undertone_data::{InputError, Place, write_whole};
-use undertone_model::{Decoder, Moments};
+use undertone_model::{Decoder, Moments, SafetensorsHeader};
 
 use crate::optimizer::AdamW;
 
 /// The version of the layout described above.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const METADATA_KEY: &str = "undertone";
 
-/// The longest header that a safetensors file may have.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
+const HINT: &str =
+    "a checkpoint is a file such as `checkpoints/NAME/ARM/best.safetensors`, written by `undertone train` or `ablate`";
 
 /// The lowest validation loss so far.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -60,6 +59,10 @@ pub struct Description {
     pub base_model: String,
     /// Which of the experiment's arms.
     pub arm: String,
+    /// Which of the experiment's folds, from 0.
+    pub fold: usize,
+    /// The seed of this training.
+    pub seed: u64,
     /// The users whose conversations it was trained on.
     pub trained_users: Vec<String>,
     /// The users on whom its best checkpoint was chosen.
@@ -70,32 +73,56 @@ pub struct Description {
 
 impl Description {
     /// For a run that is about to start.
-    pub fn new(experiment: String, training_key: String, base_model: String, arm: String) -> Self {
+    pub fn new(
+        experiment: String,
+        training_key: String,
+        base_model: String,
+        arm: String,
+        fold: usize,
+        seed: u64,
+    ) -> Self {
         Self {
             format: FORMAT,
             experiment,
             training_key,
             base_model,
             arm,
+            fold,
+            seed,
             trained_users: Vec::new(),
             validated_users: Vec::new(),
             state: State::default(),
         }
     }
-}
 
-impl Description {
-    /// What the checkpoint at `path` says about itself, without its tensors; nothing if that cannot be read, which whoever
-    /// needs the checkpoint is told by [`Checkpoint::read`].
-    pub fn peek(path: &Path) -> Option<Self> {
-        let mut file = std::fs::File::open(path).ok()?;
-        let mut length = [0; 8];
-        file.read_exact(&mut length).ok()?;
-        let length = u64::from_le_bytes(length);
-        let mut header = Vec::new();
-        file.take(length.min(MAX_HEADER_BYTES)).read_to_end(&mut header).ok()?;
-        let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
-        serde_json::from_str(header["__metadata__"][METADATA_KEY].as_str()?).ok()
+    /// What the checkpoint at `path` says about itself, without its tensors.
+    ///
+    /// # Errors
+    /// No such file, not safetensors, or not a checkpoint of this version.
+    pub fn read(path: &Path) -> Result<Self, InputError> {
+        Self::of_header(path, &SafetensorsHeader::read(path)?)
+    }
+
+    fn of_header(path: &Path, header: &SafetensorsHeader) -> Result<Self, InputError> {
+        /// The part that every version can read.
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let json = header.metadata.get(METADATA_KEY).ok_or_else(|| {
+            InputError::new(path, "has no `undertone` metadata, so it is not a checkpoint of this program").hint(HINT)
+        })?;
+        let unreadable = |error: serde_json::Error| {
+            InputError::new(path, format!("its description cannot be read: {error}"))
+                .at(Place::Named(METADATA_KEY.into()))
+        };
+        let Version { format } = serde_json::from_str(json).map_err(unreadable)?;
+        if format != FORMAT {
+            let cause = format!("was written in format {format}, this program reads format {FORMAT}");
+            return Err(InputError::new(path, cause)
+                .hint("train again, or use the version of `undertone` that wrote the checkpoint"));
+        }
+        serde_json::from_str(json).map_err(unreadable)
     }
 }
 
@@ -148,28 +175,15 @@ impl Checkpoint {
     /// # Errors
     /// No such file, not safetensors, or not one of ours.
     pub fn read(path: &Path) -> Result<Self, InputError> {
-        let hint = "a checkpoint is a file such as `checkpoints/NAME/ARM/best.safetensors`, written by `undertone train` or `ablate`";
         if path.is_dir() {
-            return Err(InputError::new(path, "is a folder, not a checkpoint file").hint(hint));
+            return Err(InputError::new(path, "is a folder, not a checkpoint file").hint(HINT));
         }
         if path.exists() && !path.is_file() {
-            return Err(InputError::new(path, "is not a regular file").hint(hint));
+            return Err(InputError::new(path, "is not a regular file").hint(HINT));
         }
         let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read the checkpoint", &error))?;
-        let (_, header) = SafeTensors::read_metadata(&bytes)
-            .and_then(|header| SafeTensors::deserialize(&bytes).map(|_| header))
-            .map_err(|error| InputError::new(path, format!("is not a whole safetensors file: {error}")).hint(hint))?;
-        let json = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY)).ok_or_else(|| {
-            InputError::new(path, "has no `undertone` metadata, so it is not a checkpoint of this program").hint(hint)
-        })?;
-        let description: Description = serde_json::from_str(json).map_err(|error| {
-            InputError::new(path, format!("its description cannot be read: {error}"))
-                .at(Place::Named(METADATA_KEY.into()))
-        })?;
-        if description.format != FORMAT {
-            let cause = format!("was written in format {}, this program reads format {FORMAT}", description.format);
-            return Err(InputError::new(path, cause));
-        }
+        let header = SafetensorsHeader::parse(path, &bytes).map_err(|error| error.hint(HINT))?;
+        let description = Description::of_header(path, &header)?;
         Ok(Self { description, bytes, path: path.to_owned() })
     }
 

@@ -3,10 +3,8 @@
 //! The order depends on the windows' ids and the seed alone, so all arms of a study take the same
 //! steps over the same windows in the same order.
 
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-use undertone_model::derived_seed;
+use undertone_data::generator;
 
 /// The steps of a whole run: indices into the training windows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +23,8 @@ impl Plan {
         by_id.sort_by_key(|&index| &ids[index]);
         let mut steps = Vec::new();
         for epoch in 0..epochs {
-            let parts = ["order", &seed.to_string(), &epoch.to_string()];
             let mut order = by_id.clone();
-            order.shuffle(&mut ChaCha8Rng::from_seed(derived_seed(&parts)));
+            order.shuffle(&mut generator("order", &[&seed.to_string(), &epoch.to_string()]));
             steps.extend(order.chunks(windows_per_step).map(<[usize]>::to_vec));
         }
         Self { steps, steps_per_epoch: ids.len().div_ceil(windows_per_step) }

@@ -1,13 +1,11 @@
 //! The training loop: one visible function from the plan to the last checkpoint.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use undertone_data::{InputError, Stream, pack, remove_leftovers};
-use undertone_eval::total_nats;
 use undertone_model::{Decoder, DropoutKey, Gradients};
 
 use crate::checkpoint::{self, Best, Checkpoint, Description, State};
@@ -39,11 +37,13 @@ pub struct Run<'a> {
 }
 
 /// Why a run ended before its end.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// Something from outside.
-    Input(InputError),
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// The loss or the gradient is not a number.
+    #[error("after {step} steps {what}; the step's items: {}", items.join(", "))]
     NotFinite {
         /// Steps taken before.
         step: usize,
@@ -53,27 +53,8 @@ pub enum TrainError {
         items: Vec<String>,
     },
     /// The user stopped it; it can be resumed from this checkpoint.
+    #[error("interrupted; saved `{}`", .0.display())]
     Interrupted(PathBuf),
-}
-
-impl fmt::Display for TrainError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Input(error) => error.fmt(f),
-            Self::NotFinite { step, what, items } => {
-                write!(f, "after {step} steps {what}; the step's items: {}", items.join(", "))
-            }
-            Self::Interrupted(path) => write!(f, "interrupted; saved `{}`", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for TrainError {}
-
-impl From<InputError> for TrainError {
-    fn from(error: InputError) -> Self {
-        Self::Input(error)
-    }
 }
 
 impl Run<'_> {
@@ -187,7 +168,9 @@ impl Run<'_> {
 
     fn validate(&self, model: &Decoder) -> f64 {
         let tokens: usize = self.validation.iter().map(Stream::supervised_tokens).sum();
-        total_nats(model, &pack(self.validation, self.config.row_tokens)) / tokens as f64
+        let rows = pack(self.validation, self.config.row_tokens);
+        let nats: f64 = rows.iter().flat_map(|row| model.nats(row)).map(f64::from).sum();
+        nats / tokens as f64
     }
 
     fn describe(&self, state: &State) -> Description {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use undertone_data::{Access, Source, Synthetic, Timing};
+use undertone_data::{Access, Source, Split, Synthetic, Timing};
+use undertone_export::Format;
 
 /// Fine-tune a language model to predict what a user says next, and measure what their thoughts add.
 #[derive(Debug, Parser)]
@@ -14,6 +15,12 @@ pub(crate) struct Cli {
     /// Print machine-readable results on stdout; everything for people goes to stderr.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Say more about what happens; the environment variable `RUST_LOG` chooses exactly.
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+    /// Print results and errors only, without notes and progress.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -29,7 +36,7 @@ pub(crate) enum Command {
     Train(Train),
     /// Score a checkpoint on held-out users, alone or against another.
     Evaluate(Evaluate),
-    /// Train and compare all arms of an experiment; goes on where it was stopped.
+    /// Train and compare all arms of an experiment; a stopped study goes on where it was.
     Ablate(Ablate),
     /// Write what the user says next.
     Predict(Predict),
@@ -47,11 +54,11 @@ pub(crate) struct Import {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Data {
-    /// Read every line, and state what was odd.
+    /// Read every line, and count what is odd.
     Check(DataFiles),
     /// Count users, messages, thoughts, labels, late thoughts and near-duplicate tasks.
     Stats(DataFiles),
-    /// Make up conversations with a known effect of thoughts, to rehearse a study; of the published dataset's size, if not told.
+    /// Make up conversations with a known effect of thoughts, to rehearse a study. The default is the published dataset's size.
     Synthesize(Synthesize),
 }
 
@@ -59,25 +66,25 @@ pub(crate) enum Data {
 pub(crate) struct Synthesize {
     /// The JSONL file to make.
     pub(crate) destination: PathBuf,
-    /// People.
+    /// Number of users.
     #[arg(long, default_value_t = Synthetic::PUBLISHED.users)]
     pub(crate) users: usize,
-    /// Conversations of all of them.
+    /// Number of conversations.
     #[arg(long, default_value_t = Synthetic::PUBLISHED.conversations)]
     pub(crate) conversations: usize,
-    /// User messages of all conversations.
+    /// Number of user messages.
     #[arg(long, default_value_t = Synthetic::PUBLISHED.turns)]
     pub(crate) turns: usize,
-    /// Reasons and reactions of all messages.
+    /// Number of reasons and reactions.
     #[arg(long, default_value_t = Synthetic::PUBLISHED.thoughts)]
     pub(crate) thoughts: usize,
-    /// How often a reaction names what is asked for next, from 0 (thoughts add nothing) to 1.
+    /// The share of reactions that name what the user asks for next, from 0 (thoughts add nothing) to 1.
     #[arg(long, default_value_t = Synthetic::PUBLISHED.reliability)]
     pub(crate) reliability: f64,
-    /// Words of a reply, about.
+    /// Approximate number of words of a reply.
     #[arg(long, default_value_t = Synthetic::PUBLISHED.reply_words)]
     pub(crate) reply_words: usize,
-    /// What all draws depend on.
+    /// Seed of all draws.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
 }
@@ -112,7 +119,7 @@ pub(crate) struct Inspect {
     /// Which arm; the first one if not given.
     #[arg(long)]
     pub(crate) arm: Option<String>,
-    /// As laid out for evaluation: every candidate label, not only the true one.
+    /// Show the layout for evaluation: every candidate label, not only the true one.
     #[arg(long)]
     pub(crate) scoring: bool,
 }
@@ -144,16 +151,16 @@ pub(crate) struct Evaluate {
     pub(crate) against: Option<PathBuf>,
     /// Score under this view instead of the one it was trained with.
     #[arg(long)]
-    pub(crate) view: Option<ViewArg>,
-    /// Until when the thoughts must have been written.
+    pub(crate) view: Option<Access>,
+    /// Score under this timing: until when the thoughts must have been written.
     #[arg(long)]
-    pub(crate) timing: Option<TimingArg>,
-    /// Whose thoughts are shown.
+    pub(crate) timing: Option<Timing>,
+    /// Score with thoughts of this source.
     #[arg(long)]
-    pub(crate) source: Option<SourceArg>,
+    pub(crate) source: Option<Source>,
     /// Which users: those held out for testing, or for validation.
     #[arg(long, default_value = "test")]
-    pub(crate) split: SplitArg,
+    pub(crate) split: Split,
     /// Write one JSON line an item to this file.
     #[arg(long)]
     pub(crate) records: Option<PathBuf>,
@@ -166,10 +173,10 @@ pub(crate) struct Evaluate {
 pub(crate) struct Ablate {
     #[command(flatten)]
     pub(crate) experiment: ExperimentArgs,
-    /// Only say what would run, what it would cost, and the smallest difference it could find.
+    /// Only show what would run, what it would cost, and the smallest difference it could find.
     #[arg(long)]
     pub(crate) plan: bool,
-    /// Train so many arms side by side; each needs its own memory, and all share the cores.
+    /// The number of arms that are trained side by side; each needs its own memory, and all share the cores.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) jobs: u16,
 }
@@ -195,7 +202,7 @@ pub(crate) struct Predict {
     /// Seed of the sampling.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Stop after so many tokens.
+    /// The most tokens to write.
     #[arg(long, default_value_t = 128)]
     pub(crate) max_new_tokens: usize,
     /// Override one key of the checkpoint's experiment.
@@ -211,15 +218,7 @@ pub(crate) struct Export {
     pub(crate) destination: PathBuf,
     /// What to write.
     #[arg(long, default_value = "hf")]
-    pub(crate) format: ExportFormat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExportFormat {
-    /// A Hugging Face folder, adapters merged.
-    Hf,
-    /// A PEFT adapter folder.
-    Peft,
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -230,81 +229,4 @@ pub(crate) enum SpeakerArg {
     Reaction,
     /// The user's reason for the last message.
     Reason,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SplitArg {
-    /// The users held out for results.
-    Test,
-    /// The users held out for choices.
-    Validation,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ViewArg {
-    /// No thought.
-    None,
-    /// Earlier reasons.
-    Reasons,
-    /// Earlier reactions.
-    Reactions,
-    /// Both.
-    Past,
-    /// Reactions to the reply right before the target.
-    LastReaction,
-    /// Both, and the target's own reason: a ceiling, never a prediction.
-    Oracle,
-}
-
-impl From<ViewArg> for Access {
-    fn from(view: ViewArg) -> Self {
-        match view {
-            ViewArg::None => Self::None,
-            ViewArg::Reasons => Self::Reasons,
-            ViewArg::Reactions => Self::Reactions,
-            ViewArg::Past => Self::Past,
-            ViewArg::LastReaction => Self::LastReaction,
-            ViewArg::Oracle => Self::Oracle,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TimingArg {
-    /// Written before the target's message was sent.
-    Strict,
-    /// Attached to an earlier message, whenever written.
-    Anchored,
-}
-
-impl From<TimingArg> for Timing {
-    fn from(timing: TimingArg) -> Self {
-        match timing {
-            TimingArg::Strict => Self::Strict,
-            TimingArg::Anchored => Self::Anchored,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SourceArg {
-    /// The user's own.
-    Own,
-    /// Each thought another user's, of the same kind and length.
-    Shuffled,
-    /// All of them of one other user's conversation.
-    ShuffledTrajectory,
-    /// Words that say nothing, as many tokens.
-    Filler,
-}
-
-impl From<SourceArg> for Source {
-    fn from(source: SourceArg) -> Self {
-        match source {
-            SourceArg::Own => Self::Own,
-            SourceArg::Shuffled => Self::Shuffled,
-            SourceArg::ShuffledTrajectory => Self::ShuffledTrajectory,
-            SourceArg::Filler => Self::Filler,
-        }
-    }
 }

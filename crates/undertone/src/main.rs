@@ -1,42 +1,34 @@
-//! The command line: parse, resolve, run, explain errors.
+//! The command line: parse, call the library, show.
 //!
 //! Results go to stdout, everything for people to stderr. Exit codes: 0 done, 2 something from outside
 //! is wrong, 130 interrupted, 1 a defect of ours or a run that diverged.
 
 #![warn(clippy::unwrap_used)]
 
-mod amendments;
-mod base;
 mod cli;
 mod commands;
-mod digest;
-mod experiment;
-mod judge;
-mod keys;
-mod predicted;
+mod notes;
 mod progress;
-mod report;
-mod run_arms;
-mod study;
-mod writing;
+mod shell;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use undertone_data::InputError;
-use undertone_eval::NotComparable;
-use undertone_train::TrainError;
+use undertone_study::{Problems, StudyError};
 
 use crate::cli::{Cli, Command, Data};
-use crate::experiment::Problems;
+use crate::shell::Shell;
 
-/// Set by the first Ctrl-C; whoever works saves and stops. The second ends the program at once.
+/// Set by the first Ctrl-C: training saves and stops. The second ends the program at once.
 static STOP: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
     undertone_model::keep_freed_memory();
     let cli = Cli::parse();
+    let shell = Shell::new(&cli, &STOP);
+    notes::start(&cli, &shell);
     let trains = matches!(cli.command, Command::Train(_) | Command::Ablate(_));
     let handler = ctrlc::set_handler(move || {
         if !trains || STOP.swap(true, Ordering::Relaxed) {
@@ -47,70 +39,73 @@ fn main() -> ExitCode {
     if let Err(error) = handler {
         eprintln!("warning: Ctrl-C will not save a checkpoint: {error}");
     }
-    match run(&cli) {
+    match run(&cli, &shell) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => explain(&error),
     }
 }
 
-fn run(cli: &Cli) -> anyhow::Result<()> {
+fn run(cli: &Cli, shell: &Shell) -> anyhow::Result<()> {
     match &cli.command {
-        Command::Import(args) => commands::import::run(args, cli.json),
-        Command::Data(Data::Check(args)) => commands::data::check(args, cli.json),
-        Command::Data(Data::Stats(args)) => commands::data::stats(args, cli.json),
-        Command::Data(Data::Synthesize(args)) => commands::data::synthesize(args, cli.json),
-        Command::Inspect(args) => commands::inspect::run(args, cli.json),
-        Command::Train(args) => commands::train::run(args, cli.json),
-        Command::Evaluate(args) => commands::evaluate::run(args, cli.json),
-        Command::Ablate(args) => commands::ablate::run(args, cli.json),
-        Command::Predict(args) => commands::predict::run(args, cli.json),
-        Command::Export(args) => commands::export::run(args, cli.json),
+        Command::Import(args) => commands::import::run(args, shell),
+        Command::Data(Data::Check(args)) => commands::data::check(args, shell),
+        Command::Data(Data::Stats(args)) => commands::data::stats(args, shell),
+        Command::Data(Data::Synthesize(args)) => commands::data::synthesize(args, shell),
+        Command::Inspect(args) => commands::inspect::run(args, shell),
+        Command::Train(args) => commands::train::run(args, shell),
+        Command::Evaluate(args) => commands::evaluate::run(args, shell),
+        Command::Ablate(args) => commands::ablate::run(args, shell),
+        Command::Predict(args) => commands::predict::run(args, shell),
+        Command::Export(args) => commands::export::run(args, shell),
     }
 }
 
 /// Prints an error as `error: …`, a blank line, `hint: …`, and chooses the exit code.
 fn explain(error: &anyhow::Error) -> ExitCode {
-    let show = |error: &InputError| {
-        eprintln!("error: {error}");
-        if let Some(hint) = &error.hint {
-            eprintln!("\nhint: {hint}");
-        }
-    };
-    if let Some(input) = error.downcast_ref::<InputError>() {
-        show(input);
-        return ExitCode::from(2);
+    if let Some(error) = error.downcast_ref::<InputError>() {
+        return show(error);
     }
     if let Some(Problems(problems)) = error.downcast_ref::<Problems>() {
-        for (index, problem) in problems.iter().enumerate() {
-            if index > 0 {
-                eprintln!();
-            }
-            show(problem);
-        }
-        return ExitCode::from(2);
+        return show_all(problems);
     }
-    if let Some(different) = error.downcast_ref::<NotComparable>() {
-        eprintln!("error: these results cannot be compared: {different}");
-        return ExitCode::from(2);
-    }
-    match error.downcast_ref::<TrainError>() {
-        Some(TrainError::Input(input)) => {
-            show(input);
+    match error.downcast_ref::<StudyError>() {
+        Some(StudyError::Input(input)) => show(input),
+        Some(StudyError::Problems(Problems(problems))) => show_all(problems),
+        Some(different @ StudyError::NotComparable(_)) => {
+            eprintln!("error: {different}");
             ExitCode::from(2)
         }
-        Some(interrupted @ TrainError::Interrupted(_)) => {
+        Some(interrupted @ StudyError::Interrupted(_)) => {
             eprintln!("{interrupted}\n\nhint: the same command goes on from there (`train` needs `--resume`)");
             ExitCode::from(130)
         }
-        Some(diverged @ TrainError::NotFinite { .. }) => {
+        Some(diverged @ StudyError::Diverged(_)) => {
             eprintln!(
-                "error: training diverged: {diverged}\n\nhint: lower `training.learning_rate`, or look at these items with `undertone inspect`"
+                "error: {diverged}\n\nhint: lower `training.learning_rate`, or look at these items with `undertone inspect`"
             );
             ExitCode::FAILURE
         }
-        None => {
+        Some(StudyError::Scores(_)) | None => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn show(error: &InputError) -> ExitCode {
+    eprintln!("error: {error}");
+    if let Some(hint) = &error.hint {
+        eprintln!("\nhint: {hint}");
+    }
+    ExitCode::from(2)
+}
+
+fn show_all(problems: &[InputError]) -> ExitCode {
+    for (index, problem) in problems.iter().enumerate() {
+        if index > 0 {
+            eprintln!();
+        }
+        show(problem);
+    }
+    ExitCode::from(2)
 }

@@ -1,169 +1,127 @@
-//! A live table of arms on a terminal: one line each, with its state, loss and what is left; elsewhere plain lines at a
+//! A table of arms on a terminal: one bar each, with its state, loss and the time left; elsewhere plain lines at a
 //! readable pace.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use undertone_train::{Progress, Scalars};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use undertone_study::{Event, Observer};
+use undertone_train::Scalars;
 
-/// At most one plain line in this time.
+use crate::shell::Shell;
+
+/// At most one plain line of a row in this time.
 const PACE: Duration = Duration::from_secs(5);
 
-/// The lines of some arms.
+/// The rows of a study.
 pub(crate) struct Board {
-    lines: Vec<Line>,
+    bars: MultiProgress,
+    /// Whether plain lines take the place of bars.
+    is_plain: bool,
+    rows: Mutex<Vec<Row>>,
 }
 
-/// The line of one arm, which is trained some times.
-pub(crate) struct Line {
+/// One arm, which is trained some times.
+struct Row {
     name: String,
-    /// All lines on the terminal and this one's bar; none where there is no terminal.
-    shown: Option<(MultiProgress, ProgressBar)>,
+    bar: ProgressBar,
     trainings: usize,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
+    finished: usize,
     /// Which training runs, in words.
     training: String,
-    finished: usize,
+    /// Steps of one training.
     steps: usize,
     last_plain: Option<Instant>,
 }
 
 impl Board {
-    /// A line for each arm, which is trained or scored so many times.
-    pub(crate) fn new(arms: &[(String, usize)]) -> Self {
-        let all = std::io::stderr().is_terminal().then(MultiProgress::new);
-        let width = arms.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
-        let line = |(name, trainings): &(String, usize)| {
-            let trainings = *trainings;
-            let shown = all.as_ref().map(|all| {
-                let template = format!("{{prefix:>{width}}} {{bar:24}} {{msg}}");
-                let style = ProgressStyle::with_template(&template).expect("a template of our own");
-                let bar = ProgressBar::new(trainings as u64).with_style(style).with_prefix(name.clone());
-                let bar = all.add(bar);
-                bar.set_message("waits");
-                (all.clone(), bar)
-            });
-            Line { name: name.clone(), shown, trainings, state: Mutex::default() }
-        };
-        Self { lines: arms.iter().map(line).collect() }
-    }
-
-    /// The line of an arm.
-    pub(crate) fn line(&self, name: &str) -> &Line {
-        self.lines.iter().find(|line| line.name == name).expect("every arm has a line")
+    pub(crate) fn new(shell: &Shell) -> Self {
+        let is_plain = !std::io::stderr().is_terminal() && !shell.quiet;
+        Self { bars: shell.bars.clone(), is_plain, rows: Mutex::default() }
     }
 }
 
-impl Line {
-    /// A line of its own, for one training.
-    pub(crate) fn alone(name: &str) -> Self {
-        Board::new(&[(name.to_owned(), 1)]).lines.remove(0)
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics with it")
-    }
-
-    /// Says which training begins: nothing where there is only one.
-    pub(crate) fn begin_training(&self, training: &str) {
-        self.state().training = training.to_owned();
-    }
-
-    /// A training is over, whoever ran it and whenever.
-    pub(crate) fn end_training(&self) {
-        let finished = {
-            let mut state = self.state();
-            state.finished += 1;
-            state.finished
-        };
-        if let Some((_, bar)) = &self.shown {
-            let steps = self.state().steps.max(1);
-            bar.set_length((self.trainings * steps) as u64);
-            bar.set_position((finished * steps) as u64);
-            if finished == self.trainings {
-                bar.finish_with_message("done");
+impl Observer for Board {
+    fn rows(&self, rows: &[(String, usize)]) {
+        let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+        let template = format!("{{prefix:>{width}}} {{bar:24}} {{msg}}");
+        let style = ProgressStyle::with_template(&template).expect("a template of our own");
+        let row = |(name, trainings): &(String, usize)| {
+            let bar = ProgressBar::new(*trainings as u64).with_style(style.clone()).with_prefix(name.clone());
+            let bar = self.bars.add(bar);
+            bar.set_message("waits");
+            Row {
+                name: name.clone(),
+                bar,
+                trainings: *trainings,
+                finished: 0,
+                training: String::new(),
+                steps: 0,
+                last_plain: None,
             }
-        }
+        };
+        self.rows.lock().expect("no observer panics").extend(rows.iter().map(row));
     }
 
-    /// What it does now, beside training.
-    pub(crate) fn does(&self, what: &str) {
-        if let Some((_, bar)) = &self.shown {
-            bar.set_message(self.with_training(what));
-        }
-    }
-
-    /// Something to read later too.
-    pub(crate) fn note(&self, text: &str) {
-        match &self.shown {
-            // Where nothing can be drawn any more, nothing is lost but a note.
-            Some((all, _)) => drop(all.println(format!("{}: {text}", self.name))),
-            None => eprintln!("{}: {text}", self.name),
-        }
-    }
-
-    /// It came to no good end.
-    pub(crate) fn fail(&self) {
-        if let Some((_, bar)) = &self.shown {
-            bar.abandon_with_message("failed");
-        }
-    }
-
-    fn with_training(&self, what: &str) -> String {
-        match self.state().training.as_str() {
-            "" => what.to_owned(),
-            training => format!("{training}  {what}"),
+    fn observe(&self, row: &str, event: Event<'_>) {
+        let mut rows = self.rows.lock().expect("no observer panics");
+        let row = rows.iter_mut().find(|one| one.name == row).expect("every row is announced");
+        match event {
+            Event::Training(training) => row.training = training.to_owned(),
+            Event::Begin { done, steps } => row.begin(done, steps),
+            Event::Step(scalars) => row.step(scalars, self.is_plain),
+            Event::Doing(what) => row.bar.set_message(row.with_training(what)),
+            Event::Finished => row.finish(),
+            Event::Failed => row.bar.abandon_with_message("failed"),
         }
     }
 }
 
-impl Progress for Line {
-    fn begin(&self, done: usize, steps: usize) {
-        let finished = {
-            let mut state = self.state();
-            state.steps = steps;
-            state.finished
-        };
-        if let Some((_, bar)) = &self.shown {
-            bar.set_length((self.trainings * steps) as u64);
-            bar.set_position((finished * steps + done) as u64);
-            bar.reset_eta();
-        }
+impl Row {
+    fn begin(&mut self, done: usize, steps: usize) {
+        self.steps = steps;
+        self.bar.set_length((self.trainings * steps) as u64);
+        self.bar.set_position((self.finished * steps + done) as u64);
+        self.bar.reset_eta();
     }
 
-    fn step(&self, scalars: &Scalars) {
+    fn step(&mut self, scalars: &Scalars, is_plain: bool) {
         let validation = scalars.validation_nats_per_token.map(|nats| format!("  validation {nats:.3}"));
-        let (finished, steps, due) = {
-            let mut state = self.state();
-            let due = state.last_plain.is_none_or(|last| last.elapsed() >= PACE)
-                || validation.is_some()
-                || scalars.step == state.steps;
-            if due {
-                state.last_plain = Some(Instant::now());
-            }
-            (state.finished, state.steps, due)
-        };
         let message = format!(
-            "step {}/{steps}  {:.3} nats/token{}  {:.0} tokens/s",
+            "step {}/{}  {:.3} nats/token{}  {:.0} tokens/s",
             scalars.step,
+            self.steps,
             scalars.loss_nats_per_token,
             validation.as_deref().unwrap_or(""),
             scalars.tokens_per_second
         );
-        match &self.shown {
-            Some((_, bar)) => {
-                bar.set_position((finished * steps + scalars.step) as u64);
-                let left = indicatif::HumanDuration(bar.eta());
-                bar.set_message(self.with_training(&format!("{message}  {left} left")));
-            }
-            None if due => eprintln!("{}: {}", self.name, self.with_training(&message)),
-            None => {}
+        self.bar.set_position((self.finished * self.steps + scalars.step) as u64);
+        let left = HumanDuration(self.bar.eta());
+        self.bar.set_message(self.with_training(&format!("{message}  {left} left")));
+        let is_due = self.last_plain.is_none_or(|last| last.elapsed() >= PACE)
+            || validation.is_some()
+            || scalars.step == self.steps;
+        if is_plain && is_due {
+            self.last_plain = Some(Instant::now());
+            eprintln!("{}: {}", self.name, self.with_training(&message));
+        }
+    }
+
+    fn finish(&mut self) {
+        self.finished += 1;
+        let steps = self.steps.max(1);
+        self.bar.set_length((self.trainings * steps) as u64);
+        self.bar.set_position((self.finished * steps) as u64);
+        if self.finished == self.trainings {
+            self.bar.finish_with_message("done");
+        }
+    }
+
+    fn with_training(&self, what: &str) -> String {
+        match self.training.as_str() {
+            "" => what.to_owned(),
+            training => format!("{training}  {what}"),
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use super::clean::{self, CleanOptions, Numbered};
 use super::published::{PublishedConversation, PublishedMessage, PublishedSurvey, PublishedThought, TextOrInteger};
-use super::quoted;
+use super::quote::quoted;
 use super::report::ReadReport;
-use crate::clean::{self, CleanOptions, Numbered};
 use crate::conversation::{Conversation, Message, Role, Survey, Thought, ThoughtKind};
 use crate::stats::PostHoc;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::quoted;
+use super::quote::quoted;
+use crate::counts::named_counts;
 use crate::error::InputError;
 
 /// How many reasons for skipped lines a report keeps.
@@ -79,71 +80,44 @@ pub struct ReadReport {
     pub thoughts_dropped_with_messages: usize,
 }
 
+named_counts!(ReadReport {
+    files,
+    lines,
+    blank_lines,
+    byte_order_marks,
+    skipped_lines,
+    conversations,
+    messages,
+    thoughts,
+    ids_missing,
+    ids_of_other_shape,
+    other_unknown_fields,
+    messages_trimmed,
+    thoughts_trimmed,
+    empty_thoughts_dropped,
+    thoughts_without_label,
+    thoughts_without_time,
+    messages_without_time,
+    messages_timed_by_id,
+    messages_out_of_time_order,
+    empty_messages_dropped,
+    empty_messages_kept,
+    consecutive_merged,
+    consecutive_kept,
+    assistant_first_dropped,
+    assistant_first_kept,
+    thoughts_dropped_with_messages,
+} and { skipped_reasons, unknown_fields });
+
 impl ReadReport {
     /// Adds the counts of another report; of its reasons, as many as there is room for.
     pub fn merge(&mut self, other: &Self) {
-        // Taken apart completely, so that a new count cannot be forgotten here.
-        let Self {
-            files,
-            lines,
-            blank_lines,
-            byte_order_marks,
-            skipped_lines,
-            skipped_reasons,
-            conversations,
-            messages,
-            thoughts,
-            ids_missing,
-            ids_of_other_shape,
-            unknown_fields,
-            other_unknown_fields,
-            messages_trimmed,
-            thoughts_trimmed,
-            empty_thoughts_dropped,
-            thoughts_without_label,
-            thoughts_without_time,
-            messages_without_time,
-            messages_timed_by_id,
-            messages_out_of_time_order,
-            empty_messages_dropped,
-            empty_messages_kept,
-            consecutive_merged,
-            consecutive_kept,
-            assistant_first_dropped,
-            assistant_first_kept,
-            thoughts_dropped_with_messages,
-        } = other;
-        self.files += files;
-        self.lines += lines;
-        self.blank_lines += blank_lines;
-        self.byte_order_marks += byte_order_marks;
-        self.skipped_lines += skipped_lines;
+        self.add_counts(other);
         let room = SKIPPED_REASONS.saturating_sub(self.skipped_reasons.len());
-        self.skipped_reasons.extend(skipped_reasons.iter().take(room).cloned());
-        self.conversations += conversations;
-        self.messages += messages;
-        self.thoughts += thoughts;
-        self.ids_missing += ids_missing;
-        self.ids_of_other_shape += ids_of_other_shape;
-        for (name, &count) in unknown_fields {
+        self.skipped_reasons.extend(other.skipped_reasons.iter().take(room).cloned());
+        for (name, &count) in &other.unknown_fields {
             self.count_unknown_field(name, count);
         }
-        self.other_unknown_fields += other_unknown_fields;
-        self.messages_trimmed += messages_trimmed;
-        self.thoughts_trimmed += thoughts_trimmed;
-        self.empty_thoughts_dropped += empty_thoughts_dropped;
-        self.thoughts_without_label += thoughts_without_label;
-        self.thoughts_without_time += thoughts_without_time;
-        self.messages_without_time += messages_without_time;
-        self.messages_timed_by_id += messages_timed_by_id;
-        self.messages_out_of_time_order += messages_out_of_time_order;
-        self.empty_messages_dropped += empty_messages_dropped;
-        self.empty_messages_kept += empty_messages_kept;
-        self.consecutive_merged += consecutive_merged;
-        self.consecutive_kept += consecutive_kept;
-        self.assistant_first_dropped += assistant_first_dropped;
-        self.assistant_first_kept += assistant_first_kept;
-        self.thoughts_dropped_with_messages += thoughts_dropped_with_messages;
     }
 
     /// Counts fields nobody asked for; `parent` is empty or ends with a dot.

@@ -37,7 +37,7 @@ impl Gguf {
 
     /// SHA-256 of the whole file, in hexadecimal.
     pub(super) fn sha256(&self) -> String {
-        Sha256::digest(&self.bytes[..]).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(Sha256::digest(&self.bytes[..]))
     }
 
     /// Size of the whole file, in bytes.

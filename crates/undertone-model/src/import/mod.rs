@@ -3,10 +3,9 @@
 //! [`gguf()`] turns a GGUF file into the folder that the decoder and every other tool read:
 //! `config.json`, `generation_config.json`, `model.safetensors` (F32), `tokenizer.json` and its
 //! companions, and `import.json`, which says where all of it came from. The file passes through
-//! `header.rs` (claims), `gguf.rs` (values), `llama.rs` (names), `tokenizer.rs` and `folder.rs`.
+//! `header.rs` (claims), `gguf.rs` (values), `llama.rs` (names) and `tokenizer.rs`.
 //! Writing GGUF is `undertone-export`'s business.
 
-mod folder;
 mod gguf;
 mod header;
 mod llama;
@@ -18,9 +17,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use undertone_data::InputError;
 
-use self::folder::Staging;
 use self::gguf::Gguf;
 use crate::config::LlamaConfig;
+use crate::staging::{StagedFolder, Weight};
 
 /// What an import read and wrote.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,23 +76,27 @@ pub fn gguf(source: &Path, destination: &Path) -> Result<ImportReport, InputErro
         config,
     };
 
-    let staging = Staging::create(destination)?;
-    staging.write_json("config.json", &report.config.original)?;
-    staging.write_json("generation_config.json", &generation_config(&report.config))?;
-    staging.write_json("tokenizer.json", &tokenizer.tokenizer)?;
-    staging.write_json("tokenizer_config.json", &tokenizer.config)?;
-    staging.write_json("special_tokens_map.json", &tokenizer.special_tokens)?;
-    staging.write_json("import.json", &provenance(source, &report))?;
-    let tensors: Vec<(&str, &[usize])> = plans.iter().map(|plan| (plan.name.as_str(), plan.shape.as_slice())).collect();
-    staging.write_weights(&tensors, |index| {
-        let plan = &plans[index];
-        let values = gguf.tensor(&plan.gguf_name, &plan.shape)?;
-        Ok(match plan.permuted_heads {
-            Some(heads) => llama::unpermute(&values, heads, report.config.hidden_size),
-            None => values,
-        })
-    })?;
-    staging.publish()?;
+    let mut staged = StagedFolder::create(destination)?;
+    staged.write_json("config.json", &report.config.original)?;
+    staged.write_json("generation_config.json", &generation_config(&report.config))?;
+    staged.write_json("tokenizer.json", &tokenizer.tokenizer)?;
+    staged.write_json("tokenizer_config.json", &tokenizer.config)?;
+    staged.write_json("special_tokens_map.json", &tokenizer.special_tokens)?;
+    staged.write_json("import.json", &provenance(source, &report))?;
+    let (gguf, hidden_size) = (&gguf, report.config.hidden_size);
+    let mut weights = Vec::new();
+    for plan in &plans {
+        let values = move || {
+            let values = gguf.tensor(&plan.gguf_name, &plan.shape)?;
+            Ok(match plan.permuted_heads {
+                Some(heads) => llama::unpermute(&values, heads, hidden_size),
+                None => values,
+            })
+        };
+        weights.push(Weight { name: plan.name.clone(), shape: plan.shape.clone(), values: Box::new(values) });
+    }
+    staged.write_weights("model.safetensors", &weights)?;
+    staged.publish()?;
     Ok(report)
 }
 

@@ -338,7 +338,7 @@ fn damage_anywhere_in_the_header_is_an_error_or_harmless_but_never_a_panic() {
     // In the way, so that harmless damage ends here, before thousands of folders are written.
     fs::create_dir(folder.path().join("model")).unwrap();
     let attempt = |bytes: &[u8]| import_into(folder.path(), bytes).unwrap_err().cause;
-    let harmless = "already exists; an import does not overwrite";
+    let harmless = "already exists";
     assert_eq!(attempt(&bytes), harmless);
     for cut in (0..bytes.len()).step_by(5) {
         assert_ne!(attempt(&bytes[..cut]), harmless, "cut at {cut} of {}", bytes.len());
@@ -369,9 +369,9 @@ fn files_and_folders_that_cannot_be_used_are_explained() {
     let existing = folder.path().join("existing");
     fs::create_dir(&existing).unwrap();
     let error = import::gguf(&source, &existing).unwrap_err();
-    assert_eq!(error.cause, "already exists; an import does not overwrite");
-    assert_eq!(error.hint.unwrap(), "choose another destination, or delete this one first");
-    assert_eq!(cause(&source, &existing.join("..")), "already exists; an import does not overwrite");
+    assert_eq!(error.cause, "already exists");
+    assert_eq!(error.hint.unwrap(), "choose another name, or remove it first");
+    assert_eq!(cause(&source, &existing.join("..")), "already exists");
     // A file where a folder would have to be.
     assert!(cause(&source, &source.join("model")).starts_with("cannot "));
     // Parents are made.

@@ -1,13 +1,13 @@
 //! `undertone data check` and `undertone data stats`.
 
 use undertone_data::{
-    CleanOptions, DataStats, InputError, OnInvalid, Planted, ReadOptions, ReadReport, Reader, StatsBuilder, Synthetic,
-    ThoughtStats, write_whole,
+    CleanOptions, DataStats, InputError, OnInvalid, Planted, Quantiles, ReadOptions, ReadReport, Reader, StatsBuilder,
+    Synthetic, ThoughtStats, refuse_existing, write_whole,
 };
-use undertone_eval::{Table, columns, count};
+use undertone_report::{Table, columns, count};
 
-use super::{print_json, print_text, require_absent};
 use crate::cli::{DataFiles, Synthesize};
+use crate::shell::Shell;
 
 fn read(args: &DataFiles) -> anyhow::Result<(ReadReport, DataStats)> {
     let on_invalid = if args.skip_invalid { OnInvalid::Skip } else { OnInvalid::Error };
@@ -22,10 +22,10 @@ fn read(args: &DataFiles) -> anyhow::Result<(ReadReport, DataStats)> {
 }
 
 /// Made-up conversations, and what thoughts add to them by construction.
-pub(crate) fn synthesize(args: &Synthesize, json: bool) -> anyhow::Result<()> {
+pub(crate) fn synthesize(args: &Synthesize, shell: &Shell) -> anyhow::Result<()> {
     let Synthesize { users, conversations, turns, thoughts, reliability, reply_words, seed, .. } = *args;
     let synthetic = Synthetic { users, conversations, turns, thoughts, reliability, reply_words, seed };
-    require_absent(&args.destination)?;
+    refuse_existing(&args.destination)?;
     if let Some(problem) = synthetic.problem() {
         return Err(InputError::new(&args.destination, problem)
             .hint("see `undertone data synthesize --help` for what the numbers mean")
@@ -34,12 +34,12 @@ pub(crate) fn synthesize(args: &Synthesize, json: bool) -> anyhow::Result<()> {
     let mut lines = Vec::new();
     let planted = synthetic.write(&mut lines)?;
     write_whole(&args.destination, &lines)?;
-    if json {
-        print_json(&planted);
+    if shell.json {
+        shell.print_json(&planted);
         return Ok(());
     }
     let Planted { primary_messages, hinted_messages, nats_of_a_hint, nats_per_primary_message } = planted;
-    print_text(&format!(
+    shell.print(&format!(
         "{primary_messages} messages follow an earlier thought; before {hinted_messages} of them a reaction names what they ask for.\n\
          Whoever reads it saves {nats_of_a_hint:.3} nats there: {nats_per_primary_message:.3} nats per message that follows a thought.\n\
          Set `data.synthetic = true` in the experiment.\n"
@@ -48,35 +48,24 @@ pub(crate) fn synthesize(args: &Synthesize, json: bool) -> anyhow::Result<()> {
 }
 
 /// Every count of the reader, those of odd things only where there are any.
-pub(crate) fn check(args: &DataFiles, json: bool) -> anyhow::Result<()> {
+pub(crate) fn check(args: &DataFiles, shell: &Shell) -> anyhow::Result<()> {
     let (report, stats) = read(args)?;
-    if json {
-        print_json(&serde_json::json!({ "read": report, "near_duplicate_tasks": stats.near_duplicate_tasks }));
+    if shell.json {
+        shell.print_json(&serde_json::json!({ "read": report, "near_duplicate_tasks": stats.near_duplicate_tasks }));
         return Ok(());
     }
-    let value = serde_json::to_value(&report)?;
     let mut text = String::new();
-    for (name, value) in value.as_object().into_iter().flatten() {
-        let name = name.replace('_', " ");
-        match value {
-            serde_json::Value::Number(number) if number.as_u64() != Some(0) => {
-                text += &format!("{:>8}  {name}\n", number.to_string())
-            }
-            serde_json::Value::Object(fields) => {
-                for (field, count) in fields {
-                    text += &format!("{:>8}  {name}: `{field}`\n", count.to_string());
-                }
-            }
-            serde_json::Value::Array(reasons) => {
-                for reason in reasons.iter().filter_map(|reason| reason.as_str()) {
-                    text += &format!("          skipped: {reason}\n");
-                }
-            }
-            _ => {}
-        }
+    for (name, count) in report.counts().into_iter().filter(|(_, count)| *count > 0) {
+        text += &format!("{count:>8}  {}\n", name.replace('_', " "));
+    }
+    for reason in &report.skipped_reasons {
+        text += &format!("          skipped: {reason}\n");
+    }
+    for (field, count) in &report.unknown_fields {
+        text += &format!("{count:>8}  unknown fields: `{field}`\n");
     }
     text += &near_duplicates(&stats);
-    print_text(&text);
+    shell.print(&text);
     Ok(())
 }
 
@@ -90,10 +79,10 @@ fn near_duplicates(stats: &DataStats) -> String {
 }
 
 /// What a data set is made of.
-pub(crate) fn stats(args: &DataFiles, json: bool) -> anyhow::Result<()> {
+pub(crate) fn stats(args: &DataFiles, shell: &Shell) -> anyhow::Result<()> {
     let (_, stats) = read(args)?;
-    if json {
-        print_json(&stats);
+    if shell.json {
+        shell.print_json(&stats);
         return Ok(());
     }
     let mut text = String::new();
@@ -115,30 +104,31 @@ pub(crate) fn stats(args: &DataFiles, json: bool) -> anyhow::Result<()> {
         text += &format!("{:>8}  {what}\n", count(number));
     }
     text += &near_duplicates(&stats);
-    let lengths = serde_json::to_value([
-        &stats.user_message_characters,
-        &stats.assistant_message_characters,
-        &stats.thought_characters,
-    ])?;
-    let rows = ["user message", "assistant message", "thought"].iter().zip(lengths.as_array().into_iter().flatten());
-    let names: Vec<String> = lengths[0].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
-    let table = Table {
-        title: "Length in characters".into(),
-        header: columns(&[""], &names.iter().map(String::as_str).collect::<Vec<_>>()),
-        rows: rows
-            .map(|(what, quantiles)| {
-                let cells = names.iter().map(|name| quantiles[name].to_string());
-                std::iter::once((*what).to_owned()).chain(cells).collect()
-            })
-            .collect(),
-        notes: Vec::new(),
-    };
-    text += &format!("\n{}", table.terminal());
+    text += &format!("\n{}", lengths(&stats).terminal());
     for (title, thoughts) in [("Labels of reasons", &stats.reasons), ("Labels of reactions", &stats.reactions)] {
         text += &format!("\n{}", labels(title, thoughts).terminal());
     }
-    print_text(&text);
+    shell.print(&text);
     Ok(())
+}
+
+fn lengths(stats: &DataStats) -> Table {
+    let lengths = [
+        ("user message", &stats.user_message_characters),
+        ("assistant message", &stats.assistant_message_characters),
+        ("thought", &stats.thought_characters),
+    ];
+    let names = lengths[0].1.numbers().map(|(name, _)| name);
+    let row = |(what, quantiles): (&str, &Quantiles)| {
+        let numbers = quantiles.numbers().into_iter().map(|(_, number)| number.to_string());
+        std::iter::once(what.to_owned()).chain(numbers).collect()
+    };
+    Table {
+        title: "Length in characters".into(),
+        header: columns(&[""], &names),
+        rows: lengths.map(row).into(),
+        notes: Vec::new(),
+    }
 }
 
 fn labels(title: &str, thoughts: &ThoughtStats) -> Table {

@@ -1,13 +1,14 @@
 //! `undertone export`: a checkpoint as a folder that other software loads.
 
 use serde_json::json;
+use undertone_data::refuse_existing;
+use undertone_study::{Base, open_checkpoint};
 
-use super::{open_checkpoint, print_json, require_absent};
-use crate::base::Base;
-use crate::cli::{Export, ExportFormat};
+use crate::cli::Export;
+use crate::shell::Shell;
 
-pub(crate) fn run(args: &Export, json: bool) -> anyhow::Result<()> {
-    require_absent(&args.destination)?;
+pub(crate) fn run(args: &Export, shell: &Shell) -> anyhow::Result<()> {
+    refuse_existing(&args.destination)?;
     let (checkpoint, experiment) = open_checkpoint(&args.checkpoint, &[])?;
     experiment.arm(Some(&checkpoint.description.arm), &args.checkpoint)?;
     let base = Base::load(&experiment)?;
@@ -22,19 +23,15 @@ pub(crate) fn run(args: &Export, json: bool) -> anyhow::Result<()> {
         "arm": description.arm,
         "state": description.state,
     });
-    let write = match args.format {
-        ExportFormat::Hf => undertone_export::hugging_face,
-        ExportFormat::Peft => undertone_export::peft,
-    };
-    let exported = write(&decoder, &experiment.model.path, &args.destination, &provenance)?;
+    let exported = args.format.write(&decoder, &experiment.model.path, &args.destination, &provenance)?;
     eprintln!(
         "wrote {} to `{}`; read back, its logits differ by at most {:.1e}",
         exported.files.join(", "),
         exported.folder.display(),
         exported.largest_logit_difference
     );
-    if json {
-        print_json(&json!({
+    if shell.json {
+        shell.print_json(&json!({
             "folder": exported.folder,
             "files": exported.files,
             "largest_logit_difference": exported.largest_logit_difference,

@@ -3,10 +3,10 @@
 use serde_json::json;
 use undertone_model::import;
 
-use super::print_json;
 use crate::cli::Import;
+use crate::shell::Shell;
 
-pub(crate) fn run(args: &Import, json: bool) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Import, shell: &Shell) -> anyhow::Result<()> {
     let report = import::gguf(&args.source, &args.destination)?;
     let types: Vec<String> = report.tensors_by_type.iter().map(|(name, count)| format!("{count} {name}")).collect();
     eprintln!(
@@ -17,10 +17,10 @@ pub(crate) fn run(args: &Import, json: bool) -> anyhow::Result<()> {
     );
     if !report.unencodable_bytes.is_empty() {
         let bytes: Vec<String> = report.unencodable_bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        eprintln!("note: the vocabulary has no token for the bytes {}; text loses them", bytes.join(" "));
+        tracing::warn!("note: the vocabulary has no token for the bytes {}; text loses them", bytes.join(" "));
     }
-    if json {
-        print_json(&json!({
+    if shell.json {
+        shell.print_json(&json!({
             "destination": report.destination,
             "source_sha256": report.source_sha256,
             "source_bytes": report.source_bytes,

@@ -4,24 +4,24 @@ use std::io::IsTerminal;
 
 use serde_json::json;
 use undertone_data::{Candidate, InputError, Layout, Piece, Purpose, Source, Speaker, Split, Stream, Template};
+use undertone_study::{Experiment, Study, read_predicted_thoughts};
 
-use super::{print_json, print_text};
 use crate::cli::Inspect;
-use crate::experiment::Experiment;
-use crate::study::Study;
+use crate::shell::Shell;
 
 const TARGET: &str = "\x1b[1;42;30m";
 const THOUGHT: &str = "\x1b[35m";
 const CONTEXT: &str = "\x1b[2m";
 const RESET: &str = "\x1b[0m";
 
-pub(crate) fn run(args: &Inspect, json: bool) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Inspect, shell: &Shell) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
     let experiment = Experiment::read(path, &args.experiment.set)?;
     let arm = experiment.arm(args.arm.as_deref(), path)?.clone();
     let mut study = Study::prepare(experiment, path, &[])?;
     if arm.source == Source::Predicted {
-        study.read_predicted()?;
+        let thoughts = read_predicted_thoughts(&study)?;
+        study.set_predicted(thoughts);
     }
     let corpus = &study.folds[0].corpus;
     let (view, source) = arm.shown();
@@ -31,9 +31,9 @@ pub(crate) fn run(args: &Inspect, json: bool) -> anyhow::Result<()> {
         false => (study.experiment.training_targets(&arm), Purpose::Train, arm.dropout([study.experiment.seed, 0])),
     };
     let layout = Layout { view, kinds: &kinds, purpose, dropout };
-    let of_split = |split| corpus.streams(split, source, layout).into_iter().map(move |stream| (split, stream));
+    let streams = |split| corpus.streams(split, source, layout).into_iter().map(move |stream| (split, stream));
     let all: Vec<(Split, Stream)> =
-        [Split::Train, Split::Validation, Split::Test].into_iter().flat_map(of_split).collect();
+        [Split::Train, Split::Validation, Split::Test].into_iter().flat_map(streams).collect();
     let wanted = |stream: &Stream| match &args.conversation {
         None => true,
         Some(id) => stream.id.rsplit_once('/').is_some_and(|(conversation, _)| conversation == id),
@@ -53,14 +53,14 @@ pub(crate) fn run(args: &Inspect, json: bool) -> anyhow::Result<()> {
     let chosen: Vec<&(Split, Stream)> =
         all.iter().filter(|(_, stream)| stream.id.rsplit_once('/').unzip().0 == first).collect();
     let template = &corpus.builder().template;
-    if json {
+    if shell.json {
         let streams: Vec<_> = chosen.iter().map(|(split, stream)| as_json(*split, stream, template)).collect();
-        print_json(&json!({ "arm": arm.name, "view": view.to_string(), "streams": streams }));
+        shell.print_json(&json!({ "arm": arm.name, "view": view.to_string(), "streams": streams }));
         return Ok(());
     }
     let colour = std::io::stdout().is_terminal();
     for (split, stream) in chosen {
-        print_text(&show(*split, stream, template, &arm.name, &view.to_string(), colour));
+        shell.print(&show(*split, stream, template, &arm.name, &view.to_string(), colour));
     }
     Ok(())
 }
@@ -78,12 +78,8 @@ fn show(split: Split, stream: &Stream, template: &Template, arm: &str, view: &st
         stream.supervised_tokens(),
         stream.longest_path()
     );
-    for (name, value) in
-        serde_json::to_value(stream.hidden).ok().iter().flat_map(|value| value.as_object().cloned()).flatten()
-    {
-        if value != 0 {
-            text += &format!("hidden: {} {value}\n", name.replace('_', " "));
-        }
+    for (name, count) in stream.hidden.counts().into_iter().filter(|(_, count)| *count > 0) {
+        text += &format!("hidden: {} {count}\n", name.replace('_', " "));
     }
     text += "\n";
     for Piece { span, speaker, message } in &stream.pieces {

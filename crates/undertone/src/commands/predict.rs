@@ -3,13 +3,12 @@
 use serde_json::json;
 use undertone_data::{Encoded, InputError, Place, Reader, Role, Speaker, ThoughtKind};
 use undertone_model::Sampling;
+use undertone_study::{Base, open_checkpoint, stream_builder, warnings};
 
-use super::{open_checkpoint, print_json, print_text};
-use crate::base::{Base, stream_builder};
 use crate::cli::{Predict, SpeakerArg};
-use crate::report::warnings;
+use crate::shell::Shell;
 
-pub(crate) fn run(args: &Predict, json: bool) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Predict, shell: &Shell) -> anyhow::Result<()> {
     let option = |name: &str, cause: String| InputError::new(name, cause);
     if !(0.0..=100.0).contains(&args.temperature) {
         return Err(option("--temperature", format!("{} is not from 0 to 100", args.temperature)).into());
@@ -19,7 +18,7 @@ pub(crate) fn run(args: &Predict, json: bool) -> anyhow::Result<()> {
     }
     let (checkpoint, experiment) = open_checkpoint(&args.checkpoint, &args.set)?;
     let arm = experiment.arm(Some(&checkpoint.description.arm), &args.checkpoint)?.clone();
-    let (records, _) = Reader::open(&[&args.conversation], experiment.read_options())?.read_all()?;
+    let (records, _) = Reader::open(&[&args.conversation], experiment.data.read_options())?.read_all()?;
     let wanted = |id: &str| args.id.as_ref().is_none_or(|wanted| wanted == id);
     let Some(record) = records.into_iter().find(|record| wanted(&record.conversation.id)) else {
         let id = args.id.as_deref().unwrap_or("");
@@ -59,7 +58,7 @@ pub(crate) fn run(args: &Predict, json: bool) -> anyhow::Result<()> {
         .into());
     }
     if left_out > 0 {
-        eprintln!("note: the first {left_out} messages do not fit the context and are left out");
+        tracing::warn!("note: the first {left_out} messages do not fit the context and are left out");
     }
     let base = Base::load(&experiment)?;
     let decoder = base.restored(&experiment, &checkpoint, &args.checkpoint)?;
@@ -82,12 +81,12 @@ pub(crate) fn run(args: &Predict, json: bool) -> anyhow::Result<()> {
         eprintln!("! {warning}");
     }
     let text = builder.template.decode(&ids);
-    match json {
-        true => print_json(&json!({
+    match shell.json {
+        true => shell.print_json(&json!({
             "speaker": speaker.name(), "text": text, "tokens": ids.len(), "prompt_tokens": prompt.len(),
             "messages_left_out": left_out, "view": view.to_string(), "stopped": stopped,
         })),
-        false => print_text(&format!("{text}\n")),
+        false => shell.print(&format!("{text}\n")),
     }
     Ok(())
 }

@@ -2,16 +2,14 @@
 
 use serde_json::json;
 use undertone_data::{InputError, Place, Source, write_whole};
-use undertone_train::Checkpoint;
+use undertone_study::{Base, Context, Experiment, Observer, Study, Training, predict_thoughts, train_arm};
+use undertone_train::Description;
 
-use super::print_json;
-use crate::base::Base;
 use crate::cli::Train;
-use crate::experiment::Experiment;
-use crate::progress::Line;
-use crate::study::{Study, Training};
+use crate::progress::Board;
+use crate::shell::Shell;
 
-pub(crate) fn run(args: &Train, json: bool) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Train, shell: &Shell) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
     let experiment = Experiment::read(path, &args.experiment.set)?;
     let arm = experiment.trained(experiment.arm(args.arm.as_deref(), path)?);
@@ -23,19 +21,22 @@ pub(crate) fn run(args: &Train, json: bool) -> anyhow::Result<()> {
             .hint("folds are counted from 0")
             .into());
     }
-    let seed = args.seed.unwrap_or(study.experiment.seed);
-    let training = Training { fold: args.fold, seed };
-    let folder = study.folder(&arm.name, training);
     let base = Base::load(&study.experiment)?;
+    let (observer, stop) = (&Board::new(shell), shell.stop);
     if arm.source == Source::Predicted {
-        study.predict_thoughts(&base)?;
+        let thoughts = predict_thoughts(&Context { study: &study, base: &base, observer, stop })?;
+        study.set_predicted(thoughts);
     }
-    let best = study.train(&arm, training, &base, &folder, args.resume, &Line::alone(&arm.name))?;
+    let training = Training { fold: args.fold, seed: args.seed.unwrap_or(study.experiment.seed) };
+    observer.rows(&[(arm.name.clone(), 1)]);
+    let context = Context { study: &study, base: &base, observer, stop };
+    let best = train_arm(&context, &arm, training, args.resume)?;
+    let folder = study.training_folder(&arm.name, training);
     write_whole(&folder.join("experiment.toml"), study.experiment.resolved().as_bytes())?;
-    let state = Checkpoint::read(&best)?.description.state;
+    let state = Description::read(&best)?.state;
     eprintln!("trained `{}`; best checkpoint: `{}`", arm.name, best.display());
-    if json {
-        print_json(&json!({ "arm": arm.name, "checkpoint": best, "state": state }));
+    if shell.json {
+        shell.print_json(&json!({ "arm": arm.name, "checkpoint": best, "state": state }));
     }
     Ok(())
 }

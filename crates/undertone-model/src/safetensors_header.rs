@@ -1,0 +1,149 @@
+//! The header of a safetensors file, checked against the file before it is believed. The only reader of such headers.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, TensorInfo};
+use serde_json::{Map, Value};
+use undertone_data::{InputError, Place};
+
+use crate::files::open_regular;
+
+/// The longest header that is believed, in bytes. A model of 400 billion parameters has about
+/// 150,000.
+const MAX_HEADER_BYTES: u64 = 8 << 20;
+
+const INCOMPLETE: &str = "the download may be incomplete; fetch the file again";
+
+/// A header that fits its file.
+#[derive(Debug, Clone)]
+pub struct SafetensorsHeader {
+    /// Text by key.
+    pub metadata: BTreeMap<String, String>,
+    /// The tensors in the order of their bytes.
+    pub tensors: Vec<TensorEntry>,
+}
+
+/// Where one tensor lies.
+#[derive(Debug, Clone)]
+pub struct TensorEntry {
+    /// Its name.
+    pub name: String,
+    /// The type of its elements.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Byte range in the whole file; inside it, as long as dtype and shape say.
+    pub range: Range<usize>,
+}
+
+impl SafetensorsHeader {
+    /// Parses the header of a whole file.
+    ///
+    /// The format is an eight-byte length, a JSON object of that length, and the tensors, which must
+    /// follow one another without gap or overlap up to the end of the file.
+    ///
+    /// # Errors
+    /// The file is truncated, or its header is no JSON object or lies about lengths, types or offsets.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, InputError> {
+        let length = header_length(path, bytes, bytes.len())?;
+        Self::checked(path, &bytes[8..8 + length], bytes.len())
+    }
+
+    /// Reads the header of a file and none of its tensors.
+    ///
+    /// # Errors
+    /// As for [`Self::parse`]; or the file cannot be read.
+    pub fn read(path: &Path) -> Result<Self, InputError> {
+        let unreadable = |error: std::io::Error| InputError::io(path, "read", &error);
+        let mut file = open_regular(path)?;
+        let file_bytes = file.metadata().map_err(unreadable)?.len() as usize;
+        let mut read = |bytes: usize| {
+            let mut buffer = Vec::new();
+            (&mut file).take(bytes as u64).read_to_end(&mut buffer).map_err(unreadable)?;
+            Ok::<_, InputError>(buffer)
+        };
+        let length = header_length(path, &read(8)?, file_bytes)?;
+        Self::checked(path, &read(length)?, file_bytes)
+    }
+
+    fn checked(path: &Path, header: &[u8], file_bytes: usize) -> Result<Self, InputError> {
+        let data_start = 8 + header.len();
+        let mut header: Map<String, Value> = serde_json::from_slice(header)
+            .map_err(|error| InputError::new(path, format!("its header is not a JSON object: {error}")))?;
+        let metadata = match header.remove("__metadata__") {
+            None => BTreeMap::new(),
+            Some(metadata) => serde_json::from_value(metadata).map_err(|error| {
+                InputError::new(path, format!("is not an object of texts: {error}"))
+                    .at(Place::Named("__metadata__".into()))
+            })?,
+        };
+        let mut tensors = Vec::with_capacity(header.len());
+        for (name, value) in header {
+            tensors.push(checked_entry(path, name, value, data_start, file_bytes)?);
+        }
+        tensors.sort_by(|a, b| (a.range.start, a.range.end, &a.name).cmp(&(b.range.start, b.range.end, &b.name)));
+        let mut expected = data_start;
+        for TensorEntry { name, range, .. } in &tensors {
+            if range.start != expected {
+                let how =
+                    if range.start < expected { "overlaps the tensor before it" } else { "leaves a gap before it" };
+                return Err(InputError::new(path, how).at(Place::Named(name.clone())));
+            }
+            expected = range.end;
+        }
+        if expected != file_bytes {
+            return Err(InputError::new(path, format!("{} bytes follow the last tensor", file_bytes - expected)));
+        }
+        Ok(Self { metadata, tensors })
+    }
+}
+
+/// The length of the header, which lies inside the file.
+fn header_length(path: &Path, start: &[u8], file_bytes: usize) -> Result<usize, InputError> {
+    let Some((length, _)) = start.split_first_chunk::<8>() else {
+        let cause = format!("has {file_bytes} bytes, too few for a safetensors file");
+        return Err(InputError::new(path, cause).hint(INCOMPLETE));
+    };
+    let header_bytes = u64::from_le_bytes(*length);
+    if header_bytes > MAX_HEADER_BYTES {
+        let cause = format!("is no safetensors file: its header would have {header_bytes} bytes");
+        return Err(InputError::new(path, cause));
+    }
+    let rest = file_bytes.saturating_sub(8);
+    if header_bytes as usize > rest {
+        let cause = format!("its header has {header_bytes} bytes, but only {rest} follow");
+        return Err(InputError::new(path, cause).hint(INCOMPLETE));
+    }
+    Ok(header_bytes as usize)
+}
+
+/// One entry, checked against the file's length.
+fn checked_entry(
+    path: &Path,
+    name: String,
+    value: Value,
+    data_start: usize,
+    file_bytes: usize,
+) -> Result<TensorEntry, InputError> {
+    let error = |cause: String| InputError::new(path, cause).at(Place::Named(name.clone()));
+    let info: TensorInfo =
+        serde_json::from_value(value).map_err(|cause| error(format!("its entry in the header is wrong: {cause}")))?;
+    let TensorInfo { dtype, shape, data_offsets: (start, end) } = info;
+    let data_bytes = file_bytes - data_start;
+    if start > end {
+        return Err(error(format!("ends at byte {end}, before its start at byte {start}")));
+    }
+    if end > data_bytes {
+        let cause = format!("ends at byte {end}, but the file holds {data_bytes} bytes of tensors");
+        return Err(error(cause).hint(INCOMPLETE));
+    }
+    let bits = shape.iter().try_fold(dtype.bitsize(), |bits, &axis| bits.checked_mul(axis));
+    if bits != Some((end - start) * 8) {
+        let cause = format!("has {} bytes, which is not what type `{dtype:?}` and shape `{shape:?}` need", end - start);
+        return Err(error(cause));
+    }
+    Ok(TensorEntry { name, dtype, shape, range: data_start + start..data_start + end })
+}

@@ -1,0 +1,75 @@
+//! Numbers as text for people: rounded, with signs and a true minus.
+
+use num_format::{Locale, ToFormattedString};
+use undertone_stats::{Inference, Interval};
+
+/// Fills a cell that has no number.
+pub(crate) const NOTHING: &str = "–";
+
+/// A difference with three decimals, its sign always shown, unless it rounds to zero.
+pub fn signed(value: f64) -> String {
+    let digits = format!("{:.3}", value.abs());
+    match value {
+        _ if digits == "0.000" => digits,
+        v if v < 0.0 => format!("−{digits}"),
+        _ => format!("+{digits}"),
+    }
+}
+
+/// A number with three decimals and a true minus sign.
+pub fn decimal(value: f64) -> String {
+    match signed(value) {
+        text if value > 0.0 => text.trim_start_matches('+').to_owned(),
+        text => text,
+    }
+}
+
+/// A count with commas between thousands.
+pub fn count(value: usize) -> String {
+    value.to_formatted_string(&Locale::en)
+}
+
+/// An interval of differences, such as `−0.012 to +0.004`.
+pub fn interval(Interval { low, high }: Interval) -> String {
+    format!("{} to {}", signed(low), signed(high))
+}
+
+/// The interval that is shown of a difference: Student's t where users are few, BCa elsewhere.
+pub fn shown_interval(difference: &Inference) -> Option<Interval> {
+    let intervals = difference.ratio.intervals?;
+    Some(if difference.too_few_users { intervals.student_t } else { intervals.bca })
+}
+
+/// A p-value with three decimals.
+pub(crate) fn p_value(p: f64) -> String {
+    if p < 0.0005 { "< 0.001".to_owned() } else { format!("{p:.3}") }
+}
+
+/// A number from 0 to 100 with one decimal.
+pub(crate) fn points(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+/// A difference of such numbers, with its sign and a true minus.
+pub(crate) fn signed_points(value: f64) -> String {
+    format!("{value:+.1}").replace('-', "−")
+}
+
+/// The text, or the mark of an empty cell.
+pub(crate) fn or_nothing(text: Option<String>) -> String {
+    text.unwrap_or_else(|| NOTHING.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short_and_their_signs_true() {
+        assert_eq!([2.3456, -0.5, 0.0, -0.0001].map(decimal), ["2.346", "−0.500", "0.000", "0.000"]);
+        assert_eq!([0, 999, 1000, 162_000, 1_234_567].map(count), ["0", "999", "1,000", "162,000", "1,234,567"]);
+        let shown = [-0.0124, 0.0036, -0.0001, 0.0, 1.5].map(signed);
+        assert_eq!(shown, ["−0.012", "+0.004", "0.000", "0.000", "+1.500"]);
+        assert_eq!(interval(Interval { low: -0.012, high: 0.004 }), "−0.012 to +0.004");
+    }
+}

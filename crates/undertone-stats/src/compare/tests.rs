@@ -1,0 +1,258 @@
+use super::*;
+use crate::record::{RecordFault, RecordProblem};
+
+/// One next prompt: item, user, tokens, nats.
+type Row = (&'static str, &'static str, usize, f64);
+
+fn arm(name: &str, rows: &[Row]) -> Vec<ItemRecord> {
+    let record = |&(item, user, tokens, nats): &Row| ItemRecord {
+        item: item.into(),
+        conversation: format!("{user}_task1_conversation1"),
+        user: user.into(),
+        kind: TargetKind::NextPrompt,
+        arm: name.into(),
+        nats,
+        tokens,
+        bytes: 4 * tokens,
+        label: None,
+        distractors: Vec::new(),
+        primary: true,
+        quotes_target: false,
+        visible_thoughts: 1,
+        fold: None,
+        seed: None,
+        token_nats: Vec::new(),
+    };
+    rows.iter().map(record).collect()
+}
+
+const NONE: [Row; 3] = [("a", "user1", 10, 20.0), ("b", "user1", 30, 30.0), ("c", "user2", 20, 50.0)];
+const PAST: [Row; 3] = [("a", "user1", 10, 18.0), ("b", "user1", 30, 33.0), ("c", "user2", 20, 40.0)];
+
+fn compared(a: &[ItemRecord], b: &[ItemRecord]) -> Comparison {
+    compare(&[Arms { a, b, primary: true }], Rules::default()).unwrap().remove(0)
+}
+
+fn refused(a: &[ItemRecord], b: &[ItemRecord]) -> String {
+    compare(&[Arms { a, b, primary: true }], Rules::default()).unwrap_err().to_string()
+}
+
+fn close(actual: f64, expected: f64) {
+    assert!((actual - expected).abs() < 1e-12, "{actual} is not {expected}");
+}
+
+#[test]
+fn the_difference_is_a_ratio_of_sums_by_user() {
+    // User 1: +1 nat on 40 tokens; user 2: −10 nats on 20.
+    let comparison = compared(&arm("none", &NONE), &arm("past", &PAST));
+    let primary = comparison.contrast(TargetKind::NextPrompt, Subset::Primary).unwrap();
+    assert_eq!((primary.items, primary.users, primary.tokens), (3, 2, 60));
+    let losses = primary.losses.as_ref().unwrap();
+    close(losses.a, 100.0 / 60.0);
+    close(losses.b, 91.0 / 60.0);
+    close(losses.difference.ratio.value, -0.15);
+    close(losses.a_mean_of_user_means, (50.0 / 40.0 + 50.0 / 20.0) / 2.0);
+    close(losses.difference.mean_of_user_means.value, (0.025 - 0.5) / 2.0);
+    // A quarter of the resamples holds only user 1, a quarter only user 2.
+    for estimate in [losses.difference.ratio, losses.difference.mean_of_user_means] {
+        let interval = estimate.intervals.unwrap().percentile;
+        close(interval.low, -0.5);
+        close(interval.high, 0.025);
+    }
+    // Residuals 1 + 0.15 · 40 = 7 and −7: half width t(1) · √(2 · 98) / 60.
+    let t = losses.difference.ratio.intervals.unwrap().student_t;
+    assert!((t.high - (-0.15 + 12.706_204_7 * 14.0 / 60.0)).abs() < 1e-6, "{t:?}");
+}
+
+#[test]
+fn items_are_paired_so_what_both_arms_share_cancels() {
+    // Users differ from 1 to 20 nats per token, but arm b is 0.5 lower on every single token.
+    let users: Vec<String> = (1..=20).map(|user| format!("user{user:02}")).collect();
+    let rows = |lower: f64| -> Vec<ItemRecord> {
+        let record = |(user, level): (&String, u8)| ItemRecord {
+            item: user.clone(),
+            user: user.clone(),
+            nats: 8.0 * (f64::from(level) - lower),
+            ..arm("none", &[("a", "user1", 8, 0.0)])[0].clone()
+        };
+        users.iter().zip(1..).map(record).collect()
+    };
+    let mut b = rows(0.5);
+    b.iter_mut().for_each(|record| record.arm = "past".into());
+    let comparison = compared(&rows(0.0), &b);
+    let intervals = comparison.contrasts[0].losses.as_ref().unwrap().difference.ratio.intervals.unwrap();
+    for interval in [intervals.percentile, intervals.bca, intervals.student_t] {
+        close(interval.low, -0.5);
+        close(interval.high, -0.5);
+    }
+}
+
+#[test]
+fn the_order_of_records_changes_no_byte() {
+    let (a, b) = (arm("none", &NONE), arm("past", &PAST));
+    let turned = |records: &[ItemRecord]| records.iter().rev().cloned().collect::<Vec<_>>();
+    let text = |comparison: &Comparison| serde_json::to_string_pretty(comparison).unwrap();
+    let expected = text(&compared(&a, &b));
+    assert_eq!(text(&compared(&turned(&a), &b)), expected);
+    assert_eq!(text(&compared(&a, &turned(&b))), expected);
+}
+
+#[test]
+fn a_comparison_survives_json() {
+    let comparison = compared(&arm("none", &NONE[..1]), &arm("past", &PAST[..1]));
+    let text = serde_json::to_string(&comparison).unwrap();
+    assert_eq!(serde_json::from_str::<Comparison>(&text).unwrap(), comparison);
+}
+
+#[test]
+fn subsets_are_told_apart_and_empty_ones_said() {
+    let (mut a, mut b) = (arm("none", &NONE), arm("past", &PAST));
+    // `a` is primary only where thoughts are seen, `b` quotes one, `c` is a first message.
+    a[0].primary = false;
+    b[1].quotes_target = true;
+    (a[2].primary, b[2].primary) = (false, false);
+    let comparison = compared(&a, &b);
+    let items: Vec<usize> = comparison.contrasts.iter().map(|c| c.items).collect();
+    assert_eq!(items, [2, 3, 1]);
+    let disagreement = |field: &str| Disagreement { field: field.into(), items: 1 };
+    assert_eq!(comparison.disagreements, [disagreement("primary"), disagreement("quotes_target")]);
+    b[0].primary = false;
+    b[1].primary = false;
+    a[1].primary = false;
+    let comparison = compared(&a, &b);
+    assert_eq!(comparison.contrasts[0].losses, None);
+    assert!(!serde_json::to_string(&comparison).unwrap().contains("NaN"));
+}
+
+#[test]
+fn kinds_are_never_pooled() {
+    let (mut a, mut b) = (arm("none", &NONE), arm("past", &PAST));
+    a[0].kind = TargetKind::Reaction;
+    b[0].kind = TargetKind::Reaction;
+    let comparison = compared(&a, &b);
+    let of = |kind| comparison.contrast(kind, Subset::All).map(|c| (c.items, c.tokens));
+    assert_eq!(of(TargetKind::NextPrompt), Some((2, 50)));
+    assert_eq!(of(TargetKind::Reaction), Some((1, 10)));
+    assert_eq!(of(TargetKind::Reason), None);
+}
+
+#[test]
+fn what_is_no_pair_is_refused_with_the_difference_named() {
+    let (a, b) = (arm("none", &NONE), arm("past", &PAST));
+    let more = [("d", "u", 1, 1.0), ("e", "u", 1, 1.0), ("f", "u", 1, 1.0), ("g", "u", 1, 1.0)];
+    let longer = [&a[..2], &arm("none", &more)].concat();
+    assert_eq!(
+        refused(&longer, &b),
+        "the arms scored different items: 4 only in `none` (`d`, `e`, `f`), 1 only in `past` (`c`)"
+    );
+    assert_eq!(refused(&a[..2], &b), "the arms scored different items: none only in `none`, 1 only in `past` (`c`)");
+    assert_eq!(refused(&a, &[]), "an arm has no item records, so there is nothing to compare");
+    assert_eq!(refused(&a, &a), "both sides are arm `none`");
+    assert_eq!(refused(&a, &[a.clone(), b.clone()].concat()), "one side holds several arms: `none`, `past`");
+    let mut spoilt = b.clone();
+    spoilt[1].nats = f64::NAN;
+    let error = compare(&[Arms { a: &a, b: &spoilt, primary: true }], Rules::default()).unwrap_err();
+    assert!(matches!(error, NotComparable::Record(RecordFault { problem: RecordProblem::Nats(_), .. })));
+}
+
+#[test]
+fn items_that_are_not_the_same_target_are_refused_field_by_field() {
+    let (a, b) = (arm("none", &NONE), arm("past", &PAST));
+    let refused_if = |change: fn(&mut ItemRecord), expected: &str| {
+        let mut changed = b.clone();
+        change(&mut changed[1]);
+        let start = "the arms differ in the targets of 1 item: ";
+        assert_eq!(refused(&a, &changed), format!("{start}{expected} in `past`"));
+    };
+    refused_if(|r| r.user = "user9".into(), "`user` of `b` is `user1` in `none` and `user9`");
+    refused_if(
+        |r| r.conversation = "x".into(),
+        "`conversation` of `b` is `user1_task1_conversation1` in `none` and `x`",
+    );
+    refused_if(|r| r.kind = TargetKind::Reason, "`kind` of `b` is `next_prompt` in `none` and `reason`");
+    refused_if(|r| r.tokens = 31, "`tokens` of `b` is `30` in `none` and `31`");
+    refused_if(|r| r.bytes = 1, "`bytes` of `b` is `120` in `none` and `1`");
+    refused_if(|r| r.fold = Some(2), "`fold` of `b` is `none` in `none` and `2`");
+}
+
+/// The same records, as trained with some seeds; each seed adds `apart` nats to every item.
+fn with_seeds(records: &[ItemRecord], seeds: &[u64], apart: f64) -> Vec<ItemRecord> {
+    let of_seed = |seed: &u64| {
+        let change = |record: &ItemRecord| ItemRecord {
+            seed: Some(*seed),
+            nats: record.nats + apart * *seed as f64,
+            ..record.clone()
+        };
+        records.iter().map(change).collect::<Vec<_>>()
+    };
+    seeds.iter().flat_map(of_seed).collect()
+}
+
+#[test]
+fn seeds_are_paired_averaged_and_part_of_the_error() {
+    let a = with_seeds(&arm("none", &NONE), &[0, 1, 2], 0.0);
+    let b = with_seeds(&arm("past", &PAST), &[0, 1, 2], 1.0);
+    let comparison = compared(&a, &b);
+    let primary = comparison.contrast(TargetKind::NextPrompt, Subset::Primary).unwrap();
+    // Three seeds do not make three times the items. The seeds add 0, 1 and 2 nats to each of three items.
+    assert_eq!((primary.items, primary.users, primary.tokens), (3, 2, 60));
+    let losses = primary.losses.as_ref().unwrap();
+    close(losses.difference.ratio.value, (91.0 + 3.0 - 100.0) / 60.0);
+    close(losses.difference.standard_error.unwrap().of_seeds.unwrap(), 3.0 / 60.0 / 3.0_f64.sqrt());
+    assert_eq!(comparison.seeds, 3);
+    // An untrained arm has no seed and stands beside each of the other's.
+    let untrained = compared(&arm("base", &NONE), &b);
+    close(untrained.contrasts[0].losses.as_ref().unwrap().difference.ratio.value, losses.difference.ratio.value);
+}
+
+#[test]
+fn other_seeds_are_refused() {
+    let a = with_seeds(&arm("none", &NONE), &[0, 1], 0.0);
+    let b = with_seeds(&arm("past", &PAST), &[0, 2], 0.0);
+    assert_eq!(refused(&a, &b), "the arms were trained with different seeds: `none` with [0, 1], `past` with [0, 2]");
+    let short = with_seeds(&arm("past", &PAST), &[0, 1], 0.0);
+    assert_eq!(
+        refused(&a, &short[..5]),
+        "the arms scored different items: 1 only in `none` (`c`), none only in `past`"
+    );
+}
+
+#[test]
+fn comparisons_made_together_are_corrected_together_but_for_the_primary() {
+    // Ten users, all lower: p = 2/1024 each.
+    let users: Vec<String> = (0..10).map(|user| format!("user{user}")).collect();
+    let rows = |name: &str, lower: f64| -> Vec<ItemRecord> {
+        let record = |(index, user): (usize, &String)| ItemRecord {
+            item: user.clone(),
+            user: user.clone(),
+            nats: 20.0 - lower - 0.01 * index as f64,
+            ..arm(name, &[("a", "user1", 8, 0.0)])[0].clone()
+        };
+        users.iter().enumerate().map(record).collect()
+    };
+    let (none, others) = (rows("none", 0.0), [rows("past", 1.0), rows("oracle", 2.0), rows("filler", 1.0)]);
+    let family: Vec<Arms<'_>> =
+        others.iter().enumerate().map(|(index, b)| Arms { a: &none, b, primary: index == 0 }).collect();
+    let p: Vec<f64> = compare(&family, Rules::default())
+        .unwrap()
+        .iter()
+        .map(|comparison| comparison.contrasts[0].losses.as_ref().unwrap().evidence.p_adjusted.unwrap())
+        .collect();
+    let once = 2.0 / 1024.0;
+    assert_eq!(p, [once, 2.0 * once, 2.0 * once]);
+}
+
+#[test]
+fn groups_hold_their_own_items_and_nothing_else() {
+    let (a, b) = (arm("none", &NONE), arm("past", &PAST));
+    let arms = Arms { a: &a, b: &b, primary: false };
+    let group_of = |record: &ItemRecord| (record.item != "b").then(|| record.user.clone());
+    let groups = by_group(&arms, Rules::default(), (TargetKind::NextPrompt, Subset::All), group_of).unwrap();
+    let shown: Vec<_> = groups
+        .iter()
+        .map(|(name, contrast)| {
+            (name.as_str(), contrast.items, contrast.losses.as_ref().unwrap().difference.ratio.value)
+        })
+        .collect();
+    assert_eq!(shown, [("user1", 1, -0.2), ("user2", 1, -0.5)]);
+}

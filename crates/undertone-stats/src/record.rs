@@ -1,0 +1,17 @@
+//! How one arm scored one target: the record that every metric and comparison is computed from.
+//!
+//! In come scored targets (or a file of them), out goes JSON Lines, one [`ItemRecord`] a line. A
+//! record is checked whenever it is written, read or summed: a loss that is not a finite number, a
+//! target without tokens or an item that is there twice is an error, never a silent `NaN`.
+
+mod check;
+mod collect;
+mod files;
+mod item;
+#[cfg(test)]
+mod tests;
+
+pub use self::check::{RecordFault, RecordProblem, check_records};
+pub use self::collect::ItemScores;
+pub use self::files::{read_records, write_records};
+pub use self::item::{Distractor, ItemRecord, LabelOutcome};

@@ -1,0 +1,278 @@
+//! Which study a folder belongs to, and what was changed in it after there were results.
+//!
+//! A folder belongs to one study: its data, base model and trainings. What is compared and measured may change, and
+//! finished work that does not depend on the change is kept. But a rule that is changed by somebody who has seen results is
+//! not fixed beforehand: the report names every such change, and a comparison that becomes primary this way is corrected
+//! like the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use undertone_data::{InputError, Place, write_whole};
+use undertone_train::Description;
+
+use crate::comparisons::primary_pair;
+use crate::context::Context;
+use crate::experiment::Experiment;
+use crate::fingerprint::{self, PROGRAM};
+use crate::jobs::predict_thoughts::writer_runs;
+use crate::names::{LAST_CHECKPOINT, RECORDS, RESULTS};
+
+/// Beginnings of keys that may change in a study that has begun.
+const AMENDABLE: [&str; 4] = ["evaluation.", "arm", "comparison", "seeds"];
+
+/// Keys whose change needs no mention: where the judge is.
+const UNMENTIONED: [&str; 2] = ["evaluation.judge.url", "evaluation.judge.api_key_variable"];
+
+/// The key of an amendment of the primary comparison, declared or not.
+const PRIMARY: &str = "comparison, the primary one";
+
+/// The experiment of a folder.
+const CLAIMED: &str = "experiment.toml";
+/// The amendments of a folder.
+const AMENDED: &str = "amendments.json";
+
+/// A key of the experiment that changed after there were results.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amendment {
+    key: String,
+    /// None where it was added.
+    before: Option<String>,
+    /// None where it was removed.
+    after: Option<String>,
+}
+
+impl Amendment {
+    /// Whether it made another comparison the primary one.
+    pub(crate) fn is_of_primary(&self) -> bool {
+        self.key == PRIMARY
+    }
+}
+
+impl std::fmt::Display for Amendment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { key, before, after } = self;
+        match (before, after) {
+            (Some(before), Some(after)) => write!(f, "`{key}` from {before} to {after}"),
+            (None, Some(after)) => write!(f, "`{key}` added ({after})"),
+            (Some(before), None) => write!(f, "`{key}` removed ({before})"),
+            (None, None) => write!(f, "`{key}`"),
+        }
+    }
+}
+
+/// A folder that is free or belongs to this study.
+pub(crate) struct OwnFolder {
+    /// The experiment, with what else identifies a study.
+    text: String,
+    /// Whether the folder holds this text already.
+    is_written: bool,
+    has_begun: bool,
+    /// All amendments since there were scores.
+    amendments: Vec<Amendment>,
+}
+
+/// Checks that a study's folder is free or belongs to it; changes nothing.
+///
+/// # Errors
+/// The folder holds another study: says what differs; an arm in it was trained otherwise.
+pub(crate) fn check_folder(context: &Context<'_>) -> Result<OwnFolder, InputError> {
+    let Context { study, base, .. } = context;
+    let folder = study.experiment.folder();
+    let path = folder.join(CLAIMED);
+    let header = [
+        ("program", PROGRAM.to_owned()),
+        ("data", format!("sha256 {}", study.data_sha256)),
+        ("base model", format!("sha256 {}", base.sha256)),
+    ];
+    let header: String = header.iter().map(|(what, is)| format!("# {what}: {is}\n")).collect();
+    let text = format!("{header}\n{}", study.experiment.resolved());
+    let other = |cause: String| {
+        InputError::new(&folder, cause).hint(
+            "choose another name with `--set name=…`, or remove the folder; comparisons, `seeds`, `[evaluation]` and further arms may change",
+        )
+    };
+    let has_scores = has_scores(&folder);
+    if !path.exists() {
+        return match has_scores {
+            true => Err(other(format!("holds scores without the `{CLAIMED}` that says which study they belong to"))),
+            false => Ok(OwnFolder { text, is_written: false, has_begun: false, amendments: Vec::new() }),
+        };
+    }
+    let before = std::fs::read_to_string(&path).map_err(|error| InputError::io(&path, "read", &error))?;
+    for (line, earlier) in header.lines().zip(before.lines().map(Some).chain(std::iter::repeat(None))) {
+        if Some(line) != earlier {
+            let (what, now) = line.trim_start_matches("# ").split_once(": ").unwrap_or_default();
+            return Err(other(match (what, earlier.and_then(|line| line.split_once(": "))) {
+                ("program", Some((_, earlier))) => format!(
+                    "holds a study of another version of the program ({earlier}), and this one ({now}) does not go on with it"
+                ),
+                _ => format!("already holds another study: its {what} differs"),
+            }));
+        }
+    }
+    let mut changed = amended(&keys(&path, &before)?, &keys(&path, &text)?);
+    let may = |one: &&Amendment| AMENDABLE.iter().any(|key| one.key.starts_with(key));
+    if let Some(fixed) = changed.iter().find(|one| !may(one)) {
+        return Err(other(format!("already holds another study: {fixed}")));
+    }
+    if let Some(trained) = trained_otherwise(context) {
+        return Err(other(format!("already holds another study: {trained} was trained on something else")));
+    }
+    let [earlier, now] = [&Experiment::from_resolved(&path, &before)?, &study.experiment].map(primary);
+    if earlier != now {
+        changed.push(Amendment { key: PRIMARY.into(), before: Some(earlier), after: Some(now) });
+    }
+    changed.retain(|one| has_scores && !UNMENTIONED.contains(&one.key.as_str()));
+    let mut amendments = read_amendments(&folder.join(AMENDED))?;
+    amendments.extend(changed);
+    Ok(OwnFolder { is_written: text == before, text, has_begun: true, amendments })
+}
+
+impl OwnFolder {
+    /// Makes the folder that of this study, or goes on with it; returns all amendments.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub(crate) fn claim(self, folder: &Path) -> Result<Vec<Amendment>, InputError> {
+        if self.has_begun {
+            tracing::info!("going on with the study in `{}`", folder.display());
+        }
+        if !self.is_written {
+            // Amendments are written first: a program that is killed here must not forget them.
+            if !self.amendments.is_empty() {
+                let amendments = serde_json::to_vec_pretty(&self.amendments).expect("amendments are plain data");
+                write_whole(&folder.join(AMENDED), &amendments)?;
+            }
+            write_whole(&folder.join(CLAIMED), self.text.as_bytes())?;
+        }
+        Ok(self.amendments)
+    }
+}
+
+/// Whether the folder has scores that somebody may have seen.
+fn has_scores(folder: &Path) -> bool {
+    let inside = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_scored = |arm: &Path| inside(arm).any(|training| training.join(RECORDS).exists());
+    folder.join(RESULTS).exists() || inside(folder).any(|arm| is_scored(&arm))
+}
+
+/// The first training in the folder that differs from the one this study asks for, in words.
+fn trained_otherwise(context: &Context<'_>) -> Option<String> {
+    let Context { study, base, .. } = context;
+    let trained = study.experiment.trained_arms();
+    let pairs = trained.flat_map(|arm| study.trainings().into_iter().map(move |training| (arm, training)));
+    let trainings = pairs.map(|(arm, training)| {
+        let fingerprint = fingerprint::of_training(study, base, arm, training);
+        (format!("the arm `{}`", arm.name), study.training_folder(&arm.name, training), fingerprint)
+    });
+    let writers = writer_runs(context).into_iter();
+    let writers = writers.map(|(folder, fingerprint)| ("a writer of thoughts".to_owned(), folder, fingerprint));
+    let is_other = |(_, folder, fingerprint): &(String, PathBuf, String)| {
+        // An unreadable checkpoint is reported by the training that needs it.
+        Description::read(&folder.join(LAST_CHECKPOINT)).is_ok_and(|last| last.training_key != *fingerprint)
+    };
+    trainings.chain(writers).find(is_other).map(|(what, ..)| what)
+}
+
+/// The comparison that an experiment is made for, in words.
+fn primary(experiment: &Experiment) -> String {
+    let [a, b] = primary_pair(experiment).map(|arm| arm.map_or("nothing", |arm| &arm.name));
+    format!("{b} − {a}")
+}
+
+fn read_amendments(path: &Path) -> Result<Vec<Amendment>, InputError> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read", &error))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        InputError::new(path, format!("is not a list of amendments: {error}")).at(Place::Line(error.line()))
+    })
+}
+
+/// An experiment as keys and values; arms and comparisons go by their names, and their order is a value too.
+fn keys(path: &Path, text: &str) -> Result<BTreeMap<String, String>, InputError> {
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        InputError::new(path, error.message().to_owned())
+            .hint("it was written by `undertone ablate`; remove the folder")
+    })?;
+    let mut keys = BTreeMap::new();
+    flatten(String::new(), &toml::Value::Table(table), &mut keys);
+    Ok(keys)
+}
+
+fn flatten(prefix: String, value: &toml::Value, keys: &mut BTreeMap<String, String>) {
+    let text =
+        |table: &toml::Table, key: &str| table.get(key).and_then(toml::Value::as_str).unwrap_or_default().to_owned();
+    match value {
+        toml::Value::Table(table) => {
+            for (name, value) in table {
+                let prefix = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                flatten(prefix, value, keys);
+            }
+        }
+        toml::Value::Array(entries) if ["arm", "comparison"].contains(&prefix.as_str()) => {
+            let mut names = Vec::new();
+            for table in entries.iter().filter_map(toml::Value::as_table) {
+                let (name, own) = match prefix.as_str() {
+                    "arm" => (text(table, "name"), ["name", ""]),
+                    _ => (format!("{} − {}", text(table, "b"), text(table, "a")), ["a", "b"]),
+                };
+                let rest = table.iter().filter(|(key, _)| !own.contains(&key.as_str()));
+                let rest: Vec<String> = rest.map(|(key, value)| format!("{key} = {value}")).collect();
+                keys.insert(format!("{prefix}.{name}"), rest.join(", "));
+                names.push(name);
+            }
+            keys.insert(prefix, names.join(", "));
+        }
+        value => {
+            keys.insert(prefix, value.to_string());
+        }
+    }
+}
+
+fn amended(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<Amendment> {
+    let all: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let change =
+        |key: &String| Amendment { key: key.clone(), before: before.get(key).cloned(), after: after.get(key).cloned() };
+    all.into_iter().map(change).filter(|one| one.before != one.after).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(before: &str, after: &str) -> Vec<String> {
+        let keys = |text: &str| keys(Path::new("x.toml"), text).unwrap();
+        amended(&keys(before), &keys(after)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_changed_is_named_by_key_arm_and_comparison() {
+        let arm = |name: &str, view: &str| format!("[[arm]]\nname = \"{name}\"\nview = \"{view}\"\n");
+        let before = format!("seeds = 1\n[evaluation]\nmargin = 0.01\n{}{}", arm("none", "none"), arm("past", "past"));
+        let after = format!("seeds = 3\n[evaluation]\ndraws = 5\n{}{}", arm("past", "reasons"), arm("last", "past"))
+            + "[[comparison]]\na = \"past\"\nb = \"last\"\nprimary = true\n";
+        assert_eq!(
+            told(&before, &after),
+            [
+                "`arm` from none, past to past, last",
+                "`arm.last` added (view = \"past\")",
+                "`arm.none` removed (view = \"none\")",
+                "`arm.past` from view = \"past\" to view = \"reasons\"",
+                "`comparison` added (last − past)",
+                "`comparison.last − past` added (primary = true)",
+                "`evaluation.draws` added (5)",
+                "`evaluation.margin` removed (0.01)",
+                "`seeds` from 1 to 3",
+            ]
+        );
+        assert_eq!(told(&before, &before), [""; 0]);
+        // Without comparisons, the order of arms says which are compared.
+        let [one, other] = [("none", "past"), ("past", "none")].map(|(a, b)| arm(a, "none") + &arm(b, "none"));
+        assert_eq!(told(&one, &other), ["`arm` from none, past to past, none"]);
+    }
+}

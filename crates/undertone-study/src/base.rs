@@ -1,0 +1,123 @@
+//! The base model of an experiment: loaded once, fingerprinted, and made ready to train or restored.
+
+use std::path::{Path, PathBuf};
+
+use undertone_data::{InputError, Place, StreamBuilder, Template};
+use undertone_model::{Decoder, LlamaConfig, load_tokenizer};
+use undertone_train::Checkpoint;
+
+use crate::digest::sha256_of_files;
+use crate::experiment::{Experiment, Method};
+
+/// An untrained model and what identifies it.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// The model.
+    pub decoder: Decoder,
+    /// SHA-256 over weights, `config.json` and `tokenizer.json`, in name order.
+    pub sha256: String,
+}
+
+impl Base {
+    /// Loads the experiment's base model to its device.
+    ///
+    /// # Errors
+    /// The program was built without the device, or the folder holds no model that it knows.
+    pub fn load(experiment: &Experiment) -> Result<Self, InputError> {
+        let path = &experiment.model.path;
+        let device = experiment.device.open().map_err(|absent| {
+            let built: Vec<String> = undertone_model::DeviceName::built().iter().map(ToString::to_string).collect();
+            InputError::new(path, absent.to_string())
+                .at(Place::Named("device".into()))
+                .hint(format!("it has: {}; see `Devices` in README.md for how to build the others", built.join(", ")))
+        })?;
+        require_folder(path)?;
+        let mut decoder = Decoder::load(path, &device)?;
+        decoder.precision = experiment.model.matmul_precision;
+        if !decoder.precision.is_supported() {
+            tracing::warn!(
+                "note: this CPU has no quicker products, so `matmul_precision` computes as \"highest\", in f32"
+            );
+        }
+        Ok(Self { decoder, sha256: sha256_of_model(path)? })
+    }
+
+    /// A copy that is ready to train: fresh adapters, or every weight.
+    pub(crate) fn trainable(&self, experiment: &Experiment, seed: u64) -> Decoder {
+        let mut decoder = self.decoder.clone();
+        match experiment.model.method {
+            Method::Lora => decoder.add_adapters(&experiment.lora, seed),
+            Method::Full => decoder.train_all(),
+        }
+        decoder
+    }
+
+    /// A copy with the weights of a checkpoint, which must have been trained from this base.
+    ///
+    /// # Errors
+    /// It was trained from another base, or has other parameters than the experiment.
+    pub fn restored(
+        &self,
+        experiment: &Experiment,
+        checkpoint: &Checkpoint,
+        path: &Path,
+    ) -> Result<Decoder, InputError> {
+        if checkpoint.description.base_model != self.sha256 {
+            let base = experiment.model.path.display();
+            return Err(InputError::new(path, format!("was trained from other weights than those in `{base}`"))
+                .hint("point `--set model.path=` to the base model it was trained from"));
+        }
+        // The checkpoint replaces what the seed draws.
+        let mut decoder = self.trainable(experiment, experiment.seed);
+        checkpoint.restore_weights(&mut decoder)?;
+        Ok(decoder)
+    }
+}
+
+/// The template and system text over the base model's tokenizer; reads no weights.
+///
+/// # Errors
+/// The folder holds no model, its context is too short, or its tokenizer lacks a token of the template.
+pub fn stream_builder(experiment: &Experiment) -> Result<StreamBuilder, InputError> {
+    let path = &experiment.model.path;
+    require_folder(path)?;
+    let config = LlamaConfig::read(path)?;
+    if experiment.data.context_tokens > config.max_position_embeddings {
+        let cause = format!(
+            "`data.context_tokens` ({}) exceeds the model's context of {}",
+            experiment.data.context_tokens, config.max_position_embeddings
+        );
+        return Err(InputError::new(path, cause).hint("lower `data.context_tokens`"));
+    }
+    let tokenizer = load_tokenizer(path, &config)?;
+    let template = Template::new(tokenizer).map_err(|missing| {
+        InputError::new(path.join("tokenizer.json"), format!("lacks the token `{}` of the chat template", missing.0))
+    })?;
+    Ok(StreamBuilder::new(template, &experiment.data.system))
+}
+
+fn require_folder(path: &Path) -> Result<(), InputError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let problem = if path.exists() { "is not a folder" } else { "there is no such folder" };
+    Err(InputError::new(path, format!("{problem}; a Hugging Face model folder is expected"))
+        .hint("`make model` puts SmolLM2-135M-Instruct under `checkpoints/`; `undertone import` converts a GGUF file"))
+}
+
+/// SHA-256 over a model folder's weights, `config.json` and `tokenizer.json`, in name order.
+pub(crate) fn sha256_of_model(folder: &Path) -> Result<String, InputError> {
+    let failed = |error: std::io::Error| InputError::io(folder, "read the weights", &error);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .map_err(failed)?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| {
+            let named = |name: &str| path.file_name().is_some_and(|file| file == name);
+            path.extension().is_some_and(|extension| extension == "safetensors")
+                || named("config.json")
+                || named("tokenizer.json")
+        })
+        .collect();
+    files.sort();
+    sha256_of_files(&files)
+}

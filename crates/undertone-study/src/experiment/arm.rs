@@ -1,0 +1,140 @@
+//! `[[arm]]`: what a model sees in training and in evaluation.
+
+use serde::{Deserialize, Serialize};
+use undertone_data::{Access, Source, TargetKind, ThoughtDropout, Timing, View};
+
+use super::problem::{Found, can_be_a_folder};
+use crate::names::{BASE, WRITERS, YARDSTICKS};
+
+/// One `[[arm]]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Arm {
+    /// Shown in tables; also a folder.
+    pub name: String,
+    /// Which thoughts are seen.
+    pub view: Access,
+    /// Until when they must have been written.
+    pub timing: Timing,
+    /// Whose they are.
+    pub source: Source,
+    /// The probability with which training hides each thought that the view shows, so that one model learns to do
+    /// with and without.
+    pub thought_dropout: f64,
+    /// Evaluate the model of this other arm instead of training one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trained_as: Option<String>,
+    /// Targets in training, where they differ from `data.targets`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub targets: Option<Vec<TargetKind>>,
+}
+
+impl Arm {
+    /// Which thoughts are seen, and whose.
+    pub fn shown(&self) -> (View, Source) {
+        (View { access: self.view, timing: self.timing }, self.source)
+    }
+
+    /// Which thoughts one draw leaves out in training.
+    pub fn dropout(&self, seed: [u64; 2]) -> Option<ThoughtDropout> {
+        let probability = self.thought_dropout;
+        (probability > 0.0).then_some(ThoughtDropout { probability, seed })
+    }
+}
+
+pub(super) fn rules(arms: &[Arm], found: &mut Found) {
+    found.require(
+        !arms.is_empty(),
+        "arm",
+        "there is no `[[arm]]`",
+        "an arm says what a model sees, for example `name = \"none\"`",
+    );
+    for (index, arm) in arms.iter().enumerate() {
+        let key = |part: &str| format!("arm[{index}].{part}");
+        name_rules(&arm.name, &arms[..index], &key("name"), found);
+        training_rules(arm, arms, &key, found);
+        let source = key("source");
+        found.require(
+            arm.source != Source::Predicted || arm.view != Access::Oracle,
+            &source,
+            "a predicted reason of the target's own message is written by a model that has read the message",
+            "`oracle` goes with the user's own reason; choose another view for predicted thoughts",
+        );
+        found.require(
+            arm.source == Source::Own || arm.view != Access::None,
+            &source,
+            "no source of thoughts is seen by the view `none`",
+            "choose a view such as `past`",
+        );
+    }
+}
+
+fn name_rules(name: &str, earlier: &[Arm], key: &str, found: &mut Found) {
+    found.require(
+        can_be_a_folder(name),
+        key,
+        format!("the arm's `name` ({name:?}) must be the name of a folder"),
+        "use letters, digits and `-`",
+    );
+    found.require(
+        !earlier.iter().any(|other| other.name == name),
+        key,
+        format!("two arms are called `{name}`"),
+        "give each its own name",
+    );
+    found.require(
+        !name.starts_with(&format!("{BASE}-")) && !YARDSTICKS.contains(&name),
+        key,
+        format!("the name `{name}` is taken by a yardstick"),
+        "choose another name",
+    );
+    found.require(
+        name != WRITERS,
+        key,
+        format!("the name `{WRITERS}` is taken by the folder of the models that predict thoughts"),
+        "choose another name",
+    );
+}
+
+fn training_rules(arm: &Arm, arms: &[Arm], key: &impl Fn(&str) -> String, found: &mut Found) {
+    if let Some(other) = &arm.trained_as {
+        let known = arms.iter().find(|arm| arm.name == *other);
+        found.require(
+            known.is_some(),
+            &key("trained_as"),
+            format!("`trained_as` names the arm `{other}`, which is not there"),
+            "name another `[[arm]]`",
+        );
+        found.require(
+            known.is_none_or(|known| known.trained_as.is_none()),
+            &key("trained_as"),
+            format!("the arm `{other}` is not trained itself"),
+            "name the arm whose training is meant",
+        );
+        found.require(
+            arm.targets.is_none(),
+            &key("targets"),
+            "an arm with `trained_as` has no training of its own, so no `targets`",
+            "remove one of the two",
+        );
+    }
+    found.require(
+        arm.targets.as_ref().is_none_or(|targets| !targets.is_empty()),
+        &key("targets"),
+        "the arm's `targets` is empty",
+        "remove the key to train on `data.targets`",
+    );
+    let dropout = arm.thought_dropout;
+    found.require(
+        (0.0..=1.0).contains(&dropout),
+        &key("thought_dropout"),
+        format!("`thought_dropout` ({dropout}) must be from 0 to 1"),
+        "0.5 shows half of the thoughts in training",
+    );
+    found.require(
+        dropout == 0.0 || (arm.view != Access::None && arm.trained_as.is_none()),
+        &key("thought_dropout"),
+        "`thought_dropout` hides thoughts in training, and this arm is trained on none",
+        "set it on an arm that is trained with thoughts",
+    );
+}

@@ -1,0 +1,39 @@
+//! Values that cannot stand in an experiment, each with its key, the reason and advice.
+
+/// A value, or a combination of values, that cannot be.
+#[derive(Debug)]
+pub(super) struct Problem {
+    /// The dotted key, such as `training.epochs` or `arm[1].name`.
+    pub(super) key: String,
+    pub(super) cause: String,
+    pub(super) hint: String,
+}
+
+/// Collects the problems of an experiment.
+#[derive(Debug, Default)]
+pub(super) struct Found(pub(super) Vec<Problem>);
+
+impl Found {
+    /// Notes a problem unless `holds`.
+    pub(super) fn require(&mut self, holds: bool, key: &str, cause: impl Into<String>, hint: &str) {
+        if !holds {
+            self.0.push(Problem { key: key.into(), cause: cause.into(), hint: hint.into() });
+        }
+    }
+
+    /// Notes a problem unless the number at `key` is finite.
+    pub(super) fn require_finite(&mut self, key: &str, value: f64) {
+        let name = key.rsplit('.').next().unwrap_or(key);
+        self.require(
+            value.is_finite(),
+            key,
+            format!("`{name}` ({value}) must be a finite number"),
+            "see experiments/demo.toml",
+        );
+    }
+}
+
+/// Whether a name can be that of a folder.
+pub(super) fn can_be_a_folder(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
+}

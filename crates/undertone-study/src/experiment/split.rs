@@ -1,0 +1,145 @@
+//! `[split]`: users to training, validation and test, once or in folds.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use undertone_data::{FoldOptions, Place, SplitOptions};
+
+use super::problem::Found;
+
+/// `[split]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SplitSection {
+    /// Seed of the hash that divides users.
+    pub seed: u64,
+    /// Share of users to train on; not used with folds.
+    pub train: f64,
+    /// Share of users to validate on; with folds, of each fold's training users.
+    pub validation: f64,
+    /// Share of users to test on; not used with folds.
+    pub test: f64,
+    /// Users to validate on whatever their hash.
+    pub validation_users: Vec<String>,
+    /// Users to test on whatever their hash.
+    pub test_users: Vec<String>,
+    /// Leave users out: a number of folds, or `"users"` for one a user. 0 divides once.
+    pub folds: Folds,
+}
+
+/// How many folds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Folds {
+    /// So many; 0 is one plain split.
+    Count(usize),
+    /// `"users"`: one a user.
+    EachUser,
+}
+
+/// The word for one fold a user.
+const EACH_USER: &str = "users";
+
+impl Default for SplitSection {
+    fn default() -> Self {
+        let SplitOptions { seed, train, validation, test, validation_users, test_users } = SplitOptions::default();
+        Self { seed, train, validation, test, validation_users, test_users, folds: Folds::Count(0) }
+    }
+}
+
+impl SplitSection {
+    /// The one division of users, where there are no folds.
+    pub fn once(&self) -> SplitOptions {
+        SplitOptions {
+            seed: self.seed,
+            train: self.train,
+            validation: self.validation,
+            test: self.test,
+            validation_users: self.validation_users.clone(),
+            test_users: self.test_users.clone(),
+        }
+    }
+
+    /// The folds, if users are divided in folds.
+    pub fn folds(&self) -> Option<FoldOptions> {
+        let folds = match self.folds {
+            Folds::Count(0) => return None,
+            Folds::Count(count) => count,
+            Folds::EachUser => 0,
+        };
+        Some(FoldOptions { folds, seed: self.seed, validation: self.validation })
+    }
+
+    /// Whether there can be validation users.
+    pub(super) fn can_validate(&self) -> bool {
+        self.validation > 0.0 || !self.validation_users.is_empty()
+    }
+
+    pub(super) fn rules(&self, found: &mut Found) {
+        let has_folds = self.folds().is_some();
+        if !has_folds {
+            // Users are known once the data is read; until then every listed user is taken as present.
+            let once = self.once();
+            let listed: Vec<&str> = once.validation_users.iter().chain(&once.test_users).map(String::as_str).collect();
+            for problem in once.problems(listed, Path::new("")) {
+                let Place::Named(key) = &problem.place else { continue };
+                let hint = problem.hint.as_deref().unwrap_or("lower one of them");
+                found.require(false, &format!("split.{key}"), problem.cause, hint);
+            }
+        }
+        found.require(
+            !has_folds || (self.test_users.is_empty() && self.validation_users.is_empty()),
+            "split.folds",
+            "`folds` tests every user once, so `test_users` and `validation_users` cannot be given",
+            "remove the lists, or set `folds = 0`",
+        );
+        found.require(
+            self.folds != Folds::Count(1),
+            "split.folds",
+            "one fold would leave nobody to train on",
+            "use 2 or more, \"users\", or 0 for a single split",
+        );
+    }
+}
+
+impl Serialize for Folds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Count(count) => serializer.serialize_u64(*count as u64),
+            Self::EachUser => serializer.serialize_str(EACH_USER),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Folds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FoldsVisitor;
+
+        impl Visitor<'_> for FoldsVisitor {
+            type Value = Folds;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a number of folds or \"{EACH_USER}\"")
+            }
+
+            fn visit_i64<E: Error>(self, count: i64) -> Result<Folds, E> {
+                let fits = usize::try_from(count).map(Folds::Count);
+                fits.map_err(|_| E::invalid_value(Unexpected::Signed(count), &self))
+            }
+
+            fn visit_u64<E: Error>(self, count: u64) -> Result<Folds, E> {
+                Ok(Folds::Count(count as usize))
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Folds, E> {
+                match word {
+                    EACH_USER => Ok(Folds::EachUser),
+                    other => Err(E::invalid_value(Unexpected::Str(other), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(FoldsVisitor)
+    }
+}

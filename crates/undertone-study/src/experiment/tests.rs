@@ -1,0 +1,90 @@
+use super::*;
+
+/// The problems of a text, as they are shown.
+fn check(text: &str, overrides: &[&str], expected: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.toml");
+    std::fs::write(&path, text).unwrap();
+    let overrides: Vec<String> = overrides.iter().map(|&setting| setting.to_owned()).collect();
+    let shown: Vec<String> = match Experiment::read(&path, &overrides) {
+        Ok(_) => Vec::new(),
+        Err(Problems(problems)) => problems
+            .iter()
+            .map(|problem| {
+                let hint = problem.hint.as_deref().map(|hint| format!(" // {hint}")).unwrap_or_default();
+                format!("{problem}{hint}").replace(&path.display().to_string(), "x.toml")
+            })
+            .collect(),
+    };
+    assert_eq!(shown, expected);
+}
+
+const FINE: &str = "name = \"x\"\n[model]\npath = \"m\"\n[data]\npath = \"d.jsonl\"\n[[arm]]\nname = \"none\"\n";
+
+#[test]
+fn a_complete_file_is_read_and_survives_its_own_resolved_form() {
+    check(FINE, &[], &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.toml");
+    std::fs::write(&path, FINE).unwrap();
+    let experiment = Experiment::read(&path, &["training.epochs=7".into(), "data.path=[\"a\", \"b\"]".into()]).unwrap();
+    assert_eq!((experiment.training.epochs, experiment.data.path.as_slice().len()), (7, 2));
+    assert_eq!(Experiment::from_resolved(&path, &experiment.resolved()).unwrap(), experiment);
+}
+
+#[test]
+fn the_experiments_that_are_shipped_can_be_read_and_are_complete() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+    for name in ["demo", "thoughttrace", "full-finetune"] {
+        let path = folder.join(format!("{name}.toml"));
+        let experiment = Experiment::read(&path, &["data.path=\"x.jsonl\"".into()]).unwrap();
+        assert_eq!(experiment.name, name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let written: toml::Table = text.parse().unwrap();
+        let resolved: toml::Table = experiment.resolved().parse().unwrap();
+        assert!(written.contains_key("seeds"), "{name}.toml lacks `seeds`");
+        for section in ["data", "split", "training", "evaluation"] {
+            let keys = |table: &toml::Table| table[section].as_table().unwrap().keys().cloned().collect::<Vec<_>>();
+            let missing: Vec<_> = keys(&resolved).into_iter().filter(|key| !keys(&written).contains(key)).collect();
+            assert!(missing.is_empty(), "{name}.toml lacks {missing:?} of [{section}]");
+        }
+    }
+}
+
+#[test]
+fn all_problems_are_reported_at_once_with_their_lines() {
+    check(
+        "name = \"x\"\nsede = 1\n[model]\npath = \"m\"\n[training]\nepochs = \"many\"\nlearning_rate = -1.0\n[data]\npath = 7\n[split]\nfolds = true\n[[arm]]\nname = \"a\"\nview = \"passt\"\n[[arm]]\nname = \"a\"\nsource = \"shuffled\"\n",
+        &[],
+        &[
+            "`x.toml` line 2: unknown key `sede` // did you mean `seed`? The keys here are: name, seed, seeds, device, output, model, data, split, lora, training, evaluation, arm, comparison",
+            "`x.toml` line 6: `epochs` is `\"many\"`, it must be a whole number of at least 0",
+            "`x.toml` line 7: `learning_rate` (-1) must be above 0 // 1e-4 to 5e-4 is usual for LoRA, 1e-5 to 5e-5 for full fine-tuning",
+            "`x.toml` line 9: `path` is `7`, it must be a path or a list of paths",
+            "`x.toml` line 11: `folds` is `true`, it must be a number of folds or \"users\"",
+            "`x.toml` line 14: `view` has the unknown value `passt` // did you mean `past`? The values here are: none, reasons, reactions, past, last_reaction, oracle",
+            "`x.toml` line 16: two arms are called `a` // give each its own name",
+            "`x.toml` line 17: no source of thoughts is seen by the view `none` // choose a view such as `past`",
+        ],
+    );
+}
+
+#[test]
+fn a_setting_is_checked_like_the_file() {
+    check(
+        FINE,
+        &["training.epoch=1", "training.clip_norm=-1", "device=cpu", "nonsense"],
+        &[
+            "`--set`, `training.epoch=1`: unknown key `epoch` // did you mean `epochs`? The keys here are: epochs, conversations_per_step, row_tokens, learning_rate, warmup_steps, schedule, final_learning_rate_share, weight_decay, beta1, beta2, epsilon, clip_norm, recompute, validate_every_steps, patience_validations, save_every_steps",
+            "`--set`, `device=cpu`: `device` has the unknown value `cpu` // the values here are: flex, libtorch, cuda, wgpu",
+            "`--set`, `nonsense`: is not of the form `section.key=value` // for example `--set training.epochs=1` or `--set data.path=a.jsonl`",
+            "`--set`, `training.clip_norm=-1`: `clip_norm` (-1) is negative // 0 turns clipping off",
+        ],
+    );
+    check(
+        "name = [\n",
+        &[],
+        &["`x.toml` line 1: unclosed array, expected `]` // experiment files are TOML: https://toml.io"],
+    );
+    check(" \n", &[], &["`x.toml`: is empty // start from a copy of `experiments/demo.toml`"]);
+}

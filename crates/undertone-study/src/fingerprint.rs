@@ -1,0 +1,164 @@
+//! Fingerprints: with the same fingerprint, the same bytes.
+//!
+//! A fingerprint is the SHA-256 of canonical JSON (keys sorted) of everything that determines a result: the program,
+//! the base model, the data, how conversations are cut, and the keys of the experiment that bear on it. A training
+//! carries its fingerprint in its checkpoints, and one of another fingerprint is never overwritten; scores and texts
+//! are made again.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use undertone_data::{Source, Split};
+
+use crate::arms::{Evaluated, Training};
+use crate::base::Base;
+use crate::digest::sha256_hex;
+use crate::experiment::{Arm, EvaluationSection, Experiment, thought_sampling};
+use crate::names::THOUGHT_KINDS;
+use crate::study::Study;
+
+/// The version of the layout and of the arithmetic: results of another program are not taken for ours.
+pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 4, operators 5");
+
+/// Of the weights of an arm's training.
+pub(crate) fn of_training(study: &Study, base: &Base, arm: &Arm, training: Training) -> String {
+    let Training { fold, seed } = training;
+    let experiment = &study.experiment;
+    let arm =
+        Arm { name: String::new(), trained_as: None, targets: Some(experiment.training_targets(arm)), ..arm.clone() };
+    let splits = [Split::Train, Split::Validation];
+    let parts = json!({
+        "windows": windows(study, fold, &splits),
+        "predicted": of_predicted_in(study, base, arm.source, fold, &splits),
+        "experiment": bearing_on(experiment, arm, EvaluationSection::default()),
+        "fold": fold,
+        "seed": seed,
+    });
+    fingerprint("training", parts, study, base)
+}
+
+/// Of the scores of an arm in one training.
+pub(crate) fn of_records(study: &Study, base: &Base, arm: &Evaluated, training: Training) -> String {
+    let EvaluationSection { row_tokens, distractors, .. } = study.experiment.evaluation;
+    let evaluation = EvaluationSection { row_tokens, distractors, ..EvaluationSection::default() };
+    fingerprint("records", shown_to(study, base, arm, training, evaluation), study, base)
+}
+
+/// Of the messages that an arm writes in one training; `chosen` identifies the messages and what measures them.
+pub(crate) fn of_written(study: &Study, base: &Base, arm: &Evaluated, training: Training, chosen: &Value) -> String {
+    let parts = json!({
+        "shown": shown_to(study, base, arm, training, EvaluationSection::default()),
+        "sampling": study.experiment.evaluation.writing.sampling(study.experiment.seed),
+        "chosen": chosen,
+    });
+    fingerprint("written", parts, study, base)
+}
+
+/// Of the first messages that a training makes up, or the untrained model.
+pub(crate) fn of_first_messages(study: &Study, base: &Base, trained: Option<&Arm>, training: Training) -> String {
+    let writing = &study.experiment.evaluation.writing;
+    let parts = json!({
+        "training": trained.map(|arm| of_training(study, base, arm, training)),
+        "messages": writing.first_messages,
+        "max_new_tokens": writing.max_new_tokens,
+        "seed": training.seed,
+        "system": study.experiment.data.system,
+    });
+    fingerprint("first messages", parts, study, base)
+}
+
+/// Of the thoughts that are predicted in a fold.
+pub(crate) fn of_predicted(study: &Study, base: &Base, fold: usize) -> String {
+    let all = [Split::Train, Split::Validation, Split::Test];
+    of_predicted_in(study, base, Source::Predicted, fold, &all).expect("of predicted thoughts")
+}
+
+/// Of the weights of one writer of thoughts in a fold.
+pub(crate) fn of_thought_writer(study: &Study, base: &Base, fold: usize, writer: &str) -> String {
+    fingerprint("writer", json!({ "writers": of_thought_writers(study, base, fold), "writer": writer }), study, base)
+}
+
+fn of_thought_writers(study: &Study, base: &Base, fold: usize) -> String {
+    let arm = Arm { targets: Some(THOUGHT_KINDS.to_vec()), ..Arm::default() };
+    let parts = json!({
+        "windows": windows(study, fold, &[Split::Train]),
+        "experiment": bearing_on(&study.experiment, arm, EvaluationSection::default()),
+        "fold": fold,
+    });
+    fingerprint("writers", parts, study, base)
+}
+
+/// Of the thoughts that are predicted in some splits; `None` for arms that see no predicted thoughts.
+fn of_predicted_in(study: &Study, base: &Base, source: Source, fold: usize, splits: &[Split]) -> Option<String> {
+    (source == Source::Predicted).then(|| {
+        let parts = json!({
+            "writers": of_thought_writers(study, base, fold),
+            "windows": windows(study, fold, splits),
+            "sampling": thought_sampling(study.experiment.seed),
+        });
+        fingerprint("predicted thoughts", parts, study, base)
+    })
+}
+
+/// What an arm is shown in testing, and the model that it is shown to.
+fn shown_to(
+    study: &Study,
+    base: &Base,
+    evaluated: &Evaluated,
+    training: Training,
+    evaluation: EvaluationSection,
+) -> Value {
+    let (view, source) = evaluated.shown;
+    let arm = Arm { view: view.access, timing: view.timing, source, ..Arm::default() };
+    let splits = [Split::Test];
+    json!({
+        "training": evaluated.trained.as_ref().map(|arm| of_training(study, base, arm, training)),
+        "experiment": bearing_on(&study.experiment, arm, evaluation),
+        "predicted": of_predicted_in(study, base, source, training.fold, &splits),
+        "windows": windows(study, training.fold, &splits),
+    })
+}
+
+/// The digest of how the conversations of some splits are cut, which every arm has a say in.
+fn windows(study: &Study, fold: usize, splits: &[Split]) -> String {
+    let corpus = &study.folds[fold].corpus;
+    let of_split = |split: &Split| (*split, corpus.windows(*split).collect::<Vec<_>>());
+    digest(&splits.iter().map(of_split).collect::<Vec<_>>())
+}
+
+/// The experiment without what does not bear on one arm.
+fn bearing_on(experiment: &Experiment, arm: Arm, evaluation: EvaluationSection) -> Experiment {
+    let (name, output) = (String::new(), Default::default());
+    let (seeds, comparisons, arms) = (Default::default(), Vec::new(), vec![arm]);
+    Experiment { name, output, seeds, comparisons, arms, evaluation, ..experiment.clone() }
+}
+
+fn fingerprint(what: &str, parts: Value, study: &Study, base: &Base) -> String {
+    digest(&json!({
+        "what": what, "program": PROGRAM, "base_model": base.sha256, "data": study.data_sha256, "parts": parts,
+    }))
+}
+
+/// SHA-256 of a value as JSON with sorted keys.
+fn digest(value: &impl Serialize) -> String {
+    let mut value = serde_json::to_value(value).expect("plain data");
+    value.sort_all_objects();
+    sha256_hex(value.to_string().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_keys_does_not_count_and_values_do() {
+        let one = json!({ "b": [1, { "d": 1.5, "c": null }], "a": "x" });
+        let same = json!({ "a": "x", "b": [1, { "c": null, "d": 1.5 }] });
+        let other = json!({ "a": "x", "b": [{ "c": null, "d": 1.5 }, 1] });
+        assert_eq!(digest(&one), digest(&same));
+        assert_ne!(digest(&one), digest(&other));
+        // Made with Python: sha256(b'{"a":"x","b":[1,{"c":null,"d":1.5}]}').hexdigest()
+        assert_eq!(digest(&one), PINNED);
+    }
+
+    const PINNED: &str = "ff5b3da00cbd04c46e7c0e6aab0406dfbe5b56e6ee35b92aaca436cffdd28da2";
+}

@@ -1,0 +1,243 @@
+//! Predicted thoughts: written by models that were trained to write thoughts, never on the user they write for.
+//!
+//! In each fold three writers are trained: on one half of the training users, on the other half, and on all. The writer of
+//! one half writes for the other half, and the writer of all for validation and test users (cross-fitting). A writer sees
+//! the messages up to the one that a thought is about, and no thought. A predicted thought is therefore what a system could
+//! have whose users never tell what they think. It stands where the user gave a thought: that there is one is not predicted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use undertone_data::{
+    InputError, Layout, PREDICTED_TOKENS, Place, Purpose, Source, Split, Stream, Thoughts, View, derived_seed,
+};
+use undertone_score::write;
+use undertone_train::Checkpoint;
+
+use super::train::{TrainingJob, train};
+use crate::arms::Training;
+use crate::artifact::CachedFile;
+use crate::context::Context;
+use crate::error::StudyError;
+use crate::experiment::{Arm, Experiment, thought_sampling};
+use crate::fingerprint;
+use crate::leakage::require_unseen;
+use crate::names::{THOUGHT_KINDS, WRITERS};
+use crate::observer::Event;
+use crate::study::{PredictedThoughts, Study};
+
+/// The writer of thoughts that is trained on these users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ThoughtWriter {
+    /// One half of the training users.
+    First,
+    /// The other half.
+    Second,
+    /// All of them.
+    All,
+}
+
+impl ThoughtWriter {
+    const ALL: [Self; 3] = [Self::First, Self::Second, Self::All];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Second => "second",
+            Self::All => "all",
+        }
+    }
+
+    /// The observer's row.
+    fn row(self, fold: usize) -> String {
+        format!("writer `{}` of fold {fold}", self.name())
+    }
+
+    /// Where its training is, and the fingerprint of that.
+    fn run(self, context: &Context<'_>, fold: usize) -> (PathBuf, String) {
+        let Context { study, base, .. } = context;
+        let folder = thoughts_path(&study.experiment, fold).with_extension("").join(self.name());
+        (folder, fingerprint::of_thought_writer(study, base, fold, self.name()))
+    }
+}
+
+fn thoughts_path(experiment: &Experiment, fold: usize) -> PathBuf {
+    experiment.folder().join(WRITERS).join(format!("fold{fold}.json"))
+}
+
+/// Where the predicted thoughts of a fold are.
+pub(crate) fn thoughts_file(context: &Context<'_>, fold: usize) -> CachedFile {
+    let Context { study, base, .. } = context;
+    CachedFile::new(thoughts_path(&study.experiment, fold), fingerprint::of_predicted(study, base, fold))
+}
+
+/// Where the trainings of all writers are, and their fingerprints; none where no arm sees predicted thoughts.
+pub(crate) fn writer_runs(context: &Context<'_>) -> Vec<(PathBuf, String)> {
+    let study = context.study;
+    let folds = if study.experiment.sees_predicted() { study.folds.len() } else { 0 };
+    (0..folds).flat_map(|fold| ThoughtWriter::ALL.map(|writer| writer.run(context, fold))).collect()
+}
+
+/// What writers of thoughts see and are trained on.
+pub(crate) fn writer_arm() -> Arm {
+    Arm { name: "writer".into(), targets: Some(THOUGHT_KINDS.to_vec()), ..Arm::default() }
+}
+
+/// The predicted thoughts of every fold: trains the writers and lets them write, where that was not done before. None where
+/// no arm sees predicted thoughts.
+///
+/// # Errors
+/// As training; the file of thoughts is of other conversations; there are not two training users with thoughts.
+pub fn predict_thoughts(context: &Context<'_>) -> Result<Vec<PredictedThoughts>, StudyError> {
+    let study = context.study;
+    if !study.experiment.sees_predicted() {
+        return Ok(Vec::new());
+    }
+    let files: Vec<CachedFile> = (0..study.folds.len()).map(|fold| thoughts_file(context, fold)).collect();
+    let unwritten = files.iter().enumerate().filter(|(_, file)| !file.is_current());
+    let rows = unwritten.flat_map(|(fold, _)| ThoughtWriter::ALL.map(|writer| (writer.row(fold), 1)));
+    context.observer.rows(&rows.collect::<Vec<_>>());
+    files
+        .iter()
+        .enumerate()
+        .map(|(fold, file)| {
+            if file.is_current() {
+                return Ok(read_thoughts(study, &file.path)?);
+            }
+            let thoughts = written_thoughts(context, fold)?;
+            file.write(&serde_json::to_vec(&thoughts).expect("token ids are plain data"))?;
+            Ok(thoughts)
+        })
+        .collect()
+}
+
+/// The predicted thoughts of every fold as they were written before, for commands that train nothing.
+///
+/// # Errors
+/// They were not written, or are of other conversations.
+pub fn read_predicted_thoughts(study: &Study) -> Result<Vec<PredictedThoughts>, InputError> {
+    let of_fold = |fold| {
+        let path = thoughts_path(&study.experiment, fold);
+        if !path.exists() {
+            return Err(InputError::new(path, "the arm sees predicted thoughts, and they are not written yet")
+                .hint("`undertone ablate` trains the writers and lets them write"));
+        }
+        read_thoughts(study, &path)
+    };
+    (0..study.folds.len()).map(of_fold).collect()
+}
+
+/// The thoughts in a file, if they are of these conversations.
+fn read_thoughts(study: &Study, path: &Path) -> Result<PredictedThoughts, InputError> {
+    let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read", &error))?;
+    let unfit = |cause: String| InputError::new(path, cause).hint("remove the file, and it is written again");
+    let written: PredictedThoughts =
+        serde_json::from_slice(&bytes).map_err(|error| unfit(error.to_string()).at(Place::Line(error.line())))?;
+    let vocabulary = study.folds[0].corpus.builder().template.vocabulary();
+    let fits = |ids: &Vec<u32>| ids.len() <= PREDICTED_TOKENS && ids.iter().all(|id| (*id as usize) < vocabulary);
+    for encoded in study.encoded.iter() {
+        let id = &encoded.conversation.id;
+        let is_whole = written.get(id).is_some_and(|written| {
+            written.iter().map(Vec::len).eq(encoded.thoughts.iter().map(Vec::len)) && written.iter().flatten().all(fits)
+        });
+        if !is_whole {
+            return Err(unfit(format!("does not have the thoughts of `{id}`")));
+        }
+    }
+    Ok(written)
+}
+
+/// The training users of a fold in two halves, by hash.
+fn halves(seed: u64, training: &[Stream]) -> [BTreeSet<String>; 2] {
+    let seed = seed.to_string();
+    let users: BTreeSet<&String> = training.iter().map(|stream| &stream.user).collect();
+    let mut hashed: Vec<([u8; 32], &String)> =
+        users.into_iter().map(|user| (derived_seed("writers", &[&seed, user]), user)).collect();
+    hashed.sort();
+    let half = |parity: usize| hashed.iter().skip(parity).step_by(2).map(|(_, user)| (*user).clone()).collect();
+    [half(0), half(1)]
+}
+
+/// Trains the three writers of a fold, and lets each write for the users it was not trained on.
+fn written_thoughts(context: &Context<'_>, fold: usize) -> Result<PredictedThoughts, StudyError> {
+    let study = context.study;
+    let seed = study.experiment.seed;
+    let training = study.training_streams(&writer_arm(), fold, Split::Train, None);
+    let [first, second] = halves(seed, &training);
+    if second.is_empty() {
+        let path = &study.experiment.data.path.as_slice()[0];
+        return Err(InputError::new(path, "predicted thoughts need at least two training users with thoughts")
+            .hint("use more users, or fewer folds")
+            .into());
+    }
+    let empty = |thoughts: &Thoughts| thoughts.iter().map(|message| vec![Vec::new(); message.len()]).collect();
+    let mut thoughts: PredictedThoughts =
+        study.encoded.iter().map(|encoded| (encoded.conversation.id.clone(), empty(&encoded.thoughts))).collect();
+    for writer in ThoughtWriter::ALL {
+        let is_own = |user: &String| match writer {
+            ThoughtWriter::First => first.contains(user),
+            ThoughtWriter::Second => second.contains(user),
+            ThoughtWriter::All => true,
+        };
+        let (folder, fingerprint) = writer.run(context, fold);
+        let row = writer.row(fold);
+        let own: Vec<Stream> = training.iter().filter(|stream| is_own(&stream.user)).cloned().collect();
+        let best = train(
+            context,
+            TrainingJob {
+                row: &row,
+                arm: &writer_arm().name,
+                training: Training { fold, seed },
+                fingerprint,
+                windows: &[own],
+                validation: &[],
+                folder: &folder,
+                resume: true,
+            },
+        )?;
+        let others = match writer {
+            ThoughtWriter::All => [Split::Validation, Split::Test].map(|split| to_write(study, fold, split)).concat(),
+            ThoughtWriter::First | ThoughtWriter::Second => {
+                let mut others = to_write(study, fold, Split::Train);
+                others.retain(|stream| !is_own(&stream.user));
+                others
+            }
+        };
+        write_for(context, &row, &best, &others, &mut thoughts)?;
+        context.observe(&row, Event::Finished);
+    }
+    Ok(thoughts)
+}
+
+/// The conversations of a split without any thought to see, and with every thought to write.
+fn to_write(study: &Study, fold: usize, split: Split) -> Vec<Stream> {
+    let layout = Layout { view: View::default(), kinds: &THOUGHT_KINDS, purpose: Purpose::Train, dropout: None };
+    study.folds[fold].corpus.streams(split, Source::Own, layout)
+}
+
+/// Lets the writer of a checkpoint write every thought of some conversations.
+fn write_for(
+    context: &Context<'_>,
+    row: &str,
+    best: &Path,
+    streams: &[Stream],
+    thoughts: &mut BTreeMap<String, Thoughts>,
+) -> Result<(), StudyError> {
+    let Context { study, base, .. } = context;
+    let checkpoint = Checkpoint::read(best)?;
+    require_unseen(&checkpoint.description, best, streams, Split::Test)?;
+    let decoder = base.restored(&study.experiment, &checkpoint, best)?;
+    let end = study.folds[0].corpus.builder().template.end();
+    let sampling = thought_sampling(study.experiment.seed);
+    context.observe(row, Event::Doing("writes thoughts"));
+    let begun = Instant::now();
+    let written = write(&decoder, streams, |_| !context.is_stopped(), end, sampling);
+    context.check_stop(best)?;
+    tracing::info!("{row}: wrote {} thoughts in {:.0} s", written.len(), begun.elapsed().as_secs_f64());
+    for (item, ids, _) in written {
+        let conversation = thoughts.get_mut(&item.conversation).expect("every conversation is there");
+        conversation[item.message][item.thought] = ids;
+    }
+    Ok(())
+}

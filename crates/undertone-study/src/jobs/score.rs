@@ -1,0 +1,69 @@
+//! Scoring: a model on the held-out users of a fold, under the view of an arm.
+
+use std::time::Instant;
+
+use undertone_data::{InputError, Split};
+use undertone_model::Decoder;
+use undertone_score::{KnownRows, score};
+use undertone_stats::{ItemRecord, read_records, write_records};
+
+use crate::arms::{Evaluated, Training};
+use crate::artifact::CachedFile;
+use crate::context::Context;
+use crate::error::StudyError;
+use crate::fingerprint;
+use crate::names::RECORDS;
+use crate::observer::Event;
+
+/// Where the scores of an arm in one training are.
+pub(crate) fn scores_file(context: &Context<'_>, arm: &Evaluated, training: Training) -> CachedFile {
+    let Context { study, base, .. } = context;
+    let path = study.training_folder(&arm.name, training).join(RECORDS);
+    CachedFile::new(path, fingerprint::of_records(study, base, arm, training))
+}
+
+/// Scores a model on held-out users, or reads the scores that exist. `known` is of this model.
+///
+/// # Errors
+/// The model or the scores cannot be read; a score is not a number; the user stopped it.
+pub(crate) fn score_arm(
+    context: &Context<'_>,
+    arm: &Evaluated,
+    training: Training,
+    decoder: impl FnOnce() -> Result<Decoder, InputError>,
+    known: &mut KnownRows,
+) -> Result<Vec<ItemRecord>, StudyError> {
+    let study = context.study;
+    let file = scores_file(context, arm, training);
+    if file.is_current() {
+        return Ok(read_records(&file.path)?);
+    }
+    let row = arm.trained_name();
+    context.observe(row, Event::Doing(&format!("scores as `{}`", arm.name)));
+    let decoder = decoder()?;
+    let streams = study.test_streams(arm.shown, training.fold, Split::Test);
+    let all: usize = streams.iter().map(|stream| stream.tokens.len()).sum();
+    let (mut done, begun) = (0, Instant::now());
+    let row_tokens = study.experiment.evaluation.row_tokens;
+    let mut records = score(&decoder, known, &arm.name, &streams, row_tokens, |tokens| done += tokens);
+    for record in &mut records {
+        record.fold = Some(training.fold);
+        record.seed = arm.trained.as_ref().map(|_| training.seed);
+    }
+    let speed = done as f64 / begun.elapsed().as_secs_f64();
+    let items = records.len();
+    tracing::info!("{row}: scored {items} items as `{}`, {all} tokens, {speed:.0} tokens/s", arm.name);
+    context.check_stop(file.folder())?;
+    file.write(&record_lines(&records)?)?;
+    Ok(records)
+}
+
+/// Records as JSON Lines.
+///
+/// # Errors
+/// A score that is not a number: names its item.
+pub(crate) fn record_lines(records: &[ItemRecord]) -> Result<Vec<u8>, StudyError> {
+    let mut bytes = Vec::new();
+    write_records(&mut bytes, records).map_err(|fault| StudyError::Scores(fault.to_string()))?;
+    Ok(bytes)
+}

@@ -1,0 +1,183 @@
+//! Messages that every arm writes in the place of users' messages, to be compared with the true ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use undertone_data::{InputError, Item, Place, Role, Split, StopReason, Target, TargetKind, sample_by_hash};
+use undertone_model::{Decoder, SentenceEncoder};
+use undertone_score::{likeness, write};
+use undertone_stats::{Written, read_written, written_lines};
+
+use crate::arms::{Evaluated, Training};
+use crate::artifact::CachedFile;
+use crate::base::sha256_of_model;
+use crate::context::Context;
+use crate::error::StudyError;
+use crate::experiment::Experiment;
+use crate::fingerprint;
+use crate::names::{REPEAT, WRITTEN};
+use crate::observer::Event;
+use crate::study::Study;
+
+/// The messages that every arm writes, and what they are measured with.
+pub(crate) struct MessageWriter {
+    /// The true messages, by item.
+    truths: BTreeMap<String, Truth>,
+    encoder: Option<SentenceEncoder>,
+    /// SHA-256 of the encoder.
+    encoder_sha256: Option<String>,
+}
+
+/// A message that a user wrote.
+struct Truth {
+    user: String,
+    text: String,
+    /// The user's message before.
+    before: String,
+    /// What the user thought of earlier messages, one a line.
+    thoughts: String,
+}
+
+impl MessageWriter {
+    /// Chooses the messages and loads the encoder.
+    ///
+    /// # Errors
+    /// The encoder's folder is not there or is none.
+    pub(crate) fn new(study: &Study, primary: &BTreeSet<String>) -> Result<Self, InputError> {
+        let experiment = &study.experiment;
+        let writing = &experiment.evaluation.writing;
+        let chosen = sample_by_hash(&study.primary_prompts(primary), writing.messages, experiment.seed);
+        let mut truths = BTreeMap::new();
+        for encoded in study.encoded.iter() {
+            let messages = &encoded.conversation.messages;
+            for item in encoded.items(0..messages.len(), &[TargetKind::NextPrompt]) {
+                let before = messages[..item.message].iter().rev().find(|message| message.role == Role::User);
+                let thoughts = messages[..item.message].iter().flat_map(|message| &message.thoughts);
+                let thoughts = thoughts.map(|thought| format!("- {}", thought.content));
+                if chosen.contains(&item.to_string()) {
+                    let truth = Truth {
+                        user: encoded.conversation.user.clone(),
+                        text: messages[item.message].content.clone(),
+                        before: before.map(|message| message.content.clone()).unwrap_or_default(),
+                        thoughts: thoughts.collect::<Vec<_>>().join("\n"),
+                    };
+                    truths.insert(item.to_string(), truth);
+                }
+            }
+        }
+        let wants_encoder = !writing.encoder.as_os_str().is_empty() && !truths.is_empty();
+        let encoder = wants_encoder.then(|| load_encoder(experiment)).transpose()?;
+        let encoder_sha256 = encoder.is_some().then(|| sha256_of_model(&writing.encoder)).transpose()?;
+        Ok(Self { truths, encoder, encoder_sha256 })
+    }
+
+    /// What identifies the chosen messages and the encoder.
+    fn identity(&self) -> Value {
+        json!({ "items": self.items().collect::<Vec<_>>(), "encoder": self.encoder_sha256 })
+    }
+
+    /// How many messages every arm writes.
+    pub(crate) fn messages(&self) -> usize {
+        self.truths.len()
+    }
+
+    /// The messages that every arm writes.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &str> {
+        self.truths.keys().map(String::as_str)
+    }
+
+    /// The true text of a message.
+    pub(crate) fn truth(&self, item: &str) -> &str {
+        &self.truths[item].text
+    }
+
+    /// What the user thought before, one thought a line.
+    pub(crate) fn thoughts(&self, item: &str) -> &str {
+        &self.truths[item].thoughts
+    }
+
+    /// Where the messages that an arm writes in one training are.
+    pub(crate) fn file(&self, context: &Context<'_>, arm: &Evaluated, training: Training) -> CachedFile {
+        let Context { study, base, .. } = context;
+        let path = study.training_folder(&arm.name, training).join(WRITTEN);
+        CachedFile::new(path, fingerprint::of_written(study, base, arm, training, &self.identity()))
+    }
+
+    /// Lets the model of an arm write the chosen messages of one fold, or reads those that exist.
+    ///
+    /// # Errors
+    /// The model or the messages cannot be read; the user stopped it.
+    pub(crate) fn write(
+        &self,
+        context: &Context<'_>,
+        arm: &Evaluated,
+        training: Training,
+        decoder: impl FnOnce() -> Result<Decoder, InputError>,
+    ) -> Result<Vec<Written>, StudyError> {
+        let study = context.study;
+        let file = self.file(context, arm, training);
+        if file.is_current() {
+            return Ok(read_written(&file.path)?);
+        }
+        let row = arm.trained_name();
+        context.observe(row, Event::Doing(&format!("writes as `{}`", arm.name)));
+        let streams = study.test_streams(arm.shown, training.fold, Split::Test);
+        let template = &study.folds[training.fold].corpus.builder().template;
+        let sampling = study.experiment.evaluation.writing.sampling(study.experiment.seed);
+        // After a stop no further message is begun.
+        let chosen = |target: &Target| !context.is_stopped() && self.truths.contains_key(&target.item.to_string());
+        let begun = Instant::now();
+        let texts = write(&decoder()?, &streams, chosen, template.end(), sampling);
+        let compared = |(item, ids, stopped): (Item, Vec<u32>, StopReason)| {
+            let item = item.to_string();
+            let truth = &self.truths[&item];
+            let text = template.decode(&ids).trim().to_owned();
+            let likeness = likeness(&text, &truth.text, self.encoder.as_ref());
+            Written {
+                item,
+                user: truth.user.clone(),
+                arm: arm.name.clone(),
+                fold: Some(training.fold),
+                seed: arm.trained.as_ref().map(|_| training.seed),
+                primary: true,
+                text,
+                stopped: Some(stopped),
+                likeness,
+            }
+        };
+        let written: Vec<Written> = texts.into_iter().map(compared).collect();
+        let seconds = begun.elapsed().as_secs_f64();
+        tracing::info!("{row}: wrote {} messages as `{}` in {seconds:.0} s", written.len(), arm.name);
+        context.check_stop(file.folder())?;
+        file.write(&written_lines(&written).expect("written to memory"))?;
+        Ok(written)
+    }
+
+    /// The yardstick: each user's last message once more.
+    pub(crate) fn repeated(&self) -> Vec<Written> {
+        let repeated = |(item, truth): (&String, &Truth)| Written {
+            item: item.clone(),
+            user: truth.user.clone(),
+            arm: REPEAT.to_owned(),
+            fold: None,
+            seed: None,
+            primary: true,
+            text: truth.before.clone(),
+            stopped: None,
+            likeness: likeness(&truth.before, &truth.text, self.encoder.as_ref()),
+        };
+        self.truths.iter().map(repeated).collect()
+    }
+}
+
+fn load_encoder(experiment: &Experiment) -> Result<SentenceEncoder, InputError> {
+    let path = &experiment.evaluation.writing.encoder;
+    if !path.is_dir() {
+        return Err(InputError::new(path, "there is no such folder; a sentence encoder is expected")
+            .at(Place::Named("evaluation.writing.encoder".into()))
+            .hint("`make encoder` puts all-MiniLM-L6-v2 under `checkpoints/`; \"\" measures no similarity"));
+    }
+    let device = experiment.device.open().map_err(|absent| InputError::new(path, absent.to_string()))?;
+    SentenceEncoder::load(path, &device)
+}

@@ -1,0 +1,205 @@
+//! A judge: a model behind an OpenAI-compatible endpoint that rates how alike two messages are, and how much thoughts tell.
+//!
+//! Off unless a study asks for it. Every answer is kept in `judge.jsonl` in the study's folder, with the fingerprint of the
+//! question, the model and the endpoint: nothing is paid for twice, and a stopped study goes on where it stood. The
+//! endpoint's key is read from the environment and never written anywhere.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use undertone_data::{InputError, Place};
+use undertone_stats::Written;
+
+use crate::digest::sha256_hex;
+use crate::error::StudyError;
+use crate::experiment::JudgeSection;
+use crate::jobs::write::MessageWriter;
+
+/// An endpoint that has not answered after this long is asked again.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often it is asked before it is given up, and how long it is left alone after the first failure; twice as long
+/// after each further one.
+const ATTEMPTS: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(500);
+/// The longest answer that is looked at, in characters.
+const LONGEST_ANSWER: usize = 200;
+
+const ALIKE: &str = "Two messages that a user could have sent next to an AI assistant follow: the true one, and a prediction of it. \
+     How alike are they in what the user wants and says? Answer with one whole number from 0 (nothing in common) to 100 \
+     (they say the same), and nothing else.";
+
+const TELLING: &str = "A message that a user sent to an AI assistant follows, and before it thoughts that the user had until then. How much \
+     do the thoughts tell about what the message would be? Answer with one whole number from 1 (nothing) to 5 (almost \
+     everything), and nothing else.";
+
+/// One line of the file of answers.
+#[derive(Serialize, Deserialize)]
+struct CachedAnswer {
+    /// SHA-256 of the endpoint, the model and what was asked.
+    key: String,
+    answer: String,
+}
+
+/// A judge, with its earlier answers.
+pub(crate) struct Judge<'a> {
+    section: &'a JudgeSection,
+    stop: &'a AtomicBool,
+    agent: ureq::Agent,
+    api_key: Option<String>,
+    path: PathBuf,
+    answers: BTreeMap<String, String>,
+    file: File,
+    /// How many answers held no number.
+    silent: usize,
+    asked: usize,
+}
+
+impl<'a> Judge<'a> {
+    /// Opens the answers in a study's folder; asks nothing yet.
+    ///
+    /// # Errors
+    /// The key's variable is not set, or the answers cannot be read or written.
+    pub(crate) fn open(section: &'a JudgeSection, folder: &Path, stop: &'a AtomicBool) -> Result<Self, InputError> {
+        let api_key = match section.api_key_variable.as_str() {
+            "" => None,
+            variable => Some(std::env::var(variable).map_err(|_| {
+                InputError::new(&section.url, format!("the environment variable `{variable}` is not set"))
+                    .at(Place::Named("evaluation.judge.api_key_variable".into()))
+                    .hint("it holds the endpoint's key; an endpoint that needs none has `api_key_variable = \"\"`")
+            })?),
+        };
+        let path = folder.join("judge.jsonl");
+        let failed = |error: std::io::Error| InputError::io(&path, "keep the judge's answers", &error);
+        let text = if path.exists() { std::fs::read_to_string(&path).map_err(failed)? } else { String::new() };
+        // A line that was cut off is asked again.
+        let answers = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let answers = answers.map(|CachedAnswer { key, answer }| (key, answer)).collect();
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        if !text.is_empty() && !text.ends_with('\n') {
+            file.write_all(b"\n").map_err(failed)?;
+        }
+        let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build();
+        Ok(Self { section, stop, agent: agent.into(), api_key, path, answers, file, silent: 0, asked: 0 })
+    }
+
+    /// Puts the judge's score on every message that was written, and, where the section asks for it, leaves out those whose
+    /// thoughts tell little. Returns what a reader must know.
+    ///
+    /// # Errors
+    /// The endpoint cannot be reached or refuses; the user stopped it.
+    pub(crate) fn judge(&mut self, writer: &MessageWriter, written: &mut [Written]) -> Result<Vec<String>, StudyError> {
+        let mut telling: BTreeMap<String, Option<f64>> = BTreeMap::new();
+        let least = self.section.least_telling;
+        if least > 1 {
+            for item in writer.items() {
+                let asked =
+                    format!("{TELLING}\n\nThoughts:\n{}\n\nMessage:\n{}", writer.thoughts(item), writer.truth(item));
+                let rating = self.number(&asked, 1.0..=5.0)?;
+                telling.insert(item.to_owned(), rating);
+            }
+        }
+        let counts =
+            |item: &str| least <= 1 || telling.get(item).copied().flatten().is_some_and(|one| one >= f64::from(least));
+        for one in written.iter_mut().filter(|one| counts(&one.item)) {
+            let asked = format!("{ALIKE}\n\nTrue message:\n{}\n\nPrediction:\n{}", writer.truth(&one.item), one.text);
+            one.likeness.judged = self.number(&asked, 0.0..=100.0)?;
+        }
+        let Self { section, silent, asked, .. } = self;
+        let mut notes =
+            vec![format!("Judged by `{}` ({asked} questions asked now, the others answered before).", section.model)];
+        if least > 1 {
+            let kept = telling.keys().filter(|item| counts(item)).count();
+            notes.push(format!(
+                "Only messages whose thoughts the judge rated {least} or more of 5 are judged: {kept} of {}.",
+                telling.len()
+            ));
+        }
+        if *silent > 0 {
+            notes.push(format!("{silent} of the judge's answers held no number in its range, and are left out."));
+        }
+        Ok(notes)
+    }
+
+    /// The first number of an answer, if it is in its range.
+    fn number(&mut self, asked: &str, range: RangeInclusive<f64>) -> Result<Option<f64>, StudyError> {
+        let answer = self.answer(asked)?;
+        let number = answer.split(|c: char| !c.is_ascii_digit() && c != '.').find_map(|word| word.parse::<f64>().ok());
+        let number = number.filter(|number| range.contains(number));
+        self.silent += usize::from(number.is_none());
+        Ok(number)
+    }
+
+    /// What was answered before, or is now.
+    fn answer(&mut self, asked: &str) -> Result<String, StudyError> {
+        let JudgeSection { url, model, .. } = self.section;
+        let key = sha256_hex(json!([url, model, asked]).to_string().as_bytes());
+        if let Some(answer) = self.answers.get(&key) {
+            return Ok(answer.clone());
+        }
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(StudyError::Interrupted(self.path.clone()));
+        }
+        let answer: String = self.ask(asked)?.chars().take(LONGEST_ANSWER).collect();
+        self.asked += 1;
+        let line = serde_json::to_string(&CachedAnswer { key: key.clone(), answer: answer.clone() })
+            .expect("plain data")
+            + "\n";
+        let failed = |error: std::io::Error| InputError::io(&self.path, "keep the judge's answers", &error);
+        self.file.write_all(line.as_bytes()).map_err(failed)?;
+        self.answers.insert(key, answer.clone());
+        Ok(answer)
+    }
+
+    /// One chat completion; what is likely to pass is tried again.
+    fn ask(&self, asked: &str) -> Result<String, InputError> {
+        let JudgeSection { url, model, .. } = self.section;
+        let endpoint = format!("{}/chat/completions", url.trim_end_matches('/'));
+        let body = json!({
+            "model": model, "temperature": 0, "max_tokens": 16, "messages": [{"role": "user", "content": asked}],
+        });
+        let refused = |cause: String| {
+            InputError::new(&endpoint, cause).at(Place::Named("evaluation.judge".into())).hint(
+                "it must be an OpenAI-compatible endpoint; the same command goes on with what was answered so far",
+            )
+        };
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let mut request = self.agent.post(&endpoint);
+            if let Some(key) = &self.api_key {
+                request = request.header("Authorization", format!("Bearer {key}"));
+            }
+            let cause = match request.send_json(&body) {
+                Ok(mut response) => {
+                    let status = response.status().as_u16();
+                    let text = response.body_mut().read_to_string().unwrap_or_default();
+                    if status == 200 {
+                        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+                        let content = answer["choices"][0]["message"]["content"].as_str();
+                        return content
+                            .map(|content| content.trim().to_owned())
+                            .ok_or_else(|| refused("answered without `choices[0].message.content`".into()));
+                    }
+                    let said: String = text.chars().take(LONGEST_ANSWER).collect();
+                    let cause = format!("answered with HTTP status {status}: {said}");
+                    if status != 429 && status < 500 {
+                        return Err(refused(cause));
+                    }
+                    cause
+                }
+                Err(error) => format!("cannot be reached: {error}"),
+            };
+            if attempt == ATTEMPTS || self.stop.load(Ordering::Relaxed) {
+                return Err(refused(format!("{cause} (asked {attempt} times)")));
+            }
+            std::thread::sleep(PAUSE * 2_u32.pow(attempt - 1));
+        }
+    }
+}

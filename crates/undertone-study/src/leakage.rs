@@ -1,0 +1,41 @@
+//! Guards against testing a model on users whom it was trained or chosen on.
+
+use std::path::Path;
+
+use undertone_data::{Conversation, InputError, OverlapReport, Split, Stream, check_disjoint};
+use undertone_train::Description;
+
+/// Refuses to run a checkpoint on users it was trained on, and to test it on users it was chosen on, whatever the
+/// settings say.
+///
+/// # Errors
+/// Names the first such user.
+pub(crate) fn require_unseen(
+    description: &Description,
+    path: &Path,
+    streams: &[Stream],
+    split: Split,
+) -> Result<(), InputError> {
+    let is_trained = |user: &String| description.trained_users.contains(user);
+    let is_chosen = |user: &String| split == Split::Test && description.validated_users.contains(user);
+    let seen = |user: &String| match () {
+        () if is_trained(user) => Some("was trained on"),
+        () if is_chosen(user) => Some("was chosen by its loss on"),
+        () => None,
+    };
+    match streams.iter().find_map(|stream| Some((seen(&stream.user)?, &stream.user))) {
+        None => Ok(()),
+        Some((how, user)) => Err(InputError::new(path, format!("{how} the user `{user}`, who would be scored"))
+            .hint("leave `split` and `data` as they were in training, or score data of other users")),
+    }
+}
+
+/// The overlap of the splits of one division, counted from the conversations that are really in them.
+///
+/// # Panics
+/// If a user, a task or a conversation is in two splits: users are divided, so that is a defect of ours.
+pub(crate) fn require_disjoint<'a>(parts: impl IntoIterator<Item = (Split, &'a Conversation)>) -> OverlapReport {
+    let overlap = check_disjoint(parts);
+    assert!(overlap.is_disjoint(), "splits overlap: {overlap:?}");
+    overlap
+}

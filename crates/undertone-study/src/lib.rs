@@ -1,0 +1,83 @@
+//! The study engine: from an experiment file to trained arms, comparisons and a report.
+//!
+//! [`Experiment`] reads the file strictly, [`Study`] reads, divides and lays out its conversations, [`Base`] loads the
+//! untrained model, and [`run()`] does the rest: it trains and scores every arm, compares them and writes all results.
+//! [`plan()`] says beforehand what that costs, and [`Evaluation`] scores a single checkpoint. Progress goes to an
+//! [`Observer`], notes go to `tracing`, and a flag stops a study, which the same call then goes on with.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::sync::atomic::AtomicBool;
+//!
+//! use undertone_study::{Base, Event, Experiment, Observer, Study, run};
+//!
+//! /// Prints the loss of every step.
+//! struct Printer;
+//!
+//! impl Observer for Printer {
+//!     fn rows(&self, _: &[(String, usize)]) {}
+//!
+//!     fn observe(&self, row: &str, event: Event<'_>) {
+//!         if let Event::Step(scalars) = event {
+//!             println!("{row}: step {}, {:.3} nats per token", scalars.step, scalars.loss_nats_per_token);
+//!         }
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let path = Path::new("experiments/demo.toml");
+//! let experiment = Experiment::read(path, &["training.epochs=1".to_owned()])?;
+//! let mut study = Study::prepare(experiment, path, &[])?;
+//! let base = Base::load(&study.experiment)?;
+//! let finished = run(&mut study, &base, &Printer, &AtomicBool::new(false), 1)?;
+//! for verdict in finished.results.verdicts() {
+//!     println!("{verdict}");
+//! }
+//! println!("{}", finished.folder.join("report.html").display());
+//! # Ok(())
+//! # }
+//! ```
+
+#![warn(clippy::unwrap_used)]
+
+mod amendments;
+mod arms;
+mod artifact;
+mod base;
+mod checkpoint;
+mod comparisons;
+mod context;
+mod digest;
+mod error;
+mod evaluate;
+mod experiment;
+mod fingerprint;
+mod jobs;
+mod judge;
+mod leakage;
+mod names;
+mod observer;
+mod plan;
+mod queue;
+mod results;
+mod run;
+mod study;
+
+pub use amendments::Amendment;
+pub use arms::{Evaluated, Failed, Training};
+pub use base::{Base, stream_builder};
+pub use checkpoint::open_checkpoint;
+pub use context::Context;
+pub use error::StudyError;
+pub use evaluate::{Evaluation, EvaluationResult};
+pub use experiment::{
+    Arm, DataSection, DeclaredComparison, EvaluationSection, Experiment, Folds, JudgeSection, Method, ModelSection,
+    Paths, Problems, Seeds, SplitSection, WritingSection,
+};
+pub use jobs::predict_thoughts::{predict_thoughts, read_predicted_thoughts};
+pub use jobs::train::train_arm;
+pub use observer::{Event, Observer, Silent};
+pub use plan::{Plan, plan};
+pub use results::{Results, warnings};
+pub use run::{Finished, run};
+pub use study::{FoldData, PredictedThoughts, Study};

@@ -1,0 +1,379 @@
+//! The plan of a study: what would run, what that costs, and which difference it could find, before anything is spent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use serde::Serialize;
+use undertone_data::{PREDICTED_TOKENS, Row, Split, Stream, Target, derived_seed, pack};
+use undertone_model::{Cache, Gradients, Opening, Sampling};
+use undertone_report::{Table, columns, count, decimal};
+use undertone_score::{KnownRows, score};
+use undertone_stats::{Arms, Inference, Rules, StandardError, Subset, compare};
+use undertone_train::Description;
+
+use crate::amendments::check_folder;
+use crate::arms::{Evaluated, Training};
+use crate::artifact::CachedFile;
+use crate::base::Base;
+use crate::comparisons::primary_pair;
+use crate::context::Context;
+use crate::error::StudyError;
+use crate::experiment::Arm;
+use crate::fingerprint;
+use crate::jobs::first_messages::first_messages_file;
+use crate::jobs::predict_thoughts::{thoughts_file, writer_arm};
+use crate::jobs::score::scores_file;
+use crate::jobs::write::MessageWriter;
+use crate::names::{LAST_CHECKPOINT, WRITERS};
+use crate::study::Study;
+
+/// Tokens on which two arms are compared.
+const COMPARED_TOKENS: usize = 49_152;
+
+/// Texts of a measurement, the tokens of their prompt, and tokens that each writes.
+const MEASURED_TEXTS: usize = 16;
+const MEASURED_PROMPT: usize = 256;
+const MEASURED_WRITING: usize = 16;
+
+/// Tokens that a measurement may run through the model: a minute or less on two cores.
+const MEASURED_TOKENS: usize = 16_384;
+
+/// A study before it is run.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    #[serde(skip)]
+    name: String,
+    trainings: Vec<Planned>,
+    scorings: Vec<Planned>,
+    /// Messages that arms write, and first messages that all models make up, each of as many tokens as it may have.
+    writings: Vec<Planned>,
+    tokens_per_second: Speeds,
+    hours: f64,
+    detectable: Option<Detectable>,
+}
+
+/// All trainings, all scorings, or all writing, of one arm.
+#[derive(Debug, Serialize)]
+struct Planned {
+    arm: String,
+    /// Folds times seeds.
+    runs: usize,
+    /// Those that are finished, and are not run again.
+    finished: usize,
+    /// Tokens that go through the model in the unfinished ones.
+    tokens: usize,
+    hours: f64,
+}
+
+/// What the primary comparison could see, if users differ as much as under the untrained model.
+#[derive(Debug, Serialize)]
+struct Detectable {
+    arm_a: String,
+    arm_b: String,
+    /// Test users of the study with a primary item.
+    users: usize,
+    /// Of them, those on whom it was measured.
+    measured_users: usize,
+    /// In nats per token.
+    difference: f64,
+}
+
+/// Tokens a second on this machine.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Speeds {
+    training: f64,
+    scoring: f64,
+    writing: f64,
+}
+
+/// Plans a study; trains, scores and writes a little to measure the speed of this machine.
+///
+/// # Errors
+/// The folder holds another study; the data, the model or the encoder is wrong.
+pub fn plan(context: &Context<'_>) -> Result<Plan, StudyError> {
+    check_folder(context)?;
+    let Context { study, base, .. } = context;
+    let experiment = &study.experiment;
+    study.require_targets()?;
+    let speeds = Speeds::measure(context);
+    let trainings: Vec<Planned> = experiment
+        .trained_arms()
+        .map(|arm| trainings(context, arm, speeds.training))
+        .chain(thought_writers(context, speeds))
+        .collect();
+    let arms = study.evaluated();
+    let scoring = |arm: &Evaluated| {
+        let file = |training| scores_file(context, arm, training);
+        evaluations(study, arm, file, speeds.scoring, |fold| scored_tokens(study, arm, fold))
+    };
+    let scorings: Vec<Planned> = arms.iter().map(scoring).collect();
+    let writer = MessageWriter::new(study, &study.primary_items(Split::Test))?;
+    let chosen: BTreeSet<&str> = writer.items().collect();
+    let writing = |arm: &Evaluated| {
+        let file = |training| writer.file(context, arm, training);
+        evaluations(study, arm, file, speeds.writing, |fold| written_tokens(study, arm, fold, &chosen))
+    };
+    let mut writings: Vec<Planned> = if chosen.is_empty() { Vec::new() } else { arms.iter().map(writing).collect() };
+    writings.extend(first_messages(context, &arms, speeds.writing));
+    let hours = trainings.iter().chain(&scorings).chain(&writings).map(|planned| planned.hours).sum();
+    let detectable = detectable(study, base)?;
+    let name = experiment.name.clone();
+    Ok(Plan { name, trainings, scorings, writings, tokens_per_second: speeds, hours, detectable })
+}
+
+impl Speeds {
+    /// Trains on, scores and writes a little.
+    fn measure(context: &Context<'_>) -> Self {
+        let Context { study, base, .. } = context;
+        let experiment = &study.experiment;
+        let training = {
+            let arm = experiment.trained(&experiment.arms[0]);
+            let streams = study.training_streams(&arm, 0, Split::Train, None);
+            let mut decoder = base.trainable(experiment, experiment.seed);
+            decoder.precision = base.decoder.precision;
+            speed(&pack(&streams, experiment.training.row_tokens), |row| {
+                let scale = 1.0 / row.supervised().len().max(1) as f64;
+                let mut gradients = Gradients::default();
+                decoder.nats_and_gradients(row, scale, experiment.training.recompute, None, &mut gradients);
+            })
+        };
+        let streams = study.test_streams(experiment.arms[0].shown(), 0, Split::Test);
+        let rows = pack(&streams, experiment.evaluation.row_tokens);
+        let scoring = speed(&rows, |row| drop(base.decoder.nats(row)));
+        let prompt = &streams[0].tokens[..streams[0].trunk.min(MEASURED_PROMPT)];
+        let (before, last) = prompt.split_at(prompt.len() - 1);
+        let mut cache = Cache::default();
+        drop(base.decoder.logits(before, &mut cache, true));
+        let sampling = Sampling { max_new_tokens: MEASURED_WRITING, ..Sampling::default() };
+        let opening = Opening { cache, prompt: last.to_vec(), sampling };
+        let begun = Instant::now();
+        // No id is the end: as many tokens as were asked for.
+        let texts = base.decoder.generate_all(vec![opening; MEASURED_TEXTS], u32::MAX);
+        let written: usize = texts.iter().map(|(ids, _)| ids.len()).sum();
+        Self { training, scoring, writing: written as f64 / begun.elapsed().as_secs_f64() }
+    }
+}
+
+fn tokens(streams: &[Stream]) -> usize {
+    streams.iter().map(|stream| stream.tokens.len()).sum()
+}
+
+/// The unfinished trainings of an arm.
+fn trainings(context: &Context<'_>, arm: &Arm, speed: f64) -> Planned {
+    let study = context.study;
+    let all = study.trainings();
+    let left: Vec<&Training> = all.iter().filter(|training| !is_finished(context, arm, **training)).collect();
+    let epochs = study.experiment.training.epochs;
+    let cost = |fold| epochs * tokens(&study.training_streams(arm, fold, Split::Train, None));
+    planned(&arm.name, all.len(), left.len(), left.iter().map(|training| cost(training.fold)).sum(), speed)
+}
+
+/// The writers of predicted thoughts, if an arm sees such: each training user is in two of three, and every thought is
+/// written once, of so many tokens at most.
+fn thought_writers(context: &Context<'_>, speeds: Speeds) -> Option<Planned> {
+    let study = context.study;
+    study.experiment.sees_predicted().then(|| {
+        let is_left = |fold: &usize| !thoughts_file(context, *fold).is_current();
+        let left: Vec<usize> = (0..study.folds.len()).filter(is_left).collect();
+        let (arm, epochs) = (writer_arm(), study.experiment.training.epochs);
+        let cost = |fold| 2 * epochs * tokens(&study.training_streams(&arm, fold, Split::Train, None));
+        let trained = left.iter().map(|fold| cost(*fold)).sum();
+        let mut planned = planned(WRITERS, study.folds.len(), left.len(), trained, speeds.training);
+        let thoughts: usize = study.encoded.iter().flat_map(|encoded| &encoded.thoughts).map(Vec::len).sum();
+        planned.hours += (left.len() * thoughts * PREDICTED_TOKENS) as f64 / speeds.writing / 3600.0;
+        planned
+    })
+}
+
+/// The unfinished evaluations of an arm: of those that are not in their `file`, the `cost` in tokens.
+fn evaluations(
+    study: &Study,
+    arm: &Evaluated,
+    file: impl Fn(Training) -> CachedFile,
+    speed: f64,
+    cost: impl Fn(usize) -> usize,
+) -> Planned {
+    let is_once = |training: &Training| arm.trained.is_some() || training.seed == study.experiment.seed;
+    let all: Vec<Training> = study.trainings().into_iter().filter(is_once).collect();
+    let left: Vec<&Training> = all.iter().filter(|training| !file(**training).is_current()).collect();
+    planned(&arm.name, all.len(), left.len(), left.iter().map(|one| cost(one.fold)).sum(), speed)
+}
+
+fn scored_tokens(study: &Study, arm: &Evaluated, fold: usize) -> usize {
+    tokens(&study.test_streams(arm.shown, fold, Split::Test))
+}
+
+/// The most tokens that are written in a fold.
+fn written_tokens(study: &Study, arm: &Evaluated, fold: usize, chosen: &BTreeSet<&str>) -> usize {
+    let streams = study.test_streams(arm.shown, fold, Split::Test);
+    let is_written = |target: &&Target| target.is_truth() && chosen.contains(target.item.to_string().as_str());
+    let messages = streams.iter().flat_map(|stream| &stream.targets).filter(is_written).count();
+    messages * study.experiment.evaluation.writing.max_new_tokens
+}
+
+/// The first messages that models have not made up yet, of so many tokens at most.
+fn first_messages(context: &Context<'_>, arms: &[Evaluated], speed: f64) -> Option<Planned> {
+    let study = context.study;
+    let writing = &study.experiment.evaluation.writing;
+    let files: Vec<CachedFile> = arms
+        .iter()
+        .filter(|arm| arm.trained_name() == arm.name)
+        .flat_map(|arm| study.trainings().into_iter().map(move |training| (arm, training)))
+        .filter(|(arm, training)| study.makes_up_first_messages(*training, arm))
+        .map(|(arm, training)| first_messages_file(context, &arm.name, arm.trained.as_ref(), training))
+        .collect();
+    let left = files.iter().filter(|file| !file.is_current()).count();
+    let tokens = left * writing.first_messages * writing.max_new_tokens;
+    (!files.is_empty()).then(|| planned("first messages", files.len(), left, tokens, speed))
+}
+
+fn planned(arm: &str, runs: usize, left: usize, tokens: usize, speed: f64) -> Planned {
+    let hours = if tokens == 0 { 0.0 } else { tokens as f64 / speed / 3600.0 };
+    Planned { arm: arm.to_owned(), runs, finished: runs - left, tokens, hours }
+}
+
+/// Whether a training of an arm was finished before.
+fn is_finished(context: &Context<'_>, arm: &Arm, training: Training) -> bool {
+    let Context { study, base, .. } = context;
+    let last = study.training_folder(&arm.name, training).join(LAST_CHECKPOINT);
+    Description::read(&last).is_ok_and(|last| {
+        last.state.finished && last.training_key == fingerprint::of_training(study, base, arm, training)
+    })
+}
+
+/// Tokens a second over a few rows, after one that warms up.
+fn speed(rows: &[Row], mut work: impl FnMut(&Row)) -> f64 {
+    // From the middle: the first conversations of a file are not its longest or shortest by design, but may be.
+    let mut order: Vec<&Row> = rows.iter().collect();
+    order.sort_by_key(|row| row.tokens.len());
+    let middle = &order[order.len() / 2..];
+    work(middle[0]);
+    let (mut tokens, begun) = (0, Instant::now());
+    for row in middle.iter().step_by((middle.len() / 3).max(1)) {
+        work(row);
+        tokens += row.tokens.len();
+        if tokens > MEASURED_TOKENS / 4 {
+            break;
+        }
+    }
+    tokens as f64 / begun.elapsed().as_secs_f64()
+}
+
+/// Scores the untrained model under both views of the primary comparison, on a window of each of as many test
+/// users as can be afforded, chosen by hash. Windows of a user are taken for one.
+fn detectable(study: &Study, base: &Base) -> Result<Option<Detectable>, StudyError> {
+    let experiment = &study.experiment;
+    let [a, b] = primary_pair(experiment);
+    let (Some(a), Some(b)) = (a, b) else { return Ok(None) };
+    // Without thoughts to tell apart, the untrained model has nothing to say.
+    if a.shown() == b.shown() {
+        return Ok(None);
+    }
+    let primary = study.primary_items(Split::Test);
+    let streams = |arm: &Arm| -> Vec<Stream> {
+        (0..study.folds.len()).flat_map(|fold| study.test_streams(arm.shown(), fold, Split::Test)).collect()
+    };
+    let (in_a, in_b) = (streams(a), streams(b));
+    let windows = window_of_each_user(&in_a, &in_b, &primary);
+    let mut order: Vec<(&&str, &(usize, &str))> = windows.iter().collect();
+    order.sort_by_key(|(user, _)| derived_seed("plan", &[user]));
+    let mut tokens = 0;
+    let fits = |(index, (_, (cost, _))): &(usize, (&&str, &(usize, &str)))| {
+        tokens += cost;
+        *index < 2 || tokens <= COMPARED_TOKENS
+    };
+    let chosen: BTreeSet<&str> = order.into_iter().enumerate().take_while(fits).map(|(_, (_, (_, id)))| *id).collect();
+    let mut known = KnownRows::default();
+    let mut scored = |name: &str, streams: &[Stream]| {
+        let some: Vec<Stream> = streams.iter().filter(|stream| chosen.contains(stream.id.as_str())).cloned().collect();
+        let mut records = score(&base.decoder, &mut known, name, &some, experiment.evaluation.row_tokens, |_| {});
+        records.iter_mut().for_each(|record| record.primary = primary.contains(&record.item));
+        records
+    };
+    let (in_a, in_b) = (scored("a", &in_a), scored("b", &in_b));
+    if in_a.is_empty() {
+        return Ok(None);
+    }
+    let rules = Rules { margin: None, ..experiment.decision_rules() };
+    let comparison = compare(&[Arms { a: &in_a, b: &in_b, primary: true }], rules)?.remove(0);
+    let kind = in_a[0].kind;
+    let difference: Option<Inference> = comparison
+        .contrast(kind, Subset::Primary)
+        .and_then(|contrast| contrast.losses.as_ref())
+        .map(|losses| losses.difference.clone());
+    Ok(difference.and_then(|difference| {
+        let error: StandardError = difference.standard_error?;
+        Some(Detectable {
+            arm_a: a.name.clone(),
+            arm_b: b.name.clone(),
+            users: windows.len(),
+            measured_users: difference.users,
+            difference: error.with_users(windows.len()).minimum_detectable(),
+        })
+    }))
+}
+
+/// Of each user with a primary item one window that has such, chosen by hash: its tokens in both arms together, and its id.
+fn window_of_each_user<'a>(
+    in_a: &'a [Stream],
+    in_b: &'a [Stream],
+    primary: &BTreeSet<String>,
+) -> BTreeMap<&'a str, (usize, &'a str)> {
+    let in_b: BTreeMap<&str, usize> = in_b.iter().map(|stream| (stream.id.as_str(), stream.tokens.len())).collect();
+    let has_primary = |stream: &&Stream| stream.targets.iter().any(|one| primary.contains(&one.item.to_string()));
+    let mut windows: Vec<&Stream> = in_a.iter().filter(has_primary).collect();
+    windows.sort_by_key(|stream| derived_seed("plan", &[&stream.id]));
+    let mut by_user = BTreeMap::new();
+    for Stream { id, user, tokens, .. } in windows {
+        by_user.entry(user.as_str()).or_insert((tokens.len() + in_b[id.as_str()], id.as_str()));
+    }
+    by_user
+}
+
+impl Plan {
+    /// The plan as a table and a sentence, for a terminal.
+    pub fn text(&self) -> String {
+        let row = |what: &str, planned: &Planned| {
+            vec![
+                what.to_owned(),
+                planned.arm.clone(),
+                count(planned.runs),
+                count(planned.finished),
+                count(planned.tokens),
+                decimal(planned.hours),
+            ]
+        };
+        let rows = self.trainings.iter().map(|planned| row("train", planned));
+        let rows = rows.chain(self.scorings.iter().map(|planned| row("score", planned)));
+        let rows = rows.chain(self.writings.iter().map(|planned| row("write", planned))).collect();
+        let Speeds { training, scoring, writing } = self.tokens_per_second;
+        let table = Table {
+            title: format!("What `{}` would run", self.name),
+            header: columns(&["", "arm"], &["runs", "finished", "tokens left", "hours"]),
+            rows,
+            notes: vec![format!(
+                "Measured just now: {training:.0} tokens a second in training, {scoring:.0} in scoring, {writing:.0} in writing. \
+                 In all {} hours on this machine.",
+                decimal(self.hours)
+            )],
+        };
+        let detectable = match &self.detectable {
+            Some(detectable) => format!(
+                "If users differ as they do under the untrained model (one window each of {} of {} test users was measured), the smallest true \
+                 difference that four of five such studies would find between `{}` and `{}` is {} nats per token; the \
+                 variance of training comes on top.",
+                detectable.measured_users,
+                detectable.users,
+                detectable.arm_a,
+                detectable.arm_b,
+                decimal(detectable.difference)
+            ),
+            None => {
+                "The smallest detectable difference is not known: the primary comparison has fewer than two users, \
+                     or two arms that see the same."
+                    .to_owned()
+            }
+        };
+        format!("{}\n{detectable}\n", table.terminal())
+    }
+}

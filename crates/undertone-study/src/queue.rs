@@ -1,0 +1,239 @@
+//! Every training of every arm, run and scored: one after another, or several side by side.
+//!
+//! The calling thread hands jobs to workers through a channel and collects their outcomes through another, so nothing is
+//! shared but the context.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use undertone_data::InputError;
+use undertone_model::Decoder;
+use undertone_score::KnownRows;
+use undertone_stats::{ItemRecord, Written};
+use undertone_train::{Checkpoint, Description};
+
+use crate::arms::{Evaluated, Failed, Training};
+use crate::context::Context;
+use crate::error::StudyError;
+use crate::jobs::first_messages::{FirstMessages, first_messages, first_messages_file};
+use crate::jobs::score::score_arm;
+use crate::jobs::train::train_arm;
+use crate::jobs::write::MessageWriter;
+use crate::names::{LAST_CHECKPOINT, UNTRAINED};
+use crate::observer::Event;
+
+/// Results per arm.
+pub(crate) struct ArmResults {
+    /// The arms that did not fail.
+    pub(crate) arms: Vec<Evaluated>,
+    /// Their records, arm by arm.
+    pub(crate) records: Vec<Vec<ItemRecord>>,
+    /// The messages they wrote, arm by arm.
+    pub(crate) written: Vec<Vec<Written>>,
+    /// First messages that each model made up, by the arm whose training it is.
+    pub(crate) first_messages: Vec<(String, Vec<FirstMessages>)>,
+    /// After which step each training was scored, in words.
+    pub(crate) scored: Vec<String>,
+    pub(crate) failed: Vec<Failed>,
+}
+
+/// One model: a training, or none, and the places of the arms that are scored with it.
+struct Job {
+    /// The arm whose training it is, or the first arm of the untrained model; the observer's row.
+    name: String,
+    training: Training,
+    arms: Vec<usize>,
+}
+
+/// Results of one job.
+#[derive(Default)]
+struct Outcome {
+    /// By the place of the arm.
+    records: Vec<(usize, Vec<ItemRecord>)>,
+    written: Vec<(usize, Vec<Written>)>,
+    first_messages: Option<FirstMessages>,
+    /// After which step it was scored, in words.
+    scored: Option<String>,
+}
+
+/// What a worker sends back: the place of the job, and its outcome or a caught panic.
+type Report = (usize, thread::Result<Result<Outcome, StudyError>>);
+
+/// Trains and scores every arm in every fold with every seed, `workers` jobs at a time. The other arms go on when one
+/// fails. The results do not depend on `workers`, nor on what was finished before.
+///
+/// # Errors
+/// The user stopped it; or every trained arm failed, and so the first one's failure.
+pub(crate) fn run_arms(
+    context: &Context<'_>,
+    writer: &MessageWriter,
+    workers: usize,
+) -> Result<ArmResults, StudyError> {
+    let arms = context.study.evaluated();
+    let all = all_jobs(context, &arms);
+    let mut rows: Vec<(String, usize)> = Vec::new();
+    for job in &all {
+        match rows.iter_mut().find(|(name, _)| *name == job.name) {
+            Some((_, trainings)) => *trainings += 1,
+            None => rows.push((job.name.clone(), 1)),
+        }
+    }
+    context.observer.rows(&rows);
+    let (outcomes, failed) = thread::scope(|scope| {
+        let (to_workers, places) = unbounded::<usize>();
+        let (to_dispatcher, reports) = unbounded::<Report>();
+        for _ in 0..workers.clamp(1, all.len().max(1)) {
+            let (places, to_dispatcher) = (places.clone(), to_dispatcher.clone());
+            let (all, arms) = (&all, &arms);
+            scope.spawn(move || {
+                for place in places {
+                    let run = AssertUnwindSafe(|| run(context, writer, arms, &all[place]));
+                    // The dispatcher is gone after a panic of another worker.
+                    let _ = to_dispatcher.send((place, catch_unwind(run)));
+                }
+            });
+        }
+        dispatch(context, &all, workers, &to_workers, &reports)
+    })?;
+    gathered(arms, &all, outcomes, failed)
+}
+
+/// Keeps the workers busy until every job is done, has failed, or the user stops.
+fn dispatch(
+    context: &Context<'_>,
+    all: &[Job],
+    workers: usize,
+    to_workers: &Sender<usize>,
+    reports: &Receiver<Report>,
+) -> Result<(Vec<Option<Outcome>>, Vec<Failed>), StudyError> {
+    let mut outcomes: Vec<Option<Outcome>> = all.iter().map(|_| None).collect();
+    let (mut failed, mut interrupted) = (Vec::<Failed>::new(), None);
+    let (mut next, mut running) = (0..all.len(), 0);
+    loop {
+        while running < workers && interrupted.is_none() {
+            let Some(place) = next.find(|&place| !failed.iter().any(|failed| failed.arm == all[place].name)) else {
+                break;
+            };
+            to_workers.send(place).expect("workers wait for jobs");
+            running += 1;
+        }
+        if running == 0 {
+            return interrupted.map_or(Ok((outcomes, failed)), Err);
+        }
+        let (place, outcome) = reports.recv().expect("a job is running");
+        running -= 1;
+        let name = &all[place].name;
+        // A defect of ours ends the program as it would without threads.
+        match outcome.unwrap_or_else(|panic| resume_unwind(panic)) {
+            Ok(outcome) => {
+                outcomes[place] = Some(outcome);
+                context.observe(name, Event::Finished);
+            }
+            Err(error @ StudyError::Interrupted(_)) => interrupted = interrupted.or(Some(error)),
+            Err(error) => {
+                tracing::error!("{name}: failed; the other arms go on: {error}");
+                context.observe(name, Event::Failed);
+                failed.push(Failed { arm: name.clone(), error });
+            }
+        }
+    }
+}
+
+/// Every model that is scored, fold by fold and seed by seed, so that a study that is cut off has whole arms to compare.
+fn all_jobs(context: &Context<'_>, arms: &[Evaluated]) -> Vec<Job> {
+    let mut jobs: Vec<Job> = Vec::new();
+    for training in context.study.trainings() {
+        for (place, arm) in arms.iter().enumerate() {
+            // The untrained model has no seed: it is scored once.
+            if arm.trained.is_none() && training.seed != context.study.experiment.seed {
+                continue;
+            }
+            let name = arm.trained_name();
+            match jobs.iter_mut().find(|job| job.name == name && job.training == training) {
+                Some(job) => job.arms.push(place),
+                None => jobs.push(Job { name: name.to_owned(), training, arms: vec![place] }),
+            }
+        }
+    }
+    jobs
+}
+
+/// One model: trained if it is not yet, and every arm scored that is scored with it.
+fn run(context: &Context<'_>, writer: &MessageWriter, arms: &[Evaluated], job: &Job) -> Result<Outcome, StudyError> {
+    let Context { study, base, .. } = context;
+    let Job { name, training, arms: places } = job;
+    let experiment = &study.experiment;
+    let trained = arms[places[0]].trained.as_ref();
+    let mut outcome = Outcome::default();
+    let best = match trained {
+        None => None,
+        Some(trained) => {
+            let best = train_arm(context, trained, *training, true)?;
+            let scored = Description::read(&best)?.state.step;
+            let last = study.training_folder(name, *training).join(LAST_CHECKPOINT);
+            let taken = Description::read(&last)?.state.step;
+            let which = training.folder(experiment.seed);
+            outcome.scored = Some(format!("`{name}`, {which}: scored after step {scored} of {taken}."));
+            Some(best)
+        }
+    };
+    let decoder = || -> Result<Decoder, InputError> {
+        match &best {
+            None => Ok(base.decoder.clone()),
+            Some(best) => base.restored(experiment, &Checkpoint::read(best)?, best),
+        }
+    };
+    // All arms of a job are of one model.
+    let mut known = KnownRows::default();
+    for &place in places {
+        let arm = &arms[place];
+        outcome.records.push((place, score_arm(context, arm, *training, decoder, &mut known)?));
+        if writer.messages() > 0 {
+            outcome.written.push((place, writer.write(context, arm, *training, decoder)?));
+        }
+    }
+    if study.makes_up_first_messages(*training, &arms[places[0]]) {
+        let file = first_messages_file(context, name, trained, *training);
+        outcome.first_messages = Some(first_messages(context, training.seed, decoder, &file)?);
+    }
+    Ok(outcome)
+}
+
+/// Everything in the order of the arms, without the arms that failed.
+fn gathered(
+    arms: Vec<Evaluated>,
+    jobs: &[Job],
+    outcomes: Vec<Option<Outcome>>,
+    mut failed: Vec<Failed>,
+) -> Result<ArmResults, StudyError> {
+    let mut all: Vec<(Evaluated, Vec<ItemRecord>, Vec<Written>)> =
+        arms.into_iter().map(|arm| (arm, Vec::new(), Vec::new())).collect();
+    let (mut scored, mut first_messages) = (Vec::new(), Vec::<(String, Vec<FirstMessages>)>::new());
+    for (job, outcome) in jobs.iter().zip(outcomes).filter_map(|(job, outcome)| Some((job, outcome?))) {
+        outcome.records.into_iter().for_each(|(place, records)| all[place].1.extend(records));
+        outcome.written.into_iter().for_each(|(place, written)| all[place].2.extend(written));
+        scored.extend(outcome.scored);
+        if let Some(one) = outcome.first_messages {
+            let name = all[job.arms[0]].0.trained.as_ref().map_or(UNTRAINED, |_| &job.name);
+            match first_messages.iter_mut().find(|(arm, _)| arm == name) {
+                Some((_, all)) => all.push(one),
+                None => first_messages.push((name.to_owned(), vec![one])),
+            }
+        }
+    }
+    let has_failed = |name: &str| failed.iter().any(|failed| failed.arm == name);
+    all.retain(|(arm, ..)| !has_failed(arm.trained_name()));
+    first_messages.retain(|(name, _)| !has_failed(name));
+    if !failed.is_empty() && !all.iter().any(|(arm, ..)| arm.trained.is_some()) {
+        return Err(failed.remove(0).error);
+    }
+    let mut results =
+        ArmResults { arms: Vec::new(), records: Vec::new(), written: Vec::new(), first_messages, scored, failed };
+    for (arm, records, written) in all {
+        results.arms.push(arm);
+        results.records.push(records);
+        results.written.push(written);
+    }
+    Ok(results)
+}

@@ -1,0 +1,294 @@
+//! What a study found, for a terminal, as Markdown, as JSON and as a page, from one list of tables.
+
+mod breakdowns;
+mod explorer;
+mod html;
+mod markdown;
+#[cfg(test)]
+mod rehearsal;
+mod setting;
+
+use serde::Serialize;
+use undertone_data::{OverlapReport, ReadReport, TargetKind, View};
+use undertone_report::{
+    Table, columns, contrasts_table, count, ends_table, labels_table, means_table, metrics_table, summary_table,
+    verdict,
+};
+use undertone_stats::{
+    Arms, Comparison, ItemRecord, KindMetrics, MeasureContrast, MeasureMean, Subset, Written, compare,
+    measure_contrasts, measure_means, measured, metrics,
+};
+
+use self::breakdowns::{Breakdown, breakdowns};
+use self::setting::setting;
+pub use self::setting::warnings;
+use crate::amendments::Amendment;
+use crate::arms::{Evaluated, Failed};
+use crate::comparisons::{PairOfArms, pairs_of_arms, pairs_with_base};
+use crate::error::StudyError;
+use crate::experiment::Experiment;
+use crate::jobs::first_messages::{Diversity, FirstMessages, first_message_diversity};
+use crate::study::Study;
+
+/// The scores and texts of every arm.
+#[derive(Clone, Copy)]
+pub(crate) struct Scores<'a> {
+    /// The arms, in order.
+    pub(crate) arms: &'a [Evaluated],
+    /// Their records in the same order; further ones are of yardsticks.
+    pub(crate) records: &'a [Vec<ItemRecord>],
+    /// Messages that they wrote.
+    pub(crate) written: &'a [Written],
+    /// First messages that each model made up.
+    pub(crate) first_messages: &'a [(String, Vec<FirstMessages>)],
+}
+
+/// How the study went.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Course<'a> {
+    /// After which step each training was scored, in words.
+    pub(crate) scored: &'a [String],
+    /// Arms that failed.
+    pub(crate) failed: &'a [Failed],
+    /// What was changed after there were results.
+    pub(crate) amendments: &'a [Amendment],
+}
+
+/// How many items there are, and how many of them can show what thoughts add.
+#[derive(Debug, Clone, Serialize)]
+struct Coverage {
+    kind: TargetKind,
+    items: usize,
+    primary: usize,
+}
+
+/// The whole result, as `results.json` holds it.
+#[derive(Debug, Serialize)]
+pub struct Results {
+    name: String,
+    synthetic: bool,
+    experiment_sha256: String,
+    base_model_sha256: String,
+    data_sha256: String,
+    read: ReadReport,
+    overlap: Vec<OverlapReport>,
+    coverage: Vec<Coverage>,
+    metrics: Vec<KindMetrics>,
+    /// What thoughts add: arms against arms.
+    comparisons: Vec<Comparison>,
+    /// Each comparison in words.
+    verdicts: Vec<String>,
+    /// What training adds: each trained arm against the untrained model that sees the same.
+    training_gains: Vec<Comparison>,
+    /// Each of these in words.
+    training_verdicts: Vec<String>,
+    /// Where thoughts help: the leading comparison in groups of its items.
+    breakdowns: Vec<Breakdown>,
+    /// Metrics other than losses: the mean of each arm.
+    measures: Vec<MeasureMean>,
+    /// What thoughts add to them.
+    measure_contrasts: Vec<MeasureContrast>,
+    first_messages: Vec<Diversity>,
+    warnings: Vec<String>,
+    /// What was changed after there were results.
+    amendments: Vec<Amendment>,
+    #[serde(skip)]
+    question: String,
+    #[serde(skip)]
+    setting: Vec<String>,
+}
+
+/// Comparisons that are corrected together, each with its verdict.
+type Family = (Vec<Comparison>, Vec<String>);
+
+impl Results {
+    /// Compares the arms.
+    pub(crate) fn new(
+        study: &Study,
+        base_sha256: &str,
+        scores: Scores<'_>,
+        course: Course<'_>,
+    ) -> Result<Self, StudyError> {
+        let Scores { arms, records, written, first_messages } = scores;
+        let Course { scored, failed, amendments } = course;
+        let experiment = &study.experiment;
+        // A comparison that became primary after there were results is corrected like the others.
+        let may_be_primary = !amendments.iter().any(Amendment::is_of_primary);
+        let family = |pairs: Vec<PairOfArms>| -> Result<Family, StudyError> {
+            let arms = |pair: &PairOfArms| Arms {
+                a: &records[pair.a],
+                b: &records[pair.b],
+                primary: pair.primary && may_be_primary,
+            };
+            let comparisons = compare(&pairs.iter().map(arms).collect::<Vec<_>>(), experiment.decision_rules())?;
+            let verdicts = comparisons.iter().zip(&pairs).map(|(one, pair)| verdict(one, &pair.change)).collect();
+            Ok((comparisons, verdicts))
+        };
+        let (comparisons, verdicts) = family(pairs_of_arms(experiment, arms))?;
+        let (training_gains, training_verdicts) = family(pairs_with_base(experiment, arms))?;
+        let leading = leading(&comparisons).map(|comparison| {
+            let records_of = |name: &str| {
+                let place = arms.iter().position(|arm| arm.name == name).expect("every arm is evaluated");
+                &records[place][..]
+            };
+            Arms { a: records_of(&comparison.arm_a), b: records_of(&comparison.arm_b), primary: false }
+        });
+        let breakdowns = leading.map_or_else(|| Ok(Vec::new()), |arms| breakdowns(study, &arms))?;
+        let all: Vec<ItemRecord> = records.concat();
+        let others = measured(&all, written);
+        let pairs: Vec<[&str; 2]> = comparisons.iter().map(|one| [one.arm_a.as_str(), one.arm_b.as_str()]).collect();
+        let contrasts = measure_contrasts(&others, &pairs, experiment.decision_rules().bootstrap);
+        let unknown_users = study.read.ids_of_other_shape + study.read.ids_missing;
+        let shown: Vec<(&str, View)> = experiment.arms.iter().map(|arm| (arm.name.as_str(), arm.shown().0)).collect();
+        Ok(Self {
+            name: experiment.name.clone(),
+            synthetic: experiment.data.synthetic,
+            experiment_sha256: experiment.hash(),
+            base_model_sha256: base_sha256.to_owned(),
+            data_sha256: study.data_sha256.clone(),
+            read: study.read.clone(),
+            overlap: study.folds.iter().map(|fold| fold.overlap.clone()).collect(),
+            coverage: coverage(&records[0]),
+            metrics: metrics(&all).map_err(|fault| StudyError::Scores(fault.to_string()))?,
+            comparisons,
+            verdicts,
+            training_gains,
+            training_verdicts,
+            breakdowns,
+            measures: measure_means(&others),
+            measure_contrasts: contrasts,
+            first_messages: first_message_diversity(study, first_messages),
+            warnings: failed
+                .iter()
+                .map(|Failed { arm, error }| format!("FAILED: the arm `{arm}` is in no comparison: {error}"))
+                .chain(amendments_in_words(amendments))
+                .chain(warnings(experiment.data.synthetic, unknown_users, &shown))
+                .collect(),
+            amendments: amendments.to_vec(),
+            question: question(experiment),
+            setting: setting(study, scored),
+        })
+    }
+
+    /// What thoughts add, a sentence for each comparison.
+    pub fn verdicts(&self) -> &[String] {
+        &self.verdicts
+    }
+
+    /// Every comparison, of arms and of training, with its verdict.
+    fn all_comparisons(&self) -> impl Iterator<Item = (&Comparison, &String)> {
+        let of_arms = self.comparisons.iter().zip(&self.verdicts);
+        of_arms.chain(self.training_gains.iter().zip(&self.training_verdicts))
+    }
+
+    /// One table a kind for each of the two questions.
+    fn summaries(&self) -> Vec<Table> {
+        let mut tables = Vec::new();
+        for coverage in &self.coverage {
+            let subset = if coverage.primary > 0 { Subset::Primary } else { Subset::All };
+            for (question, comparisons) in
+                [("What thoughts add", &self.comparisons), ("What training adds", &self.training_gains)]
+            {
+                let mut table = summary_table(comparisons, coverage.kind, subset);
+                table.title = format!("{question}: {}", table.title);
+                tables.extend((!table.rows.is_empty()).then_some(table));
+            }
+        }
+        tables
+    }
+
+    /// Metrics other than losses, kind by kind.
+    fn other_metrics(&self) -> Vec<Table> {
+        let kinds = || self.coverage.iter().map(|coverage| coverage.kind);
+        let means = kinds().filter_map(|kind| means_table(&self.measures, kind));
+        let contrasts = kinds().filter_map(|kind| contrasts_table(&self.measure_contrasts, kind));
+        means.chain(contrasts).chain(ends_table(&self.metrics)).chain(self.first_messages_table()).collect()
+    }
+
+    fn first_messages_table(&self) -> Option<Table> {
+        let row = |one: &Diversity| vec![one.arm.clone(), count(one.messages), format!("{:.1}", one.diversity)];
+        (!self.first_messages.is_empty()).then(|| Table {
+            title: "First messages that each model makes up".to_owned(),
+            header: columns(&["arm"], &["messages", "diversity"]),
+            rows: self.first_messages.iter().map(row).collect(),
+            notes: vec![
+                "Diversity is 100 minus the mean Jaccard index of the words of every two messages of a model, the mean over \
+                 trainings; messages are sampled at temperature 1. Last row: real users."
+                    .to_owned(),
+            ],
+        })
+    }
+
+    fn coverage_lines(&self) -> Vec<String> {
+        let line = |coverage: &Coverage| {
+            let share = 100.0 * coverage.primary as f64 / coverage.items as f64;
+            format!(
+                "{}: {} of {} items ({share:.0} %) are primary: they follow an earlier message and have an earlier thought visible in every arm that sees all earlier ones.",
+                coverage.kind, coverage.primary, coverage.items
+            )
+        };
+        self.coverage.iter().map(line).collect()
+    }
+
+    /// For a terminal: warnings, the summary, every arm.
+    pub fn terminal(&self) -> String {
+        let mut text = format!("\n{}: {}\n\n", self.name, self.question);
+        for warning in &self.warnings {
+            text += &format!("! {warning}\n");
+        }
+        for line in self.coverage_lines() {
+            text += &format!("{line}\n");
+        }
+        text += "\n";
+        for table in self.summaries() {
+            text += &format!("{}\n", table.terminal());
+        }
+        let table = metrics_table(&self.metrics);
+        text += &format!("{}\n", table.terminal());
+        for table in labels_table(&self.metrics).into_iter().chain(self.other_metrics()) {
+            text += &format!("{}\n", table.terminal());
+        }
+        text
+    }
+}
+
+fn amendments_in_words(amendments: &[Amendment]) -> Option<String> {
+    let all: Vec<String> = amendments.iter().map(ToString::to_string).collect();
+    (!all.is_empty()).then(|| {
+        format!(
+            "CHANGED after there were results: {}. A rule that was not fixed beforehand decides nothing by itself.",
+            all.join("; ")
+        )
+    })
+}
+
+/// The kinds that occur, with how many of their items are primary; every arm has the same.
+fn coverage(records: &[ItemRecord]) -> Vec<Coverage> {
+    let covered = |kind: TargetKind| {
+        let items = records.iter().filter(|record| record.kind == kind);
+        let primary = items.clone().filter(|record| record.primary).count();
+        Coverage { kind, items: items.count(), primary }
+    };
+    TargetKind::ALL.into_iter().map(covered).filter(|coverage| coverage.items > 0).collect()
+}
+
+/// The comparison that a study is made for: the primary one, or the first.
+fn leading(comparisons: &[Comparison]) -> Option<&Comparison> {
+    comparisons.iter().find(|comparison| comparison.primary).or(comparisons.first())
+}
+
+fn question(experiment: &Experiment) -> String {
+    let in_words = |kind: &TargetKind| match kind {
+        TargetKind::NextPrompt => "next messages",
+        TargetKind::Reaction => "reactions to replies",
+        TargetKind::ReactionLabel => "kinds of reaction",
+        TargetKind::Reason => "reasons for messages",
+        TargetKind::ReasonLabel => "kinds of reason",
+        TargetKind::ConversationEnd => "last words",
+    };
+    let targets: Vec<&str> = experiment.data.targets.iter().map(in_words).collect();
+    format!(
+        "How well are users' {} predicted by models that see the users' thoughts, and by models that do not?",
+        targets.join(", ")
+    )
+}

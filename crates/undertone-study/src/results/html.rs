@@ -1,0 +1,121 @@
+//! The study as a page.
+
+use undertone_report::{
+    Curve, ForestRow, Report, Section, comparison_table, curves, decisions_in_words, evidence_table, forest, interval,
+    labels_table, metrics_table, page, shown_interval, signed,
+};
+use undertone_stats::Comparison;
+
+use super::breakdowns::many_comparisons;
+use super::explorer::explorer;
+use super::{Results, Scores, leading};
+use crate::fingerprint::PROGRAM;
+use crate::study::Study;
+
+/// A file of the report: its name and what it holds.
+pub(crate) type File = (String, String);
+
+impl Results {
+    /// `report.html`, and every plot as an SVG file.
+    pub(crate) fn html(&self, study: &Study, scores: Scores<'_>, curves_of_arms: Vec<Curve>) -> Vec<File> {
+        let report = self.report(study, scores, curves_of_arms);
+        let unit = "difference in nats per token; below zero is better";
+        let svg = |name: &str, plot: String| (format!("plots/{name}.svg"), plot);
+        let mut files = vec![("report.html".to_owned(), page(&report))];
+        files.push(svg("comparisons", forest(&report.forest, unit, report.margin).into_string()));
+        for section in report.sections.iter().filter(|section| !section.forest.is_empty()) {
+            files.push(svg(&section.slug(), forest(&section.forest, unit, report.margin).into_string()));
+        }
+        if !report.curves.is_empty() {
+            files.push(svg("learning-curves", curves(&report.curves).into_string()));
+        }
+        files
+    }
+
+    fn leading_verdict(&self) -> &str {
+        let pairs = || self.comparisons.iter().zip(&self.verdicts);
+        let lead = pairs().find(|(comparison, _)| comparison.primary).or(pairs().next());
+        lead.map_or("Nothing is compared.", |(_, verdict)| verdict)
+    }
+
+    fn report(&self, study: &Study, scores: Scores<'_>, curves: Vec<Curve>) -> Report {
+        let lead = leading(&self.comparisons);
+        let headline = lead.and_then(Comparison::headline);
+        let number = headline.and_then(|contrast| {
+            let difference = &contrast.losses.as_ref()?.difference;
+            let shown = interval(shown_interval(difference)?);
+            Some(format!("{} nats per token, 95 % interval {shown}", signed(difference.ratio.value)))
+        });
+        let chosen = lead.map_or(["", ""], |comparison| [&comparison.arm_a, &comparison.arm_b]);
+        let mut sections = vec![Section {
+            title: "Comparisons".into(),
+            introduction: String::new(),
+            forest: Vec::new(),
+            tables: self.summaries(),
+        }];
+        let others = self.other_metrics();
+        if !others.is_empty() {
+            let (title, introduction) = ("Other metrics".into(), String::new());
+            sections.push(Section { title, introduction, forest: Vec::new(), tables: others });
+        }
+        for (place, breakdown) in self.breakdowns.iter().enumerate() {
+            let is_first = place == 0;
+            sections.push(Section {
+                title: format!("By {}", breakdown.dimension()),
+                introduction: if is_first { many_comparisons(&self.breakdowns) } else { String::new() },
+                forest: breakdown.forest(),
+                tables: vec![breakdown.table()],
+            });
+        }
+        let mut arms = vec![metrics_table(&self.metrics)];
+        arms.extend(labels_table(&self.metrics));
+        let every_arm =
+            Section { title: "Every arm".into(), introduction: String::new(), forest: Vec::new(), tables: arms };
+        let tables = |(comparison, verdict): (&Comparison, &String)| {
+            [comparison_table(comparison, verdict), evidence_table(comparison)]
+        };
+        let every_comparison = Section {
+            title: "Every comparison".into(),
+            introduction: "All intervals, tests and sizes of each comparison, on each subset of items.".into(),
+            forest: Vec::new(),
+            tables: self.all_comparisons().flat_map(tables).collect(),
+        };
+        Report {
+            name: self.name.to_owned(),
+            question: self.question.clone(),
+            answer: self.leading_verdict().to_owned(),
+            number: number.unwrap_or_default(),
+            decided: decisions_in_words(&self.comparisons),
+            warnings: self.warnings.clone(),
+            forest: self.comparisons.iter().filter_map(forest_row).collect(),
+            margin: study.experiment.evaluation.margin,
+            setting: self.setting.iter().cloned().chain(self.coverage_lines()).collect(),
+            sections,
+            details: vec![every_arm, every_comparison],
+            curves,
+            explorer: explorer(study, scores, chosen),
+            provenance: vec![
+                PROGRAM.to_owned(),
+                format!("experiment sha256 {}", self.experiment_sha256),
+                format!("data sha256 {}", self.data_sha256),
+                format!("base model sha256 {}", self.base_model_sha256),
+            ],
+        }
+    }
+}
+
+/// The leading contrast of a comparison as a line of the plot.
+fn forest_row(comparison: &Comparison) -> Option<ForestRow> {
+    let contrast = comparison.headline()?;
+    let losses = contrast.losses.as_ref()?;
+    let difference = &losses.difference;
+    let value = difference.ratio.value;
+    Some(ForestRow {
+        name: format!("{} − {}", comparison.arm_b, comparison.arm_a),
+        value,
+        interval: shown_interval(difference),
+        decision: losses.evidence.decision,
+        numbers: format!("{} · {}", signed(value), losses.evidence.decision),
+        primary: comparison.primary,
+    })
+}

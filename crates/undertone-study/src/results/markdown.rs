@@ -1,0 +1,51 @@
+//! The study as Markdown.
+
+use undertone_report::{comparison_table, decisions_in_words, evidence_table, labels_table, metrics_table};
+
+use super::Results;
+
+impl Results {
+    /// `report.md`
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = format!("# {}\n\n{}\n\n", self.name, self.question);
+        for warning in &self.warnings {
+            text += &format!("> **{warning}**\n\n");
+        }
+        for (comparison, verdict) in self.comparisons.iter().zip(&self.verdicts) {
+            text += &format!("- `{}` − `{}`: {verdict}\n", comparison.arm_b, comparison.arm_a);
+        }
+        for sentence in decisions_in_words(&self.comparisons) {
+            text += &format!("\n{sentence}\n");
+        }
+        text += "\n## Setting\n\n";
+        for line in self.setting.iter().chain(&self.coverage_lines()) {
+            text += &format!("- {line}\n");
+        }
+        text += "\n## Comparisons\n\n";
+        for table in self.summaries() {
+            text += &format!("{}\n", table.markdown());
+        }
+        text += "## Every arm\n\n";
+        text += &metrics_table(&self.metrics).markdown();
+        if let Some(table) = labels_table(&self.metrics) {
+            text += &format!("\n{}", table.markdown());
+        }
+        let others = self.other_metrics();
+        if !others.is_empty() {
+            text += "\n## Other metrics\n";
+        }
+        for table in others {
+            text += &format!("\n{}", table.markdown());
+        }
+        text += "\n## Where thoughts help\n\n";
+        for breakdown in &self.breakdowns {
+            text += &format!("{}\n", breakdown.table().markdown());
+        }
+        text += "\n## Every comparison\n\n";
+        for (comparison, verdict) in self.all_comparisons() {
+            text += &format!("{}\n", comparison_table(comparison, verdict).markdown());
+            text += &format!("{}\n", evidence_table(comparison).markdown());
+        }
+        text
+    }
+}

@@ -1,0 +1,145 @@
+//! How a study was made, in sentences: what was read, divided, cut, trained and scored, and what must not be
+//! overlooked.
+
+use std::collections::BTreeSet;
+
+use undertone_data::{Hidden, Source, Split, Timing, View};
+use undertone_model::MatmulPrecision;
+
+use crate::experiment::Arm;
+use crate::study::{FoldData, Study};
+
+/// What a reader must not overlook about these arms and their views.
+pub fn warnings(synthetic: bool, unknown_users: usize, arms: &[(&str, View)]) -> Vec<String> {
+    let named = |which: &dyn Fn(&View) -> bool| {
+        let names: Vec<&str> = arms.iter().filter(|(_, view)| which(view)).map(|(name, _)| *name).collect();
+        names.join(", ")
+    };
+    let mut warnings = Vec::new();
+    if synthetic {
+        warnings.push("SYNTHETIC data: this proves the wiring, and nothing about people.".to_owned());
+    }
+    if unknown_users > 0 {
+        warnings.push(format!("UNKNOWN USERS: {unknown_users} conversations have ids that do not name a user, so each counts as a user of its own; splits and intervals are by conversation there."));
+    }
+    let oracle = named(&View::is_oracle);
+    if !oracle.is_empty() {
+        warnings.push(format!("ORACLE arms see the target's own reason, which nobody has before the message is written: {oracle}. A ceiling, never a prediction."));
+    }
+    let anchored = named(&|view| view.sees_thoughts() && view.timing == Timing::Anchored);
+    if !anchored.is_empty() {
+        warnings.push(format!("ANCHORED arms see thoughts whenever they were written, also after the target: {anchored}. A claim about prediction rests on strict arms."));
+    }
+    warnings
+}
+
+/// What the test conversations hide from an arm, counted.
+fn hidden(study: &Study, arm: &Arm) -> String {
+    let mut sum = Hidden::default();
+    for fold in 0..study.folds.len() {
+        for stream in study.test_streams(arm.shown(), fold, Split::Test) {
+            sum.add_counts(&stream.hidden);
+        }
+    }
+    let mut counts: Vec<(String, usize)> =
+        sum.counts().into_iter().map(|(name, count)| (name.replace('_', " "), count)).collect();
+    counts.sort();
+    let shown: Vec<String> =
+        counts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}")).collect();
+    match shown.is_empty() {
+        true => "Nothing is hidden or cut.".into(),
+        false => format!("Hidden or cut in testing: {}.", shown.join(", ")),
+    }
+}
+
+/// What was compared: data, split, cuts, training, and which checkpoint of each arm was scored.
+pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
+    let Study { experiment, stats, read, folds, .. } = study;
+    let mut lines = vec![format!(
+        "{} conversations of {} users; {} messages of users after their first; {} lines skipped.",
+        stats.conversations, stats.users, stats.user_messages_after_first, read.skipped_lines
+    )];
+    let timing = &stats.timing;
+    lines.push(format!(
+        "Of {} thoughts that precede a user message, {} were written before it was sent, {} after, {} at an unknown time.",
+        timing.precede_a_user_message, timing.before, timing.late, timing.unknown
+    ));
+    let count = |fold: &FoldData, split| fold.users.get(&split).copied().unwrap_or(0);
+    let users = |split| folds.iter().map(|fold| count(fold, split).to_string()).collect::<Vec<_>>().join(", ");
+    lines.push(format!(
+        "{} users train, {} validate, {} test{}; no user, task or conversation id is in two of them (checked).",
+        users(Split::Train),
+        users(Split::Validation),
+        users(Split::Test),
+        if folds.len() > 1 { " (by fold; every user is tested exactly once)" } else { "" }
+    ));
+    let (windows, short) = folds[0].corpus.window_counts();
+    lines.push(format!(
+        "{windows} windows of at most {} tokens, shared by all arms; in {short} of them a long message leaves some target less than half a context of history. Assistant messages are context of at most {} tokens, shortened in the middle.",
+        experiment.data.context_tokens, experiment.data.assistant_tokens
+    ));
+    let too_long: BTreeSet<&String> = folds.iter().flat_map(|fold| fold.corpus.too_long()).collect();
+    if !too_long.is_empty() {
+        let ids: Vec<&str> = too_long.iter().take(5).map(|id| id.as_str()).collect();
+        lines.push(format!(
+            "Left out because a target is longer than the context in some arm{}: {} conversation{} ({}{}).",
+            if folds.len() > 1 { " of at least one fold" } else { "" },
+            too_long.len(),
+            if too_long.len() == 1 { "" } else { "s" },
+            ids.join(", "),
+            if too_long.len() > ids.len() { ", …" } else { "" }
+        ));
+    }
+    let lossy = folds[0].corpus.lossy_texts();
+    if lossy > 0 {
+        lines.push(format!(
+            "{lossy} messages or thoughts hold bytes that the model's vocabulary lacks; those bytes are lost."
+        ));
+    }
+    lines.push(format!(
+        "{} pairs of near-duplicate tasks of different users{}.",
+        stats.near_duplicate_tasks.pairs,
+        if stats.near_duplicate_tasks.complete { "" } else { " (the search stopped early: at least so many)" }
+    ));
+    let training = &experiment.training;
+    lines.push(format!(
+        "{} epochs of {} windows a step, peak learning rate {:.1e}, {}, from the same weights in every arm.",
+        training.epochs,
+        training.conversations_per_step,
+        training.learning_rate,
+        match experiment.training_seeds().as_slice() {
+            [seed] => format!("seed {seed}"),
+            seeds => format!("seeds {seeds:?}, each arm trained with each"),
+        }
+    ));
+    let precision = experiment.model.matmul_precision;
+    if precision != MatmulPrecision::Highest {
+        let instead = if precision.is_supported() { "" } else { "; this CPU has no quicker ones, so they were in f32" };
+        lines.push(format!("`matmul_precision` is `{}`{instead}.", format!("{precision:?}").to_lowercase()));
+    }
+    let own_targets = experiment.arms.iter().any(|arm| arm.targets.is_some());
+    lines.push(match own_targets || training.patience_validations > 0 {
+        false => "Every trained arm takes the same steps over the same windows in the same order.".into(),
+        true => "Arms may differ in their steps: some train on targets of their own, or stop early.".into(),
+    });
+    lines.extend(scored.iter().cloned());
+    for arm in &experiment.arms {
+        let (view, source) = arm.shown();
+        let words = match source {
+            Source::Own => "",
+            Source::Shuffled => "; each thought is another user's, of the same kind and about as long (shuffled)",
+            Source::ShuffledTrajectory => "; all thoughts are of one other user's conversation (shuffled as a whole)",
+            Source::Filler => "; each thought is as many tokens that say nothing (filler)",
+            Source::Predicted => "; each thought is written by a model that never saw one of this user (predicted)",
+        };
+        let trained = match &arm.trained_as {
+            Some(other) if source != Source::Own => {
+                format!("; the model trained as `{other}`: its reliance on thoughts, not a placebo it was trained with")
+            }
+            Some(other) => format!("; the model trained as `{other}`"),
+            None => String::new(),
+        };
+        lines.push(format!("Arm `{}`: sees {view}{words}{trained}. {}", arm.name, hidden(study, arm)));
+    }
+    lines
+}

@@ -1,0 +1,262 @@
+//! A study: the conversations of an experiment, divided and laid out once, and the arms run on them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use undertone_data::{
+    Conversation, Corpus, CorpusSpec, DataStats, Encoded, InputError, Layout, OverlapReport, Purpose, ReadReport,
+    Reader, Source, Split, StatsBuilder, Stream, TargetKind, Thoughts, View, encode,
+};
+use undertone_stats::{ItemRecord, unigram};
+
+use crate::arms::{Evaluated, Training};
+use crate::base::stream_builder;
+use crate::digest::sha256_of_files;
+use crate::experiment::{Arm, Experiment};
+use crate::leakage::require_disjoint;
+use crate::names::{BASE, THOUGHT_KINDS, UNIGRAM};
+
+/// Everything an experiment reads, before any model.
+pub struct Study {
+    /// The experiment.
+    pub experiment: Experiment,
+    /// Every conversation that was read, as token ids.
+    pub encoded: Arc<[Encoded]>,
+    /// One division of users, or one a fold.
+    pub folds: Vec<FoldData>,
+    /// What the reader counted.
+    pub read: ReadReport,
+    /// What the conversations are made of.
+    pub stats: DataStats,
+    /// SHA-256 over the data files.
+    pub data_sha256: String,
+}
+
+/// One division of users with the corpus laid out for it.
+pub struct FoldData {
+    /// The conversations, laid out.
+    pub corpus: Corpus,
+    /// What the splits have in common: nothing.
+    pub overlap: OverlapReport,
+    /// Users by split.
+    pub users: BTreeMap<Split, usize>,
+}
+
+/// Predicted thoughts of a fold: by conversation, message and thought, as token ids.
+pub type PredictedThoughts = BTreeMap<String, Thoughts>;
+
+/// Reads all conversations of an experiment.
+fn read_conversations(experiment: &Experiment) -> Result<(Vec<Conversation>, ReadReport, DataStats), InputError> {
+    let reader = Reader::open(experiment.data.path.as_slice(), experiment.data.read_options())?;
+    let (records, report) = reader.read_all()?;
+    let mut stats = StatsBuilder::new();
+    let mut conversations = Vec::with_capacity(records.len());
+    for record in records {
+        stats.add(&record.conversation, &record.task_text);
+        conversations.push(record.conversation);
+    }
+    Ok((conversations, report, stats.finish()))
+}
+
+impl Study {
+    /// Reads, divides, encodes and cuts. `path` is the experiment file, for messages. `extra` views are
+    /// laid out too, for an evaluation that is not among the arms.
+    ///
+    /// # Errors
+    /// The data, the split or the model's folder is wrong.
+    pub fn prepare(experiment: Experiment, path: &Path, extra: &[(View, Source)]) -> Result<Self, InputError> {
+        let builder = stream_builder(&experiment)?;
+        let (conversations, read, stats) = read_conversations(&experiment)?;
+        let users: BTreeSet<&str> = conversations.iter().map(|conversation| conversation.user.as_str()).collect();
+        let divisions = match experiment.split.folds() {
+            None => vec![experiment.split.once().assign(users, path)?],
+            Some(folds) => folds.assign(users, path)?.iter().map(|fold| fold.assignment()).collect(),
+        };
+        let shown: BTreeSet<(View, Source)> =
+            experiment.arms.iter().map(Arm::shown).chain(extra.iter().copied()).collect();
+        let shown = Vec::from_iter(shown);
+        let kinds = all_targets(&experiment);
+        let spec = CorpusSpec {
+            shown: &shown,
+            kinds: &kinds,
+            context_tokens: experiment.data.context_tokens,
+            assistant_tokens: experiment.data.assistant_tokens,
+            on_too_long: experiment.data.on_too_long,
+            distractors: experiment.evaluation.distractors,
+            seed: experiment.seed,
+        };
+        let data_path = &experiment.data.path.as_slice()[0];
+        let encoded = encode(conversations, &builder, &spec);
+        let mut folds = Vec::with_capacity(divisions.len());
+        for division in divisions {
+            let conversations = encoded.iter().map(|encoded| &encoded.conversation);
+            let parts = conversations.map(|conversation| (division[&conversation.user], conversation));
+            let overlap = require_disjoint(parts);
+            let mut users = BTreeMap::new();
+            for split in division.values() {
+                *users.entry(*split).or_insert(0) += 1;
+            }
+            let corpus = Corpus::new(data_path, encoded.clone(), &division, builder.clone(), &spec)?;
+            folds.push(FoldData { corpus, overlap, users });
+        }
+        let data_sha256 = sha256_of_files(experiment.data.path.as_slice())?;
+        Ok(Self { encoded, folds, read, stats, data_sha256, experiment })
+    }
+
+    /// Every training of an arm: each fold with each seed.
+    pub(crate) fn trainings(&self) -> Vec<Training> {
+        let seeds = self.experiment.training_seeds();
+        (0..self.folds.len()).flat_map(|fold| seeds.iter().map(move |&seed| Training { fold, seed })).collect()
+    }
+
+    /// Which training it is, as far as there are several of an arm.
+    pub(crate) fn in_words(&self, Training { fold, seed }: Training) -> String {
+        let fold = (self.folds.len() > 1).then(|| format!("fold {fold}"));
+        let seed = (self.experiment.seeds.0 > 1).then(|| format!("seed {seed}"));
+        fold.into_iter().chain(seed).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The arms, and before them the untrained base model under each view that an arm is trained with.
+    pub fn evaluated(&self) -> Vec<Evaluated> {
+        let mut all: Vec<Evaluated> = Vec::new();
+        for arm in self.experiment.arms.iter().filter(|arm| arm.trained_as.is_none()) {
+            if !all.iter().any(|base| base.shown == arm.shown()) {
+                all.push(Evaluated { name: format!("{BASE}-{}", arm.name), shown: arm.shown(), trained: None });
+            }
+        }
+        all.extend(self.experiment.arms.iter().map(|arm| Evaluated {
+            name: arm.name.clone(),
+            shown: arm.shown(),
+            trained: Some(self.experiment.trained(arm)),
+        }));
+        all
+    }
+
+    /// Whether the model of an arm makes up first messages. First messages follow nothing, so no view changes them, and the
+    /// untrained model makes them up once.
+    pub(crate) fn makes_up_first_messages(&self, training: Training, arm: &Evaluated) -> bool {
+        let is_first = || training == self.trainings()[0] && arm.name == self.evaluated()[0].name;
+        self.experiment.evaluation.writing.first_messages > 0 && (arm.trained.is_some() || is_first())
+    }
+
+    /// The training or validation windows of an arm; `draw` names what thoughts are left out by chance.
+    pub fn training_streams(&self, arm: &Arm, fold: usize, split: Split, draw: Option<[u64; 2]>) -> Vec<Stream> {
+        let (view, source) = arm.shown();
+        let kinds = self.experiment.training_targets(arm);
+        let dropout = draw.and_then(|seed| arm.dropout(seed));
+        let layout = Layout { view, kinds: &kinds, purpose: Purpose::Train, dropout };
+        self.folds[fold].corpus.streams(split, source, layout)
+    }
+
+    /// The windows of held-out users as evaluation sees them.
+    pub fn test_streams(&self, (view, source): (View, Source), fold: usize, split: Split) -> Vec<Stream> {
+        let kinds = &self.experiment.data.targets;
+        self.folds[fold].corpus.streams(split, source, Layout { view, kinds, purpose: Purpose::Score, dropout: None })
+    }
+
+    /// The items of the primary comparison: not a first user turn, and with an earlier thought visible
+    /// in every arm that may see all earlier thoughts.
+    pub fn primary_items(&self, split: Split) -> BTreeSet<String> {
+        let mut shown: Vec<(View, Source)> = self.experiment.arms.iter().map(Arm::shown).collect();
+        shown.retain(|(view, _)| view.sees_thoughts() && !view.hangs_prompts());
+        shown.sort();
+        shown.dedup();
+        let requires_thought = !shown.is_empty();
+        if shown.is_empty() {
+            shown.push((View::default(), Source::Own));
+        }
+        let mut primary: Option<BTreeSet<String>> = None;
+        for shown in shown {
+            let streams: Vec<Stream> =
+                (0..self.folds.len()).flat_map(|fold| self.test_streams(shown, fold, split)).collect();
+            let targets = streams.iter().flat_map(|stream| &stream.targets);
+            let seen: BTreeSet<String> = targets
+                .filter(|target| target.earlier_user_messages > 0 || target.item.kind != TargetKind::NextPrompt)
+                .filter(|target| !requires_thought || target.visible_thoughts > 0)
+                .map(|target| target.item.to_string())
+                .collect();
+            primary = Some(match primary {
+                None => seen,
+                Some(earlier) => earlier.intersection(&seen).cloned().collect(),
+            });
+        }
+        primary.unwrap_or_default()
+    }
+
+    /// The user messages among some items.
+    pub(crate) fn primary_prompts(&self, primary: &BTreeSet<String>) -> BTreeSet<String> {
+        let prompts = |encoded: &Encoded| encoded.items(0..encoded.messages.len(), &[TargetKind::NextPrompt]);
+        let all = self.encoded.iter().flat_map(prompts).map(|item| item.to_string());
+        all.filter(|item| primary.contains(item)).collect()
+    }
+
+    /// Checks that every fold has something to train each arm on, and something to test it on.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn require_targets(&self) -> Result<(), InputError> {
+        for arm in &self.experiment.arms {
+            for fold in 0..self.folds.len() {
+                if self.training_streams(&self.experiment.trained(arm), fold, Split::Train, None).is_empty() {
+                    return Err(self.no_training_target(arm));
+                }
+                if self.test_streams(arm.shown(), fold, Split::Test).is_empty() {
+                    return Err(self.no_target("no test user has a target".into()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An arm has nothing to train on.
+    pub(crate) fn no_training_target(&self, arm: &Arm) -> InputError {
+        self.no_target(format!("no training user has a target for the arm `{}`", arm.name))
+    }
+
+    fn no_target(&self, cause: String) -> InputError {
+        let path = &self.experiment.data.path.as_slice()[0];
+        InputError::new(path, cause).hint("use more conversations, other `targets`, or another split")
+    }
+
+    /// Shows predicted thoughts to the arms that see them; fold by fold.
+    pub fn set_predicted(&mut self, thoughts: Vec<PredictedThoughts>) {
+        for (fold, thoughts) in self.folds.iter_mut().zip(thoughts) {
+            fold.corpus.set_predicted(thoughts);
+        }
+    }
+
+    /// The folder of one training of an arm, or of what an untrained arm did.
+    pub fn training_folder(&self, name: &str, training: Training) -> PathBuf {
+        self.experiment.folder().join(name).join(training.folder(self.experiment.seed))
+    }
+
+    /// The frequencies of training users' tokens as a yardstick, on every test item that is text.
+    pub(crate) fn unigram(&self) -> Vec<ItemRecord> {
+        let kinds = &self.experiment.data.targets;
+        let layout = |purpose| Layout { view: View::default(), kinds, purpose, dropout: None };
+        let of_fold = |(fold, data): (usize, &FoldData)| {
+            let streams = |split, purpose| data.corpus.streams(split, Source::Own, layout(purpose));
+            let vocabulary = data.corpus.builder().template.vocabulary();
+            let mut records = unigram(
+                UNIGRAM,
+                &streams(Split::Train, Purpose::Train),
+                &streams(Split::Test, Purpose::Score),
+                vocabulary,
+            );
+            records.iter_mut().for_each(|record| record.fold = Some(fold));
+            records
+        };
+        self.folds.iter().enumerate().flat_map(of_fold).collect()
+    }
+}
+
+/// Every kind that is a target in training or evaluation of any arm.
+fn all_targets(experiment: &Experiment) -> Vec<TargetKind> {
+    let of_arms = experiment.arms.iter().flat_map(|arm| experiment.training_targets(arm));
+    let mut kinds: BTreeSet<TargetKind> = of_arms.chain(experiment.data.targets.iter().copied()).collect();
+    if experiment.sees_predicted() {
+        kinds.extend(THOUGHT_KINDS);
+    }
+    Vec::from_iter(kinds)
+}

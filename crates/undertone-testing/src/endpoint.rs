@@ -1,0 +1,78 @@
+//! A chat endpoint as OpenAI's, on this machine, with answers of the test's own.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+
+/// What is answered to request number so and so with this question: a status, and the content.
+type Answer = dyn Fn(usize, &str) -> (u16, String) + Send + Sync;
+
+/// A server that lives as long as the test program.
+#[derive(Debug)]
+pub struct Endpoint {
+    address: String,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Endpoint {
+    /// Starts a server that answers request number `0`, `1`, … with `answer(number, question)`: a status and a text.
+    pub fn new(answer: impl Fn(usize, &str) -> (u16, String) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let (asked, answer): (_, Box<Answer>) = (Arc::new(AtomicUsize::new(0)), Box::new(answer));
+        let count = asked.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                serve(stream, &count, &answer);
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// Its base address.
+    pub fn url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// Requests so far.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// One request a connection.
+fn serve(mut stream: TcpStream, count: &AtomicUsize, answer: &Answer) {
+    let mut reader = BufReader::new(stream.try_clone().expect("a handle can be copied"));
+    let (mut line, mut length) = (String::new(), 0);
+    loop {
+        line.clear();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            return;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().expect("a length");
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).expect("as long as it says");
+    let request: Value = serde_json::from_slice(&body).expect("a request is JSON");
+    let question = request["messages"][0]["content"].as_str().expect("a question").to_owned();
+    assert_eq!(request["model"], "fake");
+    let (status, content) = answer(count.fetch_add(1, Ordering::SeqCst), &question);
+    let body = match status {
+        200 => json!({"choices": [{"message": {"role": "assistant", "content": content}}]}),
+        _ => json!({"error": {"message": content}}),
+    }
+    .to_string();
+    let head = format!(
+        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).expect("the client reads");
+}

@@ -1,0 +1,10 @@
+//! What the tests of several crates share. No crate depends on it outside of tests.
+//!
+//! [`folders`] finds real data and models, [`tiny`] has a random decoder in memory, [`tiny_folder`] the same kind of
+//! model as files, [`program`] runs the built program, [`endpoint`] is a chat server.
+
+pub mod endpoint;
+pub mod folders;
+pub mod program;
+pub mod tiny;
+pub mod tiny_folder;

@@ -1,0 +1,262 @@
+//! The built program, run in a folder of its own that holds a tiny model, a few conversations and an
+//! experiment.
+//!
+//! Arguments and messages are plain text with paths relative to that folder, so a test reads like a
+//! terminal. Where they must not be relative, the folder's path shows as `DIR`.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::tiny_folder;
+
+/// The project's synthetic conversations: 40, two a user.
+pub const SAMPLE: &str = include_str!("../../../experiments/sample/synthetic.jsonl");
+
+/// The experiment of the tests: two arms over a few conversations, a second of work.
+pub const EXPERIMENT: &str = r#"name = "tiny"
+output = "out"
+
+[model]
+path = "model"
+
+[data]
+path = "data.jsonl"
+synthetic = true
+context_tokens = 2048
+
+[split]
+train = 0.5
+validation = 0.2
+test = 0.3
+
+[lora]
+rank = 2
+alpha = 4.0
+dropout = 0.1
+
+[training]
+epochs = 2
+conversations_per_step = 2
+learning_rate = 0.01
+warmup_steps = 1
+
+[evaluation]
+draws = 1000
+
+[[arm]]
+name = "none"
+view = "none"
+
+[[arm]]
+name = "past"
+view = "past"
+"#;
+
+/// A run that takes longer than this hangs.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The built program. Cargo names it to the integration tests of the package that builds it.
+fn program() -> String {
+    std::env::var("CARGO_BIN_EXE_undertone").expect("an integration test of the package `undertone`")
+}
+
+/// A folder to run the program in.
+#[derive(Debug)]
+pub struct Workplace {
+    folder: TempDir,
+}
+
+impl Workplace {
+    /// With `model/`, `x.toml`, and the first so many conversations of the sample in `data.jsonl`.
+    pub fn new(conversations: usize) -> Self {
+        let place = Self { folder: tempfile::tempdir().expect("a temporary folder") };
+        tiny_folder::write(&place.path("model"));
+        place.write("x.toml", EXPERIMENT);
+        place.write("data.jsonl", sample(conversations));
+        place
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file, and the folders above it.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a file has a folder")).expect("folders can be made");
+        fs::write(&path, content).unwrap_or_else(|error| panic!("cannot write {name}: {error}"));
+    }
+
+    /// The bytes of a file.
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|error| panic!("cannot read {name}: {error}"))
+    }
+
+    /// The text of a file.
+    pub fn text(&self, name: &str) -> String {
+        String::from_utf8(self.read(name)).unwrap_or_else(|error| panic!("{name} is not text: {error}"))
+    }
+
+    /// Every file below `name`, by its path there, with its bytes; folders end with `/`.
+    pub fn files(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
+        let top = self.path(name);
+        let mut found = BTreeMap::new();
+        let mut folders = vec![top.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).into_iter().flatten() {
+                let path = entry.expect("a folder can be listed").path();
+                let shown = path.strip_prefix(&top).expect("it lies below").display().to_string();
+                if path.is_dir() {
+                    found.insert(shown + "/", Vec::new());
+                    folders.push(path);
+                } else {
+                    found.insert(shown, fs::read(&path).expect("a file can be read"));
+                }
+            }
+        }
+        found
+    }
+
+    /// Runs the program to its end; words are divided by spaces.
+    pub fn run(&self, words: &str) -> Ran {
+        self.start(words).wait()
+    }
+
+    /// Starts the program.
+    pub fn start(&self, words: &str) -> Running {
+        let mut command = Command::new(program());
+        command.args(words.split(' '));
+        self.launch(command)
+    }
+
+    /// Runs the program with no more than 4 GiB of address space: one that believes an absurd size
+    /// ends with a signal instead of taking the machine down.
+    #[cfg(unix)]
+    pub fn run_in_4_gib(&self, words: &str) -> Ran {
+        self.run_under("ulimit -v 4194304 2>/dev/null", words)
+    }
+
+    /// Runs the program where no file can grow past 8 KiB.
+    #[cfg(unix)]
+    pub fn run_with_files_of_8_kib(&self, words: &str) -> Ran {
+        // Without the signal, a write fails as it does on a full disk. Blocks have 512 bytes (POSIX).
+        self.run_under("trap '' XFSZ; ulimit -f 16", words)
+    }
+
+    #[cfg(unix)]
+    fn run_under(&self, limit: &str, words: &str) -> Ran {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{limit}; exec \"$0\" \"$@\""), &program()]);
+        command.args(words.split(' '));
+        self.launch(command).wait()
+    }
+
+    fn launch(&self, mut command: Command) -> Running {
+        // Files, not pipes: nobody has to read while it runs.
+        let (stdout, stderr) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
+        let handle = |file: &File| Stdio::from(file.try_clone().expect("a handle can be copied"));
+        command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(handle(&stdout)).stderr(handle(&stderr));
+        for variable in
+            ["RUST_BACKTRACE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"]
+        {
+            command.env_remove(variable);
+        }
+        let child = command.spawn().expect("the program starts");
+        Running { child, stdout, stderr, folder: self.folder.path().to_owned() }
+    }
+}
+
+/// The first so many conversations of the sample.
+pub fn sample(conversations: usize) -> String {
+    SAMPLE.lines().take(conversations).map(|line| format!("{line}\n")).collect()
+}
+
+/// The program at work.
+#[derive(Debug)]
+pub struct Running {
+    /// The process.
+    pub child: Child,
+    stdout: File,
+    stderr: File,
+    folder: PathBuf,
+}
+
+impl Running {
+    /// Waits for its end.
+    pub fn wait(mut self) -> Ran {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                break status;
+            }
+            if begun.elapsed() > PATIENCE {
+                let _ = self.child.kill();
+                panic!("it hangs: not done after {PATIENCE:?}");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        Ran { status, stdout: text_of(self.stdout, &self.folder), stderr: text_of(self.stderr, &self.folder) }
+    }
+}
+
+fn text_of(mut file: File, folder: &Path) -> String {
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("a file can be read back");
+    let text = String::from_utf8(bytes).expect("the program writes text");
+    text.replace(&folder.display().to_string(), "DIR")
+}
+
+/// What a run left on the terminal.
+#[derive(Debug)]
+pub struct Ran {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Everything on stdout.
+    pub stdout: String,
+    /// Everything on stderr.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// The same, if it ended well.
+    #[track_caller]
+    pub fn succeeded(self) -> Self {
+        assert!(self.status.success(), "{}\n{}", self.status, self.stderr);
+        self
+    }
+
+    /// Its stdout, if it ended well and wrote one JSON document and nothing else.
+    #[track_caller]
+    pub fn json(self) -> Value {
+        let ran = self.succeeded();
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("stdout is not JSON: {error}\n{}", ran.stdout))
+    }
+}
+
+/// The lines of a JSONL file.
+pub fn lines(place: &Workplace, name: &str) -> Vec<Value> {
+    place.text(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// One text of each value.
+pub fn strings<'a>(values: impl IntoIterator<Item = &'a Value>, key: &str) -> Vec<String> {
+    values
+        .into_iter()
+        .map(|value| value[key].as_str().unwrap_or_else(|| panic!("{key} in {value}")).to_owned())
+        .collect()
+}
+
+/// Everything a study leaves but times.
+pub fn left_by(place: &Workplace, name: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut files = place.files(name);
+    files.retain(|name, _| !name.contains("tensorboard/") && !name.ends_with("log.jsonl"));
+    files
+}

@@ -1,0 +1,42 @@
+//! Where a command writes, and how it is stopped.
+
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::AtomicBool;
+
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use serde::Serialize;
+
+use crate::cli::Cli;
+
+/// What all commands share.
+pub(crate) struct Shell {
+    /// Whether results are JSON.
+    pub(crate) json: bool,
+    /// Whether notes and progress are hidden.
+    pub(crate) quiet: bool,
+    /// All bars on the terminal; hidden where there is no terminal.
+    pub(crate) bars: MultiProgress,
+    /// Set when the user wants to stop.
+    pub(crate) stop: &'static AtomicBool,
+}
+
+impl Shell {
+    pub(crate) fn new(cli: &Cli, stop: &'static AtomicBool) -> Self {
+        let is_shown = std::io::stderr().is_terminal() && !cli.quiet;
+        let target = if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { json: cli.json, quiet: cli.quiet, bars: MultiProgress::with_draw_target(target), stop }
+    }
+
+    /// One JSON document on stdout.
+    pub(crate) fn print_json(&self, value: &impl Serialize) {
+        let text = serde_json::to_string_pretty(value).expect("results are plain data");
+        self.print(&format!("{text}\n"));
+    }
+
+    /// Text on stdout; a reader that stopped reading (`| head`) ends the program quietly.
+    pub(crate) fn print(&self, text: &str) {
+        if std::io::stdout().write_all(text.as_bytes()).is_err() {
+            std::process::exit(0);
+        }
+    }
+}
