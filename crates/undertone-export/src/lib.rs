@@ -19,10 +19,10 @@ mod verify;
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use serde_json::Value;
 use undertone_data::{InputError, Place, refuse_existing};
-use undertone_model::{Decoder, Linear, Parameter, Projection, StagedFolder, Weight};
+use undertone_model::{Decoder, Linear, Parameter, Projection, StagedFolder, Weight, values};
 
 use crate::base::Base;
 use crate::verify::Probe;
@@ -93,7 +93,7 @@ pub fn hugging_face(
 ) -> Result<Exported, InputError> {
     refuse_existing(destination)?;
     let base = Base::read(base, &model.config)?;
-    let model = on_cpu(model);
+    let model = model.to_device(&Device::flex());
     refuse_broken(&model, destination)?;
     let probe = Probe::of(&model, destination)?;
 
@@ -109,20 +109,6 @@ pub fn hugging_face(
     let largest_logit_difference = probe.largest_difference(&read_back);
     let files = staged.publish()?;
     Ok(Exported { folder: destination.to_owned(), files, largest_logit_difference })
-}
-
-/// The same model on the CPU.
-fn on_cpu(model: &Decoder) -> Decoder {
-    let mut model = model.clone();
-    for parameter in model.parameters_mut() {
-        parameter.set(parameter.value().clone().to_device(&Device::flex()));
-    }
-    model
-}
-
-/// Row-major values.
-fn values(tensor: Tensor<2>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().try_into_vec().expect("data that was converted to f32 is f32")
 }
 
 /// Refuses a model that no reader would accept.

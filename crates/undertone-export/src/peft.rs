@@ -14,7 +14,7 @@ use undertone_model::{Decoder, LoraConfig, Parameter, Projection, StagedFolder, 
 
 use crate::base::Base;
 use crate::verify::Probe;
-use crate::{Exported, card, on_cpu, refuse_broken, values};
+use crate::{Exported, card, refuse_broken, values};
 
 /// What PEFT puts before the name of a parameter.
 const PREFIX: &str = "base_model.model.";
@@ -44,7 +44,7 @@ pub fn peft(model: &Decoder, base: &Path, destination: &Path, provenance: &Value
         .hint("export a fully fine-tuned model as a Hugging Face folder"));
     };
     let base = Base::read(base, &model.config)?;
-    let model = on_cpu(model);
+    let model = model.to_device(&Device::flex());
     refuse_broken(&model, destination)?;
     let mut anew = Decoder::load(base.folder, &Device::flex())?;
     refuse_other_base(&model, &anew, base.folder)?;

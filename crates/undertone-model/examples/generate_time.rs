@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runs: usize = rest.first().map_or(Ok(3), |runs| runs.parse())?;
     let texts: usize = rest.get(1).map_or(Ok(1), |texts| texts.parse())?;
     let mut decoder = Decoder::load(Path::new(folder), &device.open()?)?;
-    decoder.precision = precision;
+    decoder.set_precision(precision);
     let vocabulary = decoder.config.vocab_size;
     let prompt: Vec<u32> = (0..prompt).map(|index| (index * 7919 % vocabulary) as u32).collect();
     // No token ends it.

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use undertone_data::{Document, Row};
-use undertone_ops::{MatmulPrecision, Operators, Rotation, operators};
+use undertone_ops::{MatmulPrecision, NormBackward, Operators, Rotation, operators};
 
 use crate::block::{Activations, Block};
 use crate::cache::{BlockCache, Cache};
 use crate::config::LlamaConfig;
 use crate::dropout::DropoutKey;
 use crate::linear::{Adapter, Linear, LoraConfig, Projection};
-use crate::parameter::{Gradients, Parameter};
+use crate::parameter::{Gradients, Parameter, values};
 use crate::pass::Pass;
 
 /// What the backward pass remembers of the forward pass.
@@ -46,11 +46,50 @@ pub struct Decoder {
     pub output: Option<Parameter>,
     /// The adapters' configuration, if there are any.
     pub lora: Option<LoraConfig>,
-    /// How exactly activations are multiplied with weights.
-    pub precision: MatmulPrecision,
+    precision: MatmulPrecision,
+    /// What its passes are computed with: those of its device and precision.
+    operators: Arc<dyn Operators>,
+}
+
+/// The weights of a decoder without adapters.
+pub(crate) struct Weights {
+    pub(crate) embedding: Parameter,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) norm: Parameter,
+    pub(crate) output: Option<Parameter>,
 }
 
 impl Decoder {
+    /// A decoder that multiplies in f32.
+    pub(crate) fn new(config: LlamaConfig, weights: Weights) -> Self {
+        let Weights { embedding, blocks, norm, output } = weights;
+        let precision = MatmulPrecision::Highest;
+        let operators = operators(&embedding.value().device(), precision);
+        Self { config, embedding, blocks, norm, output, lora: None, precision, operators }
+    }
+
+    /// How exactly activations are multiplied with weights.
+    pub fn precision(&self) -> MatmulPrecision {
+        self.precision
+    }
+
+    /// Multiplies activations with weights in another precision from now on.
+    pub fn set_precision(&mut self, precision: MatmulPrecision) {
+        self.precision = precision;
+        self.operators = operators(&self.device(), precision);
+    }
+
+    /// The same weights on another device.
+    #[must_use]
+    pub fn to_device(&self, device: &Device) -> Self {
+        let mut moved = self.clone();
+        for parameter in moved.parameters_mut() {
+            parameter.set(parameter.value().clone().to_device(device));
+        }
+        moved.operators = operators(device, moved.precision);
+        moved
+    }
+
     /// Adds fresh adapters and trains nothing else.
     pub fn add_adapters(&mut self, lora: &LoraConfig, seed: u64) {
         let device = self.device();
@@ -88,9 +127,14 @@ impl Decoder {
         self.embedding.value().device()
     }
 
-    /// What this decoder's passes are computed with.
-    pub fn operators(&self) -> Arc<dyn Operators> {
-        operators(&self.device(), self.precision)
+    /// The operators that this decoder's passes are computed with.
+    pub fn operators(&self) -> &dyn Operators {
+        &*self.operators
+    }
+
+    /// The same operators, to use while the parameters change.
+    pub fn shared_operators(&self) -> Arc<dyn Operators> {
+        Arc::clone(&self.operators)
     }
 
     /// The vocabulary projection, `[vocabulary, width]`.
@@ -98,8 +142,8 @@ impl Decoder {
         self.output.as_ref().unwrap_or(&self.embedding)
     }
 
-    fn final_norm(&self, hidden: &Tensor<2>, operators: &dyn Operators) -> Tensor<2> {
-        operators.rms_norm(hidden, self.norm.value(), self.config.rms_norm_eps)
+    fn final_norm(&self, hidden: &Tensor<2>) -> Tensor<2> {
+        self.operators.rms_norm(hidden, self.norm.value(), self.config.rms_norm_eps)
     }
 
     fn indices(&self, ids: impl Iterator<Item = usize>) -> Tensor<1, Int> {
@@ -112,15 +156,9 @@ impl Decoder {
         self.embedding.value().clone().select(0, self.indices(tokens.iter().map(|&id| id as usize)))
     }
 
-    fn pass<'a>(
-        &self,
-        operators: &'a dyn Operators,
-        positions: &[u32],
-        documents: &'a [Document],
-        dropout: Option<DropoutKey>,
-    ) -> Pass<'a> {
+    fn pass<'a>(&'a self, positions: &[u32], documents: &'a [Document], dropout: Option<DropoutKey>) -> Pass<'a> {
         let rotation = Rotation::new(positions, self.config.head_dim, self.config.rope_theta, &self.device());
-        Pass { operators, documents, rotation, dropout }
+        Pass { operators: self.operators(), documents, rotation, dropout }
     }
 
     /// Nats of every supervised token of a row, in the order of [`Row::supervised`].
@@ -129,15 +167,15 @@ impl Decoder {
         if targets.is_empty() {
             return Vec::new();
         }
-        let operators = self.operators();
-        let pass = self.pass(&*operators, &row.positions, &row.documents, None);
+        let pass = self.pass(&row.positions, &row.documents, None);
         let hidden = self.blocks.iter().fold(self.embed(&row.tokens), |x, block| block.forward(x, &pass));
         let hidden = hidden.select(0, self.indices(positions.into_iter()));
-        operators.nats(&self.final_norm(&hidden, &*operators), self.vocabulary().weight(), &targets)
+        values(self.operators.nats(&self.final_norm(&hidden), self.vocabulary().weight(), &targets))
     }
 
-    /// Nats as [`Self::nats`], but with dropout if a key is given; adds the gradients of `scale` times
-    /// their sum. Whoever divides by a number of tokens knows it before, and passes its inverse.
+    /// Nats as [`Self::nats`], `[supervised tokens]`, but with dropout if a key is given; adds the gradients of `scale`
+    /// times their sum. The number of tokens that a mean divides by is known before: `scale` is its inverse. `None` if no
+    /// token is supervised.
     pub fn nats_and_gradients(
         &self,
         row: &Row,
@@ -145,27 +183,26 @@ impl Decoder {
         recompute: Recompute,
         dropout: Option<DropoutKey>,
         gradients: &mut Gradients,
-    ) -> Vec<f32> {
+    ) -> Option<Tensor<1>> {
         let (positions, targets): (Vec<usize>, Vec<u32>) = row.supervised().into_iter().unzip();
         if targets.is_empty() {
-            return Vec::new();
+            return None;
         }
-        let operators = self.operators();
-        let pass = self.pass(&*operators, &row.positions, &row.documents, dropout);
+        let pass = self.pass(&row.positions, &row.documents, dropout);
         let mut x = self.embed(&row.tokens);
-        // For each block, how to come by what its backward needs when its turn comes.
-        let mut kept: Vec<Box<dyn FnOnce() -> Activations + '_>> = Vec::with_capacity(self.blocks.len());
+        // For each block, the activations that its backward needs: kept, or computed when its turn comes.
+        let mut activations: Vec<Box<dyn FnOnce() -> Activations + '_>> = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             match recompute {
                 Recompute::Blocks => {
                     let (input, pass) = (x.clone(), &pass);
                     x = block.forward(x, pass);
-                    kept.push(Box::new(move || block.forward_keeping(input, pass).1));
+                    activations.push(Box::new(move || block.forward_keeping(input, pass).1));
                 }
                 Recompute::Off => {
-                    let (output, of_block) = block.forward_keeping(x, &pass);
+                    let (output, kept) = block.forward_keeping(x, &pass);
                     x = output;
-                    kept.push(Box::new(move || of_block));
+                    activations.push(Box::new(move || kept));
                 }
             }
         }
@@ -174,26 +211,31 @@ impl Decoder {
         let zeros = x.zeros_like();
         drop(x);
 
-        let normed = self.final_norm(&selected, &*operators);
+        let normed = self.final_norm(&selected);
         let vocabulary = self.vocabulary();
-        let (nats, d_normed, d_vocabulary) =
-            operators.nats_and_gradient(&normed, vocabulary.weight(), &targets, scale, vocabulary.trainable);
-        gradients.add_if(vocabulary, d_vocabulary);
-        let (norm, epsilon, none) = (&self.norm, self.config.rms_norm_eps, selected.zeros_like());
-        let (d_selected, d_norm) =
-            operators.rms_norm_backward(&selected, norm.value(), epsilon, &d_normed, none, norm.trainable);
-        gradients.add_if(norm, d_norm);
+        let computed =
+            self.operators.nats_and_gradients(&normed, vocabulary.weight(), &targets, scale, vocabulary.trainable);
+        gradients.add_if(vocabulary, computed.d_weight);
+        let (d_selected, d_norm) = self.operators.rms_norm_backward(NormBackward {
+            x: &selected,
+            weight: self.norm.value(),
+            epsilon: self.config.rms_norm_eps,
+            d_y: &computed.d_x,
+            d_x: selected.zeros_like(),
+            weight_gradient: self.norm.trainable,
+        });
+        gradients.add_if(&self.norm, d_norm);
 
         let mut d_x = zeros.select_assign(0, predictors, d_selected, IndexingUpdateOp::Add);
-        for (block, kept) in self.blocks.iter().zip(kept).rev() {
-            d_x = block.backward(kept(), d_x, &pass, gradients);
+        for (block, activations) in self.blocks.iter().zip(activations).rev() {
+            d_x = block.backward(activations(), d_x, &pass, gradients);
         }
         if self.embedding.trainable {
             let ids = self.indices(row.tokens.iter().map(|&id| id as usize));
             let zeros = self.embedding.value().zeros_like();
             gradients.add(&self.embedding.name, zeros.select_assign(0, ids, d_x, IndexingUpdateOp::Add));
         }
-        nats
+        Some(computed.nats)
     }
 
     /// Logits `[tokens.len() or 1, vocabulary]` of tokens that continue what the cache has seen.
@@ -213,8 +255,7 @@ impl Decoder {
     }
 
     fn logits_of(&self, hidden: &Tensor<2>) -> Tensor<2> {
-        let operators = self.operators();
-        operators.linear(&self.final_norm(hidden, &*operators), self.vocabulary().weight(), None, None).0
+        self.operators.linear(&self.final_norm(hidden), self.vocabulary().weight(), None, None).0
     }
 
     /// The last block's output for as many tokens of each sequence, which its cache has seen then.
@@ -223,17 +264,16 @@ impl Decoder {
         let positions: Vec<u32> =
             caches.iter().flat_map(|cache| cache.tokens..cache.tokens + each).map(|position| position as u32).collect();
         let documents = [Document { id: String::new(), start: 0, trunk: each, branches: Vec::new(), tokens: each }];
-        let operators = self.operators();
-        let pass = self.pass(&*operators, &positions, &documents, None);
+        let pass = self.pass(&positions, &documents, None);
         for cache in caches.iter_mut() {
             cache.blocks.resize(self.blocks.len(), Default::default());
             cache.tokens += each;
         }
-        let of_block = |x, (index, block): (usize, &Block)| {
+        let run = |x, (index, block): (usize, &Block)| {
             let mut caches: Vec<&mut BlockCache> = caches.iter_mut().map(|cache| &mut cache.blocks[index]).collect();
             block.forward_behind(x, &pass, &mut caches)
         };
-        self.blocks.iter().enumerate().fold(self.embed(tokens), of_block)
+        self.blocks.iter().enumerate().fold(self.embed(tokens), run)
     }
 }
 

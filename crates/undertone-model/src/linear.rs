@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use undertone_data::generator;
-use undertone_ops::LowRank;
+use undertone_ops::{LinearBackward, LowRank};
 
 use crate::dropout::dropout_mask;
 use crate::parameter::{Gradients, Parameter};
@@ -134,29 +134,35 @@ impl Linear {
         })
     }
 
-    /// `x` is `[tokens, in]`, the result `[tokens, out]`, added to `plus`; with what the backward needs.
+    /// `x` is `[tokens, in]`, the result `[tokens, out]`, added to `residual`; with what the backward needs.
     pub(crate) fn forward(
         &self,
         x: &Tensor<2>,
-        plus: Option<Tensor<2>>,
+        residual: Option<Tensor<2>>,
         pass: &Pass<'_>,
     ) -> (Tensor<2>, Option<Tensor<2>>) {
-        pass.operators.linear(x, self.weight.weight(), self.low_rank(pass).as_ref(), plus)
+        pass.operators.linear(x, self.weight.weight(), self.low_rank(pass).as_ref(), residual)
     }
 
     /// The gradient of `x`, added to `d_x`; gradients of parameters are added to `gradients`.
     pub(crate) fn backward(
         &self,
         x: &Tensor<2>,
-        low: Option<&Tensor<2>>,
+        lora_hidden: Option<&Tensor<2>>,
         d_y: &Tensor<2>,
         d_x: Option<Tensor<2>>,
         pass: &Pass<'_>,
         gradients: &mut Gradients,
     ) -> Tensor<2> {
-        let (weight, of_weight) = (self.weight.weight(), self.weight.trainable);
-        let low_rank = self.low_rank(pass);
-        let computed = pass.operators.linear_backward(x, weight, low_rank.as_ref(), low, d_y, d_x, of_weight);
+        let computed = pass.operators.linear_backward(LinearBackward {
+            x,
+            weight: self.weight.weight(),
+            low_rank: self.low_rank(pass),
+            lora_hidden,
+            d_y,
+            d_x,
+            weight_gradient: self.weight.trainable,
+        });
         gradients.add_if(&self.weight, computed.weight);
         if let (Some(adapter), Some([d_a, d_b])) = (&self.adapter, computed.low_rank) {
             gradients.add(&adapter.a.name, d_a);

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use undertone_data::InputError;
-use undertone_ops::{Heads, MatmulPrecision};
+use undertone_ops::Heads;
 
 use crate::block::Block;
 use crate::config::LlamaConfig;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Weights};
 use crate::linear::{Linear, Projection};
 use crate::parameter::Parameter;
 use crate::weights::WeightFiles;
@@ -76,6 +76,6 @@ impl Decoder {
             true => None,
             false => Some(parameter("lm_head.weight".into(), &[config.vocab_size, width])?),
         };
-        Ok(Self { config, embedding, blocks, norm, output, lora: None, precision: MatmulPrecision::default() })
+        Ok(Self::new(config, Weights { embedding, blocks, norm, output }))
     }
 }

@@ -49,6 +49,11 @@ impl Parameter {
     }
 }
 
+/// The elements of a tensor, row-major, once its device has computed them.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_into_vec().expect("converted to f32")
+}
+
 /// Gradients by parameter name, in name order.
 #[derive(Debug, Clone, Default)]
 pub struct Gradients(pub BTreeMap<String, Tensor<2>>);

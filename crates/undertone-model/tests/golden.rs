@@ -87,7 +87,7 @@ fn products_of_bf16_numbers_are_near_the_reference() {
     let (Some(shared), Some(model)) = (folders::shared(), folders::model()) else { return };
     let paths: Paths = read(&shared, "smollm2_paths.json");
     let mut decoder = Decoder::load(&model, &DeviceName::Flex.open().unwrap()).unwrap();
-    decoder.precision = MatmulPrecision::Medium;
+    decoder.set_precision(MatmulPrecision::Medium);
     let nats = decoder.nats(&row(&paths.long_ids, &[], vec![target(1..paths.long_ids.len())]));
     let mean = |sum: f64| sum / nats.len() as f64;
     let ours = mean(nats.iter().map(|&nats| f64::from(nats)).sum());
@@ -101,7 +101,7 @@ fn check(shared: &Path, model: &Path, device: DeviceName, precision: MatmulPreci
     let plain: Plain = read(shared, "smollm2_135m_instruct_q4_1.json");
     let paths: Paths = read(shared, "smollm2_paths.json");
     let mut decoder = Decoder::load(model, &device.open().unwrap()).unwrap();
-    decoder.precision = precision;
+    decoder.set_precision(precision);
     let (is_flex, device) = (device == DeviceName::Flex, format!("{device}, {precision:?}"));
     let tokenizer = load_tokenizer(model, &decoder.config).unwrap();
     let mut worst = [0.0_f64; 4];

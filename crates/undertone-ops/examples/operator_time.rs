@@ -8,7 +8,10 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
 use undertone_data::Document;
-use undertone_ops::{AdamW, Heads, LowRank, MatmulPrecision, Moments, PackedCopies, Rotation, Weight, operators};
+use undertone_ops::{
+    AdamWStep, Heads, LinearBackward, LowRank, MatmulPrecision, Moments, NormBackward, PackedCopies, Rotation, Weight,
+    operators,
+};
 
 const RUNS: usize = 40;
 
@@ -51,7 +54,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let norm = random(1, 576);
     time("rms_norm", 4 * BLOCKS, &mut || drop(operators.rms_norm(&x, &norm, 1e-5)));
     time("rms_norm_backward", 2 * BLOCKS, &mut || {
-        drop(operators.rms_norm_backward(&x, &norm, 1e-5, &x, x.clone(), false));
+        let (epsilon, weight_gradient) = (1e-5, false);
+        let arguments = NormBackward { x: &x, weight: &norm, epsilon, d_y: &x, d_x: x.clone(), weight_gradient };
+        drop(operators.rms_norm_backward(arguments));
     });
     for (name, width, out, count) in [
         ("576 to 576", 576, 576, 2),
@@ -67,9 +72,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         time(&format!("linear {name}, LoRA"), count * BLOCKS, &mut || {
             drop(operators.linear(&x, weight, Some(&adapter), None));
         });
-        let low = random(tokens, 16);
+        let hidden = random(tokens, 16);
         time(&format!("backward {name}, LoRA"), count * BLOCKS, &mut || {
-            drop(operators.linear_backward(&x, weight, Some(&adapter), Some(&low), &d_y, None, false));
+            drop(operators.linear_backward(LinearBackward {
+                x: &x,
+                weight,
+                low_rank: Some(adapter.clone()),
+                lora_hidden: Some(&hidden),
+                d_y: &d_y,
+                d_x: None,
+                weight_gradient: false,
+            }));
         });
     }
     let positions: Vec<u32> = (0..tokens as u32).collect();
@@ -92,11 +105,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (vocabulary, copies) = (random(49_152, 576), PackedCopies::default());
     let targets: Vec<u32> = (0..tokens as u32 / 4).collect();
     let rows = random(targets.len(), 576);
-    time("nats_and_gradient", 1, &mut || {
+    time("nats_and_gradients", 1, &mut || {
         let weight = Weight { value: &vocabulary, copies: Some(&copies) };
-        drop(operators.nats_and_gradient(&rows, weight, &targets, 1.0, false));
+        drop(operators.nats_and_gradients(&rows, weight, &targets, 1.0, false));
     });
-    let step = AdamW {
+    let clip = Tensor::<1>::ones([1], &device);
+    let step = AdamWStep {
         learning_rate: 1e-4,
         decay: 0.0,
         beta1: 0.9,
@@ -109,7 +123,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let new = || (gradient.clone() + 1.0, Moments { first: gradient.clone() + 2.0, second: gradient.clone() + 3.0 });
     let mut state = Some(new());
     time("adamw", 14 * BLOCKS, &mut || {
-        state = state.take().map(|(value, moments)| operators.adamw(value, moments, &gradient, &step));
+        state = state.take().map(|(value, moments)| operators.adamw(value, moments, &gradient, &clip, &step));
     });
     println!("{:<28} {:>28.1} ms, of which each `linear` counts with and without LoRA", "sum", total);
     Ok(())

@@ -6,8 +6,17 @@ use burn::tensor::activation::{sigmoid, silu, softmax};
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use undertone_data::Document;
 
-use crate::operators::{AdamW, Heads, LinearGradients, LowRank, Moments, Rotation};
+use crate::operators::Operators;
 use crate::tile::{Tile, tiles};
+use crate::types::{
+    AdamWStep, Attended, Heads, LinearBackward, LinearGradients, LowRank, Moments, NatsAndGradients, NormBackward,
+    Rotation,
+};
+use crate::weight::Weight;
+
+/// Operators composed of tensor operations, for any device: they say what each operator means.
+#[derive(Debug, Clone, Copy)]
+pub struct Composed;
 
 /// Queries of one tile.
 const TILE_TOKENS: usize = 256;
@@ -23,55 +32,190 @@ fn inverse_root_mean_square(x: &Tensor<2>, epsilon: f64) -> Tensor<2> {
     (x.clone().square().mean_dim(1) + epsilon).sqrt().recip()
 }
 
-pub(crate) fn rms_norm(x: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Tensor<2> {
-    x.clone() * inverse_root_mean_square(x, epsilon) * weight.clone()
-}
+impl Operators for Composed {
+    fn rms_norm(&self, x: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Tensor<2> {
+        x.clone() * inverse_root_mean_square(x, epsilon) * weight.clone()
+    }
 
-/// With r the inverse root mean square and g = dy ∘ w: dx = r g − x r³ mean(g ∘ x).
-pub(crate) fn rms_norm_backward(
-    x: &Tensor<2>,
-    weight: &Tensor<2>,
-    epsilon: f64,
-    d_y: &Tensor<2>,
-    d_x: Tensor<2>,
-    of_weight: bool,
-) -> (Tensor<2>, Option<Tensor<2>>) {
-    let inverse = inverse_root_mean_square(x, epsilon);
-    let gradient = d_y.clone() * weight.clone();
-    let along = (gradient.clone() * x.clone()).mean_dim(1) * inverse.clone().powi_scalar(3);
-    let d_weight = of_weight.then(|| (d_y.clone() * x.clone() * inverse.clone()).sum_dim(0));
-    (d_x + gradient * inverse - x.clone() * along, d_weight)
-}
+    /// With r the inverse root mean square and g = dy ∘ w: dx = r g − x r³ mean(g ∘ x).
+    fn rms_norm_backward(&self, arguments: NormBackward<'_>) -> (Tensor<2>, Option<Tensor<2>>) {
+        let NormBackward { x, weight, epsilon, d_y, d_x, weight_gradient } = arguments;
+        let inverse = inverse_root_mean_square(x, epsilon);
+        let gradient = d_y.clone() * weight.clone();
+        let along = (gradient.clone() * x.clone()).mean_dim(1) * inverse.clone().powi_scalar(3);
+        let d_weight = weight_gradient.then(|| (d_y.clone() * x.clone() * inverse.clone()).sum_dim(0));
+        (d_x + gradient * inverse - x.clone() * along, d_weight)
+    }
 
-pub(crate) fn rotate(x: Tensor<2>, rotation: &Rotation, back: bool) -> Tensor<2> {
-    let [tokens, row] = x.dims();
-    let half = rotation.cos.dims()[1];
-    let heads = row / (2 * half);
-    let x = x.reshape([tokens, heads, 2 * half]);
-    let cos = rotation.cos.clone().unsqueeze_dim::<3>(1);
-    let sin = rotation.sin.clone().unsqueeze_dim::<3>(1) * if back { -1.0 } else { 1.0 };
-    let (first, second) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
-    let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
-    let turned_second = second * cos + first * sin;
-    Tensor::cat(vec![turned_first, turned_second], 2).reshape([tokens, row])
-}
+    fn rotate(&self, x: Tensor<2>, rotation: &Rotation, back: bool) -> Tensor<2> {
+        let [tokens, row] = x.dims();
+        let half = rotation.cos.dims()[1];
+        let heads = row / (2 * half);
+        let x = x.reshape([tokens, heads, 2 * half]);
+        let cos = rotation.cos.clone().unsqueeze_dim::<3>(1);
+        let sin = rotation.sin.clone().unsqueeze_dim::<3>(1) * if back { -1.0 } else { 1.0 };
+        let (first, second) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
+        let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
+        let turned_second = second * cos + first * sin;
+        Tensor::cat(vec![turned_first, turned_second], 2).reshape([tokens, row])
+    }
 
-pub(crate) fn swiglu(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
-    silu(gate.clone()) * up.clone()
-}
+    fn swiglu(&self, gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
+        silu(gate.clone()) * up.clone()
+    }
 
-/// dgate = d ∘ up ∘ (σ + silu (1 − σ)), dup = d ∘ silu.
-pub(crate) fn swiglu_backward(gate: &Tensor<2>, up: &Tensor<2>, d_out: Tensor<2>) -> [Tensor<2>; 2] {
-    let sigma = sigmoid(gate.clone());
-    let value = gate.clone() * sigma.clone();
-    let d_up = d_out.clone() * value.clone();
-    let slope = sigma.clone() + value.clone() - value * sigma;
-    [d_out * up.clone() * slope, d_up]
+    /// dgate = d ∘ up ∘ (σ + silu (1 − σ)), dup = d ∘ silu.
+    fn swiglu_backward(&self, gate: &Tensor<2>, up: &Tensor<2>, d_out: Tensor<2>) -> [Tensor<2>; 2] {
+        let sigma = sigmoid(gate.clone());
+        let value = gate.clone() * sigma.clone();
+        let d_up = d_out.clone() * value.clone();
+        let slope = sigma.clone() + value.clone() - value * sigma;
+        [d_out * up.clone() * slope, d_up]
+    }
+
+    fn attend(&self, [q, k, v]: [&Tensor<2>; 3], heads: Heads, documents: &[Document]) -> Attended {
+        let past = k.dims()[0] - q.dims()[0];
+        let attend_tile = |tile: &Tile| {
+            let queries = group_heads(q.clone().slice([tile.queries.clone()]), heads);
+            let p = probabilities(&queries, &gather(k, &tile.keys, heads), tile, heads);
+            ungroup_heads(p.matmul(gather(v, &tile.keys, heads)), tile.queries.len())
+        };
+        let rows = tiles(documents, past, TILE_TOKENS).iter().map(attend_tile).collect();
+        Attended { rows: Tensor::cat(rows, 0), logsumexp: None }
+    }
+
+    /// With P the probabilities and s the scale: dV = Pᵀ dO, dP = dO Vᵀ, dS = s P ∘ (dP − rowsum(P ∘ dP)),
+    /// dQ = dS K, dK = dSᵀ Q.
+    fn attend_backward(
+        &self,
+        [q, k, v]: [&Tensor<2>; 3],
+        _: &Attended,
+        d_out: &Tensor<2>,
+        heads: Heads,
+        documents: &[Document],
+    ) -> [Tensor<2>; 3] {
+        let mut d_q = Vec::new();
+        let (mut d_k, mut d_v) = (k.zeros_like(), v.zeros_like());
+        for tile in tiles(documents, 0, TILE_TOKENS) {
+            let part = |rows: &Tensor<2>| group_heads(rows.clone().slice([tile.queries.clone()]), heads);
+            let (queries, d_rows) = (part(q), part(d_out));
+            let (keys, values) = (gather(k, &tile.keys, heads), gather(v, &tile.keys, heads));
+            let p = probabilities(&queries, &keys, &tile, heads);
+            let d_values = p.clone().swap_dims(1, 2).matmul(d_rows.clone());
+            let d_p = d_rows.matmul(values.swap_dims(1, 2));
+            let along = (p.clone() * d_p.clone()).sum_dim(2);
+            let d_s = p * (d_p - along) * heads.scale();
+            d_q.push(ungroup_heads(d_s.clone().matmul(keys), tile.queries.len()));
+            let d_keys = d_s.swap_dims(1, 2).matmul(queries);
+            let mut from = 0;
+            for run in &tile.keys {
+                let add = |total: Tensor<2>, part: &Tensor<3>| {
+                    let part = part.clone().narrow(1, from, run.len()).permute([1, 0, 2]);
+                    let part = part.reshape([run.len(), heads.key_heads * heads.width]);
+                    let sum = total.clone().slice([run.clone()]) + part;
+                    total.slice_assign([run.clone()], sum)
+                };
+                d_k = add(d_k, &d_keys);
+                d_v = add(d_v, &d_values);
+                from += run.len();
+            }
+        }
+        [Tensor::cat(d_q, 0), d_k, d_v]
+    }
+
+    fn linear(
+        &self,
+        x: &Tensor<2>,
+        weight: Weight<'_>,
+        low_rank: Option<&LowRank<'_>>,
+        residual: Option<Tensor<2>>,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
+        let product = x.clone().matmul(weight.value.clone().transpose());
+        let product = residual.map_or(product.clone(), |residual| residual + product);
+        match low_rank {
+            None => (product, None),
+            Some(adapter) => {
+                let hidden = masked(x, adapter).matmul(adapter.a.clone().transpose());
+                let added = hidden.clone().matmul(adapter.b.clone().transpose()) * adapter.scale;
+                (product + added, Some(hidden))
+            }
+        }
+    }
+
+    /// With z = (x ∘ m) Aᵀ: dz = s dy B, dB = s dyᵀ z, dA = dzᵀ (x ∘ m), dx = dy W + (dz A) ∘ m.
+    fn linear_backward(&self, arguments: LinearBackward<'_>) -> LinearGradients {
+        let LinearBackward { x, weight, low_rank, lora_hidden, d_y, d_x, weight_gradient } = arguments;
+        let product = d_y.clone().matmul(weight.value.clone());
+        let mut input = d_x.map_or(product.clone(), |d_x| d_x + product);
+        let weight = weight_gradient.then(|| d_y.clone().transpose().matmul(x.clone()));
+        let low_rank = low_rank.map(|adapter| {
+            let hidden = lora_hidden.expect("the forward returned it");
+            let d_hidden = d_y.clone().matmul(adapter.b.clone()) * adapter.scale;
+            let d_b = d_y.clone().transpose().matmul(hidden.clone()) * adapter.scale;
+            let d_a = d_hidden.clone().transpose().matmul(masked(x, &adapter));
+            let back = d_hidden.matmul(adapter.a.clone());
+            input = input.clone() + adapter.mask.as_ref().map_or(back.clone(), |mask| back * mask.clone());
+            [d_a, d_b]
+        });
+        LinearGradients { input, weight, low_rank }
+    }
+
+    fn nats(&self, x: &Tensor<2>, weight: Weight<'_>, targets: &[u32]) -> Tensor<1> {
+        let nats = chunks(x, targets).map(|(rows, ids)| chunk(&rows, weight.value, ids).1);
+        Tensor::cat(nats.collect(), 0).reshape([targets.len()])
+    }
+
+    /// With p the softmax: d logits = p − onehot, so dx = pW − W(target), and no one-hot matrix is formed.
+    fn nats_and_gradients(
+        &self,
+        x: &Tensor<2>,
+        weight: Weight<'_>,
+        targets: &[u32],
+        scale: f64,
+        weight_gradient: bool,
+    ) -> NatsAndGradients {
+        let weight = weight.value;
+        let (mut nats, mut d_x, mut d_weight) = (Vec::new(), Vec::new(), None);
+        for (rows, ids) in chunks(x, targets) {
+            let (probabilities, of_chunk) = chunk(&rows, weight, ids);
+            nats.push(of_chunk);
+            let ids = indices(ids, &rows);
+            let d_rows = probabilities.clone().matmul(weight.clone()) - weight.clone().select(0, ids.clone());
+            d_x.push(d_rows * scale);
+            if weight_gradient {
+                let part = (probabilities * scale).transpose().matmul(rows.clone());
+                let part = part.select_assign(0, ids, rows * -scale, IndexingUpdateOp::Add);
+                d_weight = Some(d_weight.map_or(part.clone(), |sum: Tensor<2>| sum + part));
+            }
+        }
+        NatsAndGradients { nats: Tensor::cat(nats, 0).reshape([targets.len()]), d_x: Tensor::cat(d_x, 0), d_weight }
+    }
+
+    fn adamw(
+        &self,
+        value: Tensor<2>,
+        moments: Moments,
+        gradient: &Tensor<2>,
+        clip: &Tensor<1>,
+        step: &AdamWStep,
+    ) -> (Tensor<2>, Moments) {
+        let AdamWStep { learning_rate, decay, beta1, beta2, epsilon, correct_first, correct_second } = *step;
+        let gradient = gradient.clone() * clip.clone().unsqueeze::<2>();
+        let first = moments.first * beta1 + gradient.clone() * (1.0 - beta1);
+        let second = moments.second * beta2 + gradient.square() * (1.0 - beta2);
+        let root = (second.clone() / correct_second).sqrt() + epsilon;
+        let update = first.clone() / root * (learning_rate / correct_first);
+        (value * (1.0 - decay) - update, Moments { first, second })
+    }
+
+    fn sum_of_squares(&self, x: &Tensor<2>) -> Tensor<1> {
+        x.clone().square().sum_dim(1).sum()
+    }
 }
 
 /// `[tokens, heads · width]` to `[kv_heads, heads/kv_heads · tokens, width]`: the query heads of one key
 /// head under one another, so that each key head takes one matrix product and keys are not copied.
-fn fold(rows: Tensor<2>, heads: Heads) -> Tensor<3> {
+fn group_heads(rows: Tensor<2>, heads: Heads) -> Tensor<3> {
     let [tokens, _] = rows.dims();
     let Heads { heads, key_heads, width } = heads;
     let group = heads / key_heads;
@@ -79,11 +223,11 @@ fn fold(rows: Tensor<2>, heads: Heads) -> Tensor<3> {
     rows.permute([1, 2, 0, 3]).reshape([key_heads, group * tokens, width])
 }
 
-/// The inverse of [`fold`].
-fn unfold(folded: Tensor<3>, tokens: usize) -> Tensor<2> {
-    let [key_heads, rows, width] = folded.dims();
+/// The inverse of [`group_heads`].
+fn ungroup_heads(grouped: Tensor<3>, tokens: usize) -> Tensor<2> {
+    let [key_heads, rows, width] = grouped.dims();
     let group = rows / tokens;
-    let rows = folded.reshape([key_heads, group, tokens, width]).permute([2, 0, 1, 3]);
+    let rows = grouped.reshape([key_heads, group, tokens, width]).permute([2, 0, 1, 3]);
     rows.reshape([tokens, key_heads * group * width])
 }
 
@@ -110,101 +254,12 @@ fn probabilities(queries: &Tensor<3>, keys: &Tensor<3>, tile: &Tile, heads: Head
     softmax(scores, 3).reshape([key_heads, rows, count])
 }
 
-pub(crate) fn attend([q, k, v]: [&Tensor<2>; 3], heads: Heads, documents: &[Document]) -> Tensor<2> {
-    let past = k.dims()[0] - q.dims()[0];
-    let of_tile = |tile: &Tile| {
-        let queries = fold(q.clone().slice([tile.queries.clone()]), heads);
-        let p = probabilities(&queries, &gather(k, &tile.keys, heads), tile, heads);
-        unfold(p.matmul(gather(v, &tile.keys, heads)), tile.queries.len())
-    };
-    Tensor::cat(tiles(documents, past, TILE_TOKENS).iter().map(of_tile).collect(), 0)
-}
-
-/// With P the probabilities and s the scale: dV = Pᵀ dO, dP = dO Vᵀ, dS = s P ∘ (dP − rowsum(P ∘ dP)),
-/// dQ = dS K, dK = dSᵀ Q.
-pub(crate) fn attend_backward(
-    [q, k, v]: [&Tensor<2>; 3],
-    d_out: &Tensor<2>,
-    heads: Heads,
-    documents: &[Document],
-) -> [Tensor<2>; 3] {
-    let mut d_q = Vec::new();
-    let (mut d_k, mut d_v) = (k.zeros_like(), v.zeros_like());
-    for tile in tiles(documents, 0, TILE_TOKENS) {
-        let part = |rows: &Tensor<2>| fold(rows.clone().slice([tile.queries.clone()]), heads);
-        let (queries, d_rows) = (part(q), part(d_out));
-        let (keys, values) = (gather(k, &tile.keys, heads), gather(v, &tile.keys, heads));
-        let p = probabilities(&queries, &keys, &tile, heads);
-        let d_values = p.clone().swap_dims(1, 2).matmul(d_rows.clone());
-        let d_p = d_rows.matmul(values.swap_dims(1, 2));
-        let along = (p.clone() * d_p.clone()).sum_dim(2);
-        let d_s = p * (d_p - along) * heads.scale();
-        d_q.push(unfold(d_s.clone().matmul(keys), tile.queries.len()));
-        let d_keys = d_s.swap_dims(1, 2).matmul(queries);
-        let mut from = 0;
-        for run in &tile.keys {
-            let add = |total: Tensor<2>, part: &Tensor<3>| {
-                let part = part.clone().narrow(1, from, run.len()).permute([1, 0, 2]);
-                let sum = total.clone().slice([run.clone()]) + part.reshape([run.len(), heads.key_heads * heads.width]);
-                total.slice_assign([run.clone()], sum)
-            };
-            d_k = add(d_k, &d_keys);
-            d_v = add(d_v, &d_values);
-            from += run.len();
-        }
-    }
-    [Tensor::cat(d_q, 0), d_k, d_v]
-}
-
-/// What A multiplies.
+/// x ∘ mask, or x itself: the input of A.
 fn masked(x: &Tensor<2>, low_rank: &LowRank<'_>) -> Tensor<2> {
     match &low_rank.mask {
         None => x.clone(),
         Some(mask) => x.clone() * mask.clone(),
     }
-}
-
-pub(crate) fn linear(
-    x: &Tensor<2>,
-    weight: &Tensor<2>,
-    low_rank: Option<&LowRank<'_>>,
-    plus: Option<Tensor<2>>,
-) -> (Tensor<2>, Option<Tensor<2>>) {
-    let product = x.clone().matmul(weight.clone().transpose());
-    let product = plus.map_or(product.clone(), |plus| plus + product);
-    match low_rank {
-        None => (product, None),
-        Some(adapter) => {
-            let low = masked(x, adapter).matmul(adapter.a.clone().transpose());
-            let added = low.clone().matmul(adapter.b.clone().transpose()) * adapter.scale;
-            (product + added, Some(low))
-        }
-    }
-}
-
-/// With z = (x ∘ m) Aᵀ: dz = s dy B, dB = s dyᵀ z, dA = dzᵀ (x ∘ m), dx = dy W + (dz A) ∘ m.
-pub(crate) fn linear_backward(
-    x: &Tensor<2>,
-    weight: &Tensor<2>,
-    low_rank: Option<&LowRank<'_>>,
-    low: Option<&Tensor<2>>,
-    d_y: &Tensor<2>,
-    d_x: Option<Tensor<2>>,
-    of_weight: bool,
-) -> LinearGradients {
-    let product = d_y.clone().matmul(weight.clone());
-    let mut input = d_x.map_or(product.clone(), |d_x| d_x + product);
-    let weight = of_weight.then(|| d_y.clone().transpose().matmul(x.clone()));
-    let low_rank = low_rank.map(|adapter| {
-        let low = low.expect("the forward kept it");
-        let d_low = d_y.clone().matmul(adapter.b.clone()) * adapter.scale;
-        let d_b = d_y.clone().transpose().matmul(low.clone()) * adapter.scale;
-        let d_a = d_low.clone().transpose().matmul(masked(x, adapter));
-        let back = d_low.matmul(adapter.a.clone());
-        input = input.clone() + adapter.mask.as_ref().map_or(back.clone(), |mask| back * mask.clone());
-        [d_a, d_b]
-    });
-    LinearGradients { input, weight, low_rank }
 }
 
 fn indices(ids: &[u32], like: &Tensor<2>) -> Tensor<1, Int> {
@@ -213,64 +268,18 @@ fn indices(ids: &[u32], like: &Tensor<2>) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(ids, [count]), &like.device())
 }
 
-fn read(tensor: &Tensor<2>) -> Vec<f32> {
-    tensor.to_data().convert::<f32>().try_to_vec().expect("converted to f32")
-}
-
 /// Probabilities `[positions, vocabulary]` and nats `[positions, 1]`.
 fn chunk(rows: &Tensor<2>, weight: &Tensor<2>, ids: &[u32]) -> (Tensor<2>, Tensor<2>) {
     let targets = indices(ids, rows).reshape([ids.len(), 1]);
     let logits = rows.clone().matmul(weight.clone().transpose());
     let shifted = logits.clone() - logits.max_dim(1);
-    let of_target = shifted.clone().gather(1, targets);
+    let at_target = shifted.clone().gather(1, targets);
     let exponentials = shifted.exp();
     let sum = exponentials.clone().sum_dim(1);
-    (exponentials / sum.clone(), sum.log() - of_target)
+    (exponentials / sum.clone(), sum.log() - at_target)
 }
 
 fn chunks<'a>(x: &'a Tensor<2>, targets: &'a [u32]) -> impl Iterator<Item = (Tensor<2>, &'a [u32])> {
     let rows = |(index, ids): (usize, &'a [u32])| (x.clone().narrow(0, index * CHUNK_POSITIONS, ids.len()), ids);
     targets.chunks(CHUNK_POSITIONS).enumerate().map(rows)
-}
-
-pub(crate) fn nats(x: &Tensor<2>, weight: &Tensor<2>, targets: &[u32]) -> Vec<f32> {
-    chunks(x, targets).flat_map(|(rows, ids)| read(&chunk(&rows, weight, ids).1)).collect()
-}
-
-/// With p the softmax: d logits = p − onehot, so dx = pW − W(target), and no one-hot matrix is formed.
-pub(crate) fn nats_and_gradient(
-    x: &Tensor<2>,
-    weight: &Tensor<2>,
-    targets: &[u32],
-    scale: f64,
-    of_weight: bool,
-) -> (Vec<f32>, Tensor<2>, Option<Tensor<2>>) {
-    let (mut nats, mut d_x, mut d_weight) = (Vec::with_capacity(targets.len()), Vec::new(), None);
-    for (rows, ids) in chunks(x, targets) {
-        let (probabilities, of_chunk) = chunk(&rows, weight, ids);
-        nats.extend(read(&of_chunk));
-        let of_targets = indices(ids, &rows);
-        let d_rows = probabilities.clone().matmul(weight.clone()) - weight.clone().select(0, of_targets.clone());
-        d_x.push(d_rows * scale);
-        if of_weight {
-            let part = (probabilities * scale).transpose().matmul(rows.clone());
-            let part = part.select_assign(0, of_targets, rows * -scale, IndexingUpdateOp::Add);
-            d_weight = Some(d_weight.map_or(part.clone(), |sum: Tensor<2>| sum + part));
-        }
-    }
-    (nats, Tensor::cat(d_x, 0), d_weight)
-}
-
-pub(crate) fn adamw(value: Tensor<2>, moments: Moments, gradient: &Tensor<2>, step: &AdamW) -> (Tensor<2>, Moments) {
-    let AdamW { learning_rate, decay, beta1, beta2, epsilon, correct_first, correct_second } = *step;
-    let first = moments.first * beta1 + gradient.clone() * (1.0 - beta1);
-    let second = moments.second * beta2 + gradient.clone().square() * (1.0 - beta2);
-    let root = (second.clone() / correct_second).sqrt() + epsilon;
-    let update = first.clone() / root * (learning_rate / correct_first);
-    (value * (1.0 - decay) - update, Moments { first, second })
-}
-
-pub(crate) fn sum_of_squares(x: &Tensor<2>) -> f64 {
-    let rows = x.clone().square().sum_dim(1).into_data().convert::<f64>();
-    rows.try_to_vec::<f64>().expect("converted to f64").iter().sum()
 }

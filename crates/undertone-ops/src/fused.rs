@@ -4,15 +4,27 @@ use std::borrow::Cow;
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use undertone_data::Document;
 
 use crate::kernels::attention::{self, Numbers};
-use crate::kernels::bf16::{self, Left, Product, Right, RightFactor};
-use crate::kernels::matmul::{View, Workers, multiply};
-use crate::kernels::{cross_entropy, elementwise, unfilled};
-use crate::operators::{AdamW, Attended, Heads, LinearGradients, LowRank, Moments, Operators, Rotation};
-use crate::weight::{MatmulPrecision, Side, Weight};
+use crate::kernels::bf16::{self, PackedLhs, PackedRhs, Product, RightFactor};
+use crate::kernels::matmul::{MatRef, Workers, multiply};
+use crate::kernels::out::{Out, written};
+use crate::kernels::{cross_entropy, elementwise};
+use crate::operators::Operators;
+use crate::precision::MatmulPrecision;
+use crate::types::{
+    AdamWStep, Attended, Heads, LinearBackward, LinearGradients, LowRank, Moments, NatsAndGradients, NormBackward,
+    Rotation,
+};
+use crate::weight::{Side, Weight};
+
+/// Positions whose logits exist at one time.
+const CHUNK_POSITIONS: usize = 256;
+
+/// Rows from which packing both factors pays.
+const LEAST_ROWS: usize = 16;
 
 /// Fused operators for tensors of Burn's `flex` backend.
 #[derive(Debug, Clone, Copy)]
@@ -52,8 +64,24 @@ impl std::ops::Deref for Host {
     }
 }
 
-fn tensor(values: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
+fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+}
+
+/// A left factor of a product.
+enum Factor<'a> {
+    /// f32.
+    Plain(MatRef<'a>),
+    /// Packed bf16 tiles, so many terms per value.
+    Packed(PackedLhs, usize),
+}
+
+/// A product that an adapter adds: factor · left right.
+#[derive(Clone, Copy)]
+struct Added<'a> {
+    left: &'a Factor<'a>,
+    right: MatRef<'a>,
+    factor: f32,
 }
 
 impl Fused {
@@ -62,7 +90,7 @@ impl Fused {
         Self { precision }
     }
 
-    /// What attention multiplies; behind a cache, where queries are few, f32.
+    /// The numbers that attention multiplies; behind a cache, where queries are few, f32.
     fn numbers_of_attention(&self, has_past: bool) -> Numbers {
         match bf16::parts(self.precision) {
             Some(parts) if !has_past => Numbers::Bf16 { parts },
@@ -71,77 +99,84 @@ impl Fused {
     }
 
     /// A left factor, in the form that this precision multiplies with.
-    fn left<'a>(&self, matrix: View<'a>) -> Factor<'a> {
+    fn left<'a>(&self, matrix: MatRef<'a>) -> Factor<'a> {
         match bf16::parts(self.precision) {
-            Some(parts) if matrix.rows >= LEAST_ROWS => Factor::Tiles(Left::new(matrix, parts), parts),
+            Some(parts) if matrix.rows >= LEAST_ROWS => Factor::Packed(PackedLhs::new(matrix, parts), parts),
             _ => Factor::Plain(matrix),
         }
     }
 
-    /// `out (+)= factor · left right`.
-    fn times(&self, out: &mut [f32], accumulate: bool, left: &Factor<'_>, right: View<'_>, factor: f32) {
+    /// `out (+)= factor · left right`; returns the numbers of `out`.
+    fn times<'a>(&self, out: Out<'a>, left: &Factor<'_>, right: MatRef<'_>, factor: f32) -> &'a mut [f32] {
         match left {
-            Factor::Plain(left) => multiply(out, right.columns, accumulate, *left, right, factor, Workers::All),
-            Factor::Tiles(left, parts) => {
+            Factor::Plain(left) => multiply(out, *left, right, factor, Workers::All),
+            Factor::Packed(left, parts) => {
                 let right = RightFactor::Plain { matrix: right, factor, parts: *parts };
-                bf16::multiply(out, accumulate, &[Product { left, right }]);
+                bf16::multiply(out, &[Product { left, right }])
             }
         }
     }
 
-    /// `out (+)= left Wᵀ`, or `left W`, and `factor · left right` of an adapter.
-    fn times_weight(
+    /// `out (+)= left Wᵀ`, or `left W`, plus what an adapter adds; returns the numbers of `out`.
+    fn times_weight<'a>(
         &self,
-        out: &mut [f32],
-        accumulate: bool,
+        out: Out<'a>,
         left: &Factor<'_>,
         (weight, side): (Weight<'_>, Side),
-        adapter: Option<(&Factor<'_>, View<'_>, f32)>,
-    ) {
+        added: Option<Added<'_>>,
+    ) -> &'a mut [f32] {
         let [rows, columns] = weight.value.dims();
         let value = Host::of(weight.value);
-        let matrix = side.of(View::new(&value, rows, columns));
+        let matrix = side.rhs(MatRef::new(&value, rows, columns));
         // Few rows take as long as the weight takes to be read, and its copy in bf16 is half as large.
-        let cut = match left {
+        let packed = match left {
             Factor::Plain(rows) if bf16::parts(self.precision) == Some(1) && weight.copies.is_some() => {
-                Some(Factor::Tiles(Left::new(*rows, 1), 1))
+                Some(Factor::Packed(PackedLhs::new(*rows, 1), 1))
             }
             _ => None,
         };
-        let Factor::Tiles(left, parts) = cut.as_ref().unwrap_or(left) else {
-            self.times(out, accumulate, left, matrix, 1.0);
-            if let Some((left, right, factor)) = adapter {
-                self.times(out, true, left, right, factor);
-            }
-            return;
+        let Factor::Packed(left, parts) = packed.as_ref().unwrap_or(left) else {
+            let out = self.times(out, left, matrix, 1.0);
+            return match added {
+                None => out,
+                Some(Added { left, right, factor }) => self.times(Out::add(out), left, right, factor),
+            };
         };
-        let whole = || bf16::is_one_part(&value);
+        let is_one_part = || bf16::is_one_part(&value);
         let right = match weight.copies {
-            Some(copies) if *parts == 1 || copies.is_one_part(whole) => {
-                RightFactor::Tiles(copies.get(side, || Right::new(matrix, 1)))
+            Some(copies) if *parts == 1 || copies.is_one_part(is_one_part) => {
+                RightFactor::Tiles(copies.get(side, || PackedRhs::new(matrix, 1)))
             }
             _ => RightFactor::Plain { matrix, factor: 1.0, parts: *parts },
         };
         let mut products = vec![Product { left, right }];
-        if let Some((Factor::Tiles(left, parts), matrix, factor)) = adapter {
+        if let Some(Added { left: Factor::Packed(left, parts), right: matrix, factor }) = added {
             products.push(Product { left, right: RightFactor::Plain { matrix, factor, parts: *parts } });
         }
-        bf16::multiply(out, accumulate, &products);
-        if let Some((left @ Factor::Plain(_), matrix, factor)) = adapter {
-            self.times(out, true, left, matrix, factor);
+        let out = bf16::multiply(out, &products);
+        match added {
+            Some(Added { left: left @ Factor::Plain(_), right, factor }) => {
+                self.times(Out::add(out), left, right, factor)
+            }
+            _ => out,
         }
     }
-}
 
-/// Rows from which cutting both factors into tiles pays.
-const LEAST_ROWS: usize = 16;
-
-/// A left factor of a product.
-enum Factor<'a> {
-    /// In f32.
-    Plain(View<'a>),
-    /// In tiles, of so many parts.
-    Tiles(Left, usize),
+    /// A matrix of `shape` that `write` writes, or `earlier` with what `write` adds to it.
+    fn sum(
+        earlier: Option<Tensor<2>>,
+        shape: [usize; 2],
+        write: impl for<'a> FnOnce(Out<'a>) -> &'a mut [f32],
+    ) -> Tensor<2> {
+        match earlier {
+            None => tensor(written(shape[0] * shape[1], write), shape),
+            Some(earlier) => {
+                let mut sum = Host::owned(earlier);
+                write(Out::add(sum.slice_mut()));
+                sum.into_tensor()
+            }
+        }
+    }
 }
 
 /// x ∘ mask, or x itself.
@@ -154,21 +189,14 @@ impl Operators for Fused {
         tensor(elementwise::rms_norm(&Host::of(x), &Host::of(weight), epsilon as f32), x.dims())
     }
 
-    fn rms_norm_backward(
-        &self,
-        x: &Tensor<2>,
-        weight: &Tensor<2>,
-        epsilon: f64,
-        d_y: &Tensor<2>,
-        d_x: Tensor<2>,
-        of_weight: bool,
-    ) -> (Tensor<2>, Option<Tensor<2>>) {
+    fn rms_norm_backward(&self, arguments: NormBackward<'_>) -> (Tensor<2>, Option<Tensor<2>>) {
+        let NormBackward { x, weight, epsilon, d_y, d_x, weight_gradient } = arguments;
         let mut out = Host::owned(d_x);
-        let (x_host, weight_host, d_y_host) = (Host::of(x), Host::of(weight), Host::of(d_y));
-        elementwise::rms_norm_backward(&x_host, &weight_host, epsilon as f32, &d_y_host, out.slice_mut());
-        let d_weight = of_weight.then(|| {
-            let width = weight_host.len();
-            tensor(elementwise::rms_norm_d_weight(&x_host, &d_y_host, width, epsilon as f32), [1, width])
+        let (x, weight, d_y) = (Host::of(x), Host::of(weight), Host::of(d_y));
+        elementwise::rms_norm_backward(&x, &weight, epsilon as f32, &d_y, out.slice_mut());
+        let d_weight = weight_gradient.then(|| {
+            let width = weight.len();
+            tensor(elementwise::rms_norm_d_weight(&x, &d_y, width, epsilon as f32), [1, width])
         });
         (out.into_tensor(), d_weight)
     }
@@ -195,8 +223,8 @@ impl Operators for Fused {
         let shape = q.dims();
         let numbers = self.numbers_of_attention(k.dims()[0] > shape[0]);
         let [q, k, v] = [q, k, v].map(Host::of);
-        let [rows, log_sums] = attention::attend(numbers, [&q, &k, &v], heads, documents);
-        Attended { rows: tensor(rows, shape), log_sums: Some(tensor(log_sums, [shape[0], heads.heads])) }
+        let [rows, logsumexp] = attention::attend(numbers, [&q, &k, &v], heads, documents);
+        Attended { rows: tensor(rows, shape), logsumexp: Some(tensor(logsumexp, [shape[0], heads.heads])) }
     }
 
     fn attend_backward(
@@ -210,10 +238,10 @@ impl Operators for Fused {
         let shapes = qkv.map(Tensor::dims);
         let [q, k, v] = qkv.map(Host::of);
         let (qkv, d_out) = ([&*q, &*k, &*v], Host::of(d_out));
-        let log_sums = attended.log_sums.as_ref().expect("what these operators attended to");
-        let (rows, log_sums) = (Host::of(&attended.rows), Host::of(log_sums));
+        let logsumexp = attended.logsumexp.as_ref().expect("the forward of these operators");
+        let (rows, logsumexp) = (Host::of(&attended.rows), Host::of(logsumexp));
         let numbers = self.numbers_of_attention(false);
-        let [d_q, d_k, d_v] = attention::attend_backward(numbers, qkv, [&rows, &log_sums], &d_out, heads, documents);
+        let [d_q, d_k, d_v] = attention::attend_backward(numbers, qkv, [&rows, &logsumexp], &d_out, heads, documents);
         [tensor(d_q, shapes[0]), tensor(d_k, shapes[1]), tensor(d_v, shapes[2])]
     }
 
@@ -222,158 +250,141 @@ impl Operators for Fused {
         x: &Tensor<2>,
         weight: Weight<'_>,
         low_rank: Option<&LowRank<'_>>,
-        plus: Option<Tensor<2>>,
+        residual: Option<Tensor<2>>,
     ) -> (Tensor<2>, Option<Tensor<2>>) {
         let [tokens, width] = x.dims();
         let [columns, _] = weight.value.dims();
+        let shape = [tokens, columns];
         let x = Host::of(x);
-        let accumulate = plus.is_some();
-        let mut out = match plus {
-            Some(plus) => Host::owned(plus),
-            None => Host::owned(tensor(unfilled(tokens * columns), [tokens, columns])),
-        };
-        let left = self.left(View::new(&x, tokens, width));
+        let left = self.left(MatRef::new(&x, tokens, width));
+        let weight = (weight, Side::Forward);
         let Some(adapter) = low_rank else {
-            self.times_weight(out.slice_mut(), accumulate, &left, (weight, Side::Forward), None);
-            return (out.into_tensor(), None);
+            return (Self::sum(residual, shape, |out| self.times_weight(out, &left, weight, None)), None);
         };
         let rank = adapter.a.dims()[0];
-        let mut low = unfilled(tokens * rank);
         let (a, b) = (Host::of(adapter.a), Host::of(adapter.b));
-        let a = View::new(&a, rank, width).transposed();
-        match &adapter.mask {
-            None => self.times(&mut low, false, &left, a, 1.0),
+        let a = MatRef::new(&a, rank, width).transposed();
+        let hidden = written(tokens * rank, |out| match &adapter.mask {
+            None => self.times(out, &left, a, 1.0),
             mask => {
                 let masked = masked(&x, mask.as_ref());
-                self.times(&mut low, false, &self.left(View::new(&masked, tokens, width)), a, 1.0);
+                self.times(out, &self.left(MatRef::new(&masked, tokens, width)), a, 1.0)
             }
-        }
-        let b = View::new(&b, columns, rank).transposed();
-        let low_left = self.left(View::new(&low, tokens, rank));
-        let adapted = Some((&low_left, b, adapter.scale as f32));
-        self.times_weight(out.slice_mut(), accumulate, &left, (weight, Side::Forward), adapted);
-        let low = Some(tensor(low, [tokens, rank]));
-        (out.into_tensor(), low)
+        });
+        let hidden_left = self.left(MatRef::new(&hidden, tokens, rank));
+        let right = MatRef::new(&b, columns, rank).transposed();
+        let added = Added { left: &hidden_left, right, factor: adapter.scale as f32 };
+        let sum = Self::sum(residual, shape, |out| self.times_weight(out, &left, weight, Some(added)));
+        (sum, Some(tensor(hidden, [tokens, rank])))
     }
 
-    fn linear_backward(
-        &self,
-        x: &Tensor<2>,
-        weight: Weight<'_>,
-        low_rank: Option<&LowRank<'_>>,
-        low: Option<&Tensor<2>>,
-        d_y: &Tensor<2>,
-        d_x: Option<Tensor<2>>,
-        of_weight: bool,
-    ) -> LinearGradients {
-        let [tokens, width] = x.dims();
+    fn linear_backward(&self, arguments: LinearBackward<'_>) -> LinearGradients {
+        let LinearBackward { x, weight, low_rank, lora_hidden, d_y, d_x, weight_gradient } = arguments;
+        let shape @ [tokens, width] = x.dims();
         let [columns, _] = weight.value.dims();
         let (x, d_y) = (Host::of(x), Host::of(d_y));
-        let accumulate = d_x.is_some();
-        let mut out = match d_x {
-            Some(d_x) => Host::owned(d_x),
-            None => Host::owned(tensor(unfilled(tokens * width), [tokens, width])),
-        };
-        let d_rows = View::new(&d_y, tokens, columns);
+        let d_rows = MatRef::new(&d_y, tokens, columns);
         let left = self.left(d_rows);
-        let weight_gradient = of_weight.then(|| {
-            let mut gradient = unfilled(columns * width);
-            self.times(&mut gradient, false, &self.left(d_rows.transposed()), View::new(&x, tokens, width), 1.0);
-            tensor(gradient, [columns, width])
+        let d_weight = weight_gradient.then(|| {
+            let (left, right) = (self.left(d_rows.transposed()), MatRef::new(&x, tokens, width));
+            tensor(written(columns * width, |out| self.times(out, &left, right, 1.0)), [columns, width])
         });
+        let weight = (weight, Side::Backward);
         let Some(adapter) = low_rank else {
-            self.times_weight(out.slice_mut(), accumulate, &left, (weight, Side::Backward), None);
-            return LinearGradients { input: out.into_tensor(), weight: weight_gradient, low_rank: None };
+            let input = Self::sum(d_x, shape, |out| self.times_weight(out, &left, weight, None));
+            return LinearGradients { input, weight: d_weight, low_rank: None };
         };
         let (rank, scale) = (adapter.a.dims()[0], adapter.scale as f32);
-        let (a, b, low) = (Host::of(adapter.a), Host::of(adapter.b), Host::of(low.expect("the forward kept it")));
-        let mut d_low = unfilled(tokens * rank);
-        self.times(&mut d_low, false, &left, View::new(&b, columns, rank), scale);
-        let d_low = View::new(&d_low, tokens, rank);
-        let (a, d_low_left) = (View::new(&a, rank, width), self.left(d_low));
-        match &adapter.mask {
+        let hidden = Host::of(lora_hidden.expect("the forward returned it"));
+        let (a, b) = (Host::of(adapter.a), Host::of(adapter.b));
+        let b = MatRef::new(&b, columns, rank);
+        let d_hidden = written(tokens * rank, |out| self.times(out, &left, b, scale));
+        let d_hidden = MatRef::new(&d_hidden, tokens, rank);
+        let (a, d_hidden_left) = (MatRef::new(&a, rank, width), self.left(d_hidden));
+        let input = match &adapter.mask {
             None => {
-                let adapted = Some((&d_low_left, a, 1.0));
-                self.times_weight(out.slice_mut(), accumulate, &left, (weight, Side::Backward), adapted);
+                let added = Some(Added { left: &d_hidden_left, right: a, factor: 1.0 });
+                Self::sum(d_x, shape, |out| self.times_weight(out, &left, weight, added))
             }
-            Some(mask) => {
-                self.times_weight(out.slice_mut(), accumulate, &left, (weight, Side::Backward), None);
-                let mut back = unfilled(tokens * width);
-                self.times(&mut back, false, &d_low_left, a, 1.0);
-                elementwise::add_product(out.slice_mut(), &back, &Host::of(mask));
-            }
-        }
-        let (mut d_a, mut d_b) = (unfilled(rank * width), unfilled(columns * rank));
-        let input = masked(&x, adapter.mask.as_ref());
-        rayon::join(
-            || {
-                let input = View::new(&input, tokens, width);
-                multiply(&mut d_a, width, false, d_low.transposed(), input, 1.0, Workers::One);
-            },
-            || {
-                let low = View::new(&low, tokens, rank);
-                multiply(&mut d_b, rank, false, d_rows.transposed(), low, scale, Workers::One);
-            },
-        );
-        let of_adapter = Some([tensor(d_a, [rank, width]), tensor(d_b, [columns, rank])]);
-        LinearGradients { input: out.into_tensor(), weight: weight_gradient, low_rank: of_adapter }
+            Some(mask) => Self::sum(d_x, shape, |out| {
+                let sum = self.times_weight(out, &left, weight, None);
+                let back = written(tokens * width, |out| self.times(out, &d_hidden_left, a, 1.0));
+                elementwise::add_product(sum, &back, &Host::of(mask));
+                sum
+            }),
+        };
+        let masked = masked(&x, adapter.mask.as_ref());
+        let masked = MatRef::new(&masked, tokens, width);
+        let hidden = MatRef::new(&hidden, tokens, rank);
+        let product = |a: MatRef<'_>, b: MatRef<'_>, factor| {
+            let shape = [a.rows, b.columns];
+            tensor(written(shape[0] * shape[1], |out| multiply(out, a, b, factor, Workers::One)), shape)
+        };
+        let (d_a, d_b) =
+            rayon::join(|| product(d_hidden.transposed(), masked, 1.0), || product(d_rows.transposed(), hidden, scale));
+        LinearGradients { input, weight: d_weight, low_rank: Some([d_a, d_b]) }
     }
 
-    fn nats(&self, x: &Tensor<2>, weight: Weight<'_>, targets: &[u32]) -> Vec<f32> {
+    fn nats(&self, x: &Tensor<2>, weight: Weight<'_>, targets: &[u32]) -> Tensor<1> {
         let [vocabulary, width] = weight.value.dims();
         let x = Host::of(x);
         let mut logits = Vec::new();
         let chunks = targets.chunks(CHUNK_POSITIONS).zip(x.chunks(CHUNK_POSITIONS * width));
-        chunks
-            .flat_map(|(ids, rows)| {
-                logits.resize(ids.len() * vocabulary, 0.0);
-                let left = self.left(View::new(rows, ids.len(), width));
-                self.times_weight(&mut logits, false, &left, (weight, Side::Forward), None);
-                cross_entropy::nats(&mut logits, vocabulary, ids)
-            })
-            .collect()
+        let nats = chunks.flat_map(|(ids, rows)| {
+            logits.resize(ids.len() * vocabulary, 0.0);
+            let left = self.left(MatRef::new(rows, ids.len(), width));
+            self.times_weight(Out::overwrite(&mut logits), &left, (weight, Side::Forward), None);
+            cross_entropy::nats(&mut logits, vocabulary, ids)
+        });
+        tensor(nats.collect(), [targets.len()])
     }
 
-    fn nats_and_gradient(
+    fn nats_and_gradients(
         &self,
         x: &Tensor<2>,
         weight: Weight<'_>,
         targets: &[u32],
         scale: f64,
-        of_weight: bool,
-    ) -> (Vec<f32>, Tensor<2>, Option<Tensor<2>>) {
+        weight_gradient: bool,
+    ) -> NatsAndGradients {
         let [vocabulary, width] = weight.value.dims();
         let shape = x.dims();
         let x = Host::of(x);
-        let mut d_x = unfilled(x.len());
-        let mut d_weight = of_weight.then(|| vec![0.0; vocabulary * width]);
+        let mut d_x = vec![0.0; x.len()];
+        let mut d_weight = weight_gradient.then(|| vec![0.0; vocabulary * width]);
         let (mut nats, mut logits) = (Vec::with_capacity(targets.len()), Vec::new());
         let chunks = targets.chunks(CHUNK_POSITIONS).zip(x.chunks(CHUNK_POSITIONS * width));
         for ((ids, rows), d_rows) in chunks.zip(d_x.chunks_mut(CHUNK_POSITIONS * width)) {
             logits.resize(ids.len() * vocabulary, 0.0);
-            let left = self.left(View::new(rows, ids.len(), width));
-            self.times_weight(&mut logits, false, &left, (weight, Side::Forward), None);
+            let rows = MatRef::new(rows, ids.len(), width);
+            self.times_weight(Out::overwrite(&mut logits), &self.left(rows), (weight, Side::Forward), None);
             nats.extend(cross_entropy::nats_and_gradient(&mut logits, vocabulary, ids, scale as f32));
-            let d_logits = View::new(&logits, ids.len(), vocabulary);
-            self.times_weight(d_rows, false, &self.left(d_logits), (weight, Side::Backward), None);
+            let d_logits = MatRef::new(&logits, ids.len(), vocabulary);
+            self.times_weight(Out::overwrite(d_rows), &self.left(d_logits), (weight, Side::Backward), None);
             if let Some(gradient) = &mut d_weight {
-                self.times(gradient, true, &self.left(d_logits.transposed()), View::new(rows, ids.len(), width), 1.0);
+                self.times(Out::add(gradient), &self.left(d_logits.transposed()), rows, 1.0);
             }
         }
-        (nats, tensor(d_x, shape), d_weight.map(|gradient| tensor(gradient, [vocabulary, width])))
+        let d_weight = d_weight.map(|gradient| tensor(gradient, [vocabulary, width]));
+        NatsAndGradients { nats: tensor(nats, [targets.len()]), d_x: tensor(d_x, shape), d_weight }
     }
 
-    fn adamw(&self, value: Tensor<2>, moments: Moments, gradient: &Tensor<2>, step: &AdamW) -> (Tensor<2>, Moments) {
+    fn adamw(
+        &self,
+        value: Tensor<2>,
+        moments: Moments,
+        gradient: &Tensor<2>,
+        clip: &Tensor<1>,
+        step: &AdamWStep,
+    ) -> (Tensor<2>, Moments) {
         let [mut value, mut first, mut second] = [value, moments.first, moments.second].map(Host::owned);
-        let gradient = Host::of(gradient);
-        elementwise::adamw(value.slice_mut(), first.slice_mut(), second.slice_mut(), &gradient, step);
+        let slices = [value.slice_mut(), first.slice_mut(), second.slice_mut()];
+        elementwise::adamw(slices, &Host::of(gradient), Host::of(clip)[0], step);
         (value.into_tensor(), Moments { first: first.into_tensor(), second: second.into_tensor() })
     }
 
-    fn sum_of_squares(&self, x: &Tensor<2>) -> f64 {
-        elementwise::sum_of_squares(&Host::of(x))
+    fn sum_of_squares(&self, x: &Tensor<2>) -> Tensor<1> {
+        let sum = elementwise::sum_of_squares(&Host::of(x));
+        Tensor::from_data(TensorData::new(vec![sum], [1]), (&Device::flex(), DType::F64))
     }
 }
-
-/// Positions whose logits exist at one time.
-const CHUNK_POSITIONS: usize = 256;

@@ -1,34 +1,11 @@
-//! A matrix to multiply with, and how exactly.
+//! A matrix to multiply with, and its packed copies.
 
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Tensor;
-use serde::{Deserialize, Serialize};
 
-use crate::kernels::bf16::{self, Right};
-use crate::kernels::matmul::View;
-
-/// How exactly matrices are multiplied: the words of PyTorch's `set_float32_matmul_precision`.
-///
-/// Everything between the products (norms, softmax, sums, the loss, the optimiser) is f32 in each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MatmulPrecision {
-    /// f32: all 24 bits of each factor count.
-    #[default]
-    Highest,
-    /// About 16 bits of each factor count (sums of two bf16 numbers) on a CPU with AMX; f32 elsewhere.
-    High,
-    /// Factors are rounded to bf16, and sums are f32, on a CPU with AMX, or of AMD with AVX-512-BF16; f32 elsewhere.
-    Medium,
-}
-
-impl MatmulPrecision {
-    /// Whether this machine computes products as this precision says, and not in f32 for want of instructions.
-    pub fn is_supported(self) -> bool {
-        self == Self::Highest || bf16::parts(self).is_some()
-    }
-}
+use crate::kernels::bf16::PackedRhs;
+use crate::kernels::matmul::MatRef;
 
 /// Copies of a frozen matrix in tiles of bf16, one for each side of a product. Made when first needed, and
 /// shared by clones. More parts than one would take more memory than the matrix itself: those are cut anew
@@ -39,7 +16,7 @@ pub struct PackedCopies(Arc<Copies>);
 #[derive(Debug, Default)]
 struct Copies {
     is_one_part: OnceLock<bool>,
-    sides: [OnceLock<Right>; 2],
+    sides: [OnceLock<PackedRhs>; 2],
 }
 
 impl PackedCopies {
@@ -49,7 +26,7 @@ impl PackedCopies {
     }
 
     /// The copy for one side of a product.
-    pub(crate) fn get(&self, side: Side, cut: impl FnOnce() -> Right) -> &Right {
+    pub(crate) fn get(&self, side: Side, cut: impl FnOnce() -> PackedRhs) -> &PackedRhs {
         self.0.sides[usize::from(side == Side::Backward)].get_or_init(cut)
     }
 }
@@ -74,7 +51,7 @@ pub struct Weight<'a> {
 
 impl Side {
     /// The right factor for W `[out, in]`.
-    pub(crate) fn of(self, weight: View<'_>) -> View<'_> {
+    pub(crate) fn rhs(self, weight: MatRef<'_>) -> MatRef<'_> {
         match self {
             Self::Forward => weight.transposed(),
             Self::Backward => weight,

@@ -1,4 +1,4 @@
-//! The default bodies against Burn's autodiff, and the fused operators against the default bodies, on
+//! The composed operators against Burn's autodiff, and the fused operators against the composed ones, on
 //! shapes that fill no vector and no tile.
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -6,7 +6,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use undertone_data::{Branch, Document};
 use undertone_ops::{
-    AdamW, Composed, Fused, Heads, LowRank, MatmulPrecision, Moments, Operators, PackedCopies, Rotation, Weight,
+    AdamWStep, Composed, Fused, Heads, LinearBackward, LowRank, MatmulPrecision, Moments, NormBackward, Operators,
+    PackedCopies, Rotation, Weight,
 };
 
 const EPSILON: f64 = 1e-5;
@@ -60,7 +61,14 @@ fn rms_norm() {
     let before = random("before", [77, 36]);
     for operators in [&Composed as &dyn Operators, &FUSED] {
         close("y", &Composed.rms_norm(&x, &weight, EPSILON), &operators.rms_norm(&x, &weight, EPSILON), 1e-6);
-        let (d_x, d_weight) = operators.rms_norm_backward(&x, &weight, EPSILON, &d_y, before.clone(), true);
+        let (d_x, d_weight) = operators.rms_norm_backward(NormBackward {
+            x: &x,
+            weight: &weight,
+            epsilon: EPSILON,
+            d_y: &d_y,
+            d_x: before.clone(),
+            weight_gradient: true,
+        });
         close("dx", &(expected[0].clone() + before.clone()), &d_x, 2e-6);
         close("dw", &expected[1], &d_weight.expect("asked for"), 2e-6);
     }
@@ -138,7 +146,7 @@ fn attention_behind_a_cache() {
 #[test]
 fn linear() {
     let (x, weight, d_y) = (random("x", [131, 36]), random("w", [52, 36]), random("dy", [131, 52]));
-    let (a, b, plus) = (random("a", [5, 36]), random("b", [52, 5]), random("plus", [131, 52]));
+    let (a, b, residual) = (random("a", [5, 36]), random("b", [52, 5]), random("residual", [131, 52]));
     let mask = random("mask", [131, 36]).greater_elem(0.0).float() * 2.0;
     for mask in [None, Some(mask)] {
         let tracked_mask = mask.clone().map(Tensor::autodiff);
@@ -148,13 +156,20 @@ fn linear() {
         });
         let low_rank = LowRank { a: &a, b: &b, scale: 0.7, mask };
         let weight = Weight { value: &weight, copies: None };
-        let (y, _) = Composed.linear(&x, weight, Some(&low_rank), Some(plus.clone()));
+        let (y, _) = Composed.linear(&x, weight, Some(&low_rank), Some(residual.clone()));
         let before = random("before", [131, 36]);
         for operators in [&Composed as &dyn Operators, &FUSED] {
-            let (ours, low) = operators.linear(&x, weight, Some(&low_rank), Some(plus.clone()));
+            let (ours, hidden) = operators.linear(&x, weight, Some(&low_rank), Some(residual.clone()));
             close("y", &y, &ours, 1e-6);
-            let gradients =
-                operators.linear_backward(&x, weight, Some(&low_rank), low.as_ref(), &d_y, Some(before.clone()), true);
+            let gradients = operators.linear_backward(LinearBackward {
+                x: &x,
+                weight,
+                low_rank: Some(low_rank.clone()),
+                lora_hidden: hidden.as_ref(),
+                d_y: &d_y,
+                d_x: Some(before.clone()),
+                weight_gradient: true,
+            });
             close("dx", &(expected[0].clone() + before.clone()), &gradients.input, 2e-6);
             close("dw", &expected[1], &gradients.weight.expect("asked for"), 2e-6);
             let [d_a, d_b] = gradients.low_rank.expect("there is an adapter");
@@ -167,15 +182,15 @@ fn linear() {
 /// A text that is written beside others is the one that is written alone.
 #[test]
 fn a_few_rows_come_out_as_each_alone() {
-    let (x, weight, plus) = (random("x", [7, 300]), random("w", [52, 300]), random("plus", [7, 52]));
+    let (x, weight, residual) = (random("x", [7, 300]), random("w", [52, 300]), random("residual", [7, 52]));
     let [a, b] = [random("a", [4, 300]), random("b", [52, 4])];
     let adapter = LowRank { a: &a, b: &b, scale: 2.0, mask: None };
     let weight = Weight { value: &weight, copies: None };
-    let rows = FUSED.linear(&x, weight, Some(&adapter), Some(plus.clone())).0;
-    close("rows", &Composed.linear(&x, weight, Some(&adapter), Some(plus.clone())).0, &rows, 1e-4);
+    let rows = FUSED.linear(&x, weight, Some(&adapter), Some(residual.clone())).0;
+    close("rows", &Composed.linear(&x, weight, Some(&adapter), Some(residual.clone())).0, &rows, 1e-4);
     for row in 0..7 {
-        let plus = plus.clone().narrow(0, row, 1);
-        let alone = FUSED.linear(&x.clone().narrow(0, row, 1), weight, Some(&adapter), Some(plus)).0;
+        let residual = residual.clone().narrow(0, row, 1);
+        let alone = FUSED.linear(&x.clone().narrow(0, row, 1), weight, Some(&adapter), Some(residual)).0;
         close("row", &rows.clone().narrow(0, row, 1), &alone, 0.0);
     }
 }
@@ -185,22 +200,21 @@ fn cross_entropy() {
     let (x, weight) = (random("x", [300, 36]), random("w", [1001, 36]) * 2.0);
     let targets: Vec<u32> = (0..300).map(|index| index * 7 % 1001).collect();
     let columns: Vec<i64> = targets.iter().map(|&id| i64::from(id)).collect();
-    let of_target = |logits: Tensor<2>| {
+    let at_targets = |logits: Tensor<2>| {
         let columns = Tensor::from_data(TensorData::new(columns.clone(), [300, 1]), &logits.device().inner());
         burn::tensor::activation::log_softmax(logits, 1).gather(1, columns).neg()
     };
     let ones = Tensor::ones([300, 1], &Device::flex()) * 0.3;
     let expected =
-        autodiff([&x, &weight], &ones, |[x, weight]| of_target(x.clone().matmul(weight.clone().transpose())));
-    let nats = of_target(x.clone().matmul(weight.clone().transpose()));
-    let as_tensor = |nats: Vec<f32>| Tensor::from_data(TensorData::new(nats, [300, 1]), &Device::flex());
+        autodiff([&x, &weight], &ones, |[x, weight]| at_targets(x.clone().matmul(weight.clone().transpose())));
+    let nats = at_targets(x.clone().matmul(weight.clone().transpose()));
     for operators in [&Composed as &dyn Operators, &FUSED] {
         let weight = Weight { value: &weight, copies: None };
-        close("nats", &nats, &as_tensor(operators.nats(&x, weight, &targets)), 1e-6);
-        let (ours, d_x, d_weight) = operators.nats_and_gradient(&x, weight, &targets, 0.3, true);
-        close("nats", &nats, &as_tensor(ours), 1e-6);
-        close("dx", &expected[0], &d_x, 2e-6);
-        close("dw", &expected[1], &d_weight.expect("asked for"), 2e-6);
+        close("nats", &nats, &operators.nats(&x, weight, &targets).reshape([300, 1]), 1e-6);
+        let ours = operators.nats_and_gradients(&x, weight, &targets, 0.3, true);
+        close("nats", &nats, &ours.nats.reshape([300, 1]), 1e-6);
+        close("dx", &expected[0], &ours.d_x, 2e-6);
+        close("dw", &expected[1], &ours.d_weight.expect("asked for"), 2e-6);
     }
 }
 
@@ -208,7 +222,8 @@ fn cross_entropy() {
 fn optimiser() {
     let new = || Moments { first: random("m", [77, 333]), second: random("v", [77, 333]).square() };
     let (value, gradient) = (random("w", [77, 333]), random("g", [77, 333]));
-    let step = AdamW {
+    let clip = Tensor::<1>::from_data([0.37_f32], &Device::flex());
+    let step = AdamWStep {
         learning_rate: 0.01,
         decay: 1e-3,
         beta1: 0.9,
@@ -217,13 +232,20 @@ fn optimiser() {
         correct_first: 0.3,
         correct_second: 0.1,
     };
-    let (plain, plain_moments) = Composed.adamw(value.clone(), new(), &gradient, &step);
-    let (fused, fused_moments) = FUSED.adamw(value.clone(), new(), &gradient, &step);
+    let (plain, plain_moments) = Composed.adamw(value.clone(), new(), &gradient, &clip, &step);
+    let (fused, fused_moments) = FUSED.adamw(value.clone(), new(), &gradient, &clip, &step);
     close("w", &plain, &fused, 1e-6);
     close("m", &plain_moments.first, &fused_moments.first, 1e-6);
     close("v", &plain_moments.second, &fused_moments.second, 1e-6);
     close("w before", &value, &random("w", [77, 333]), 0.0);
-    let (plain, fused) = (Composed.sum_of_squares(&gradient), FUSED.sum_of_squares(&gradient));
+    // A clipped gradient gives the bits of a gradient that is scaled before.
+    let ones = Tensor::<1>::from_data([1.0_f32], &Device::flex());
+    let (scaled, _) = FUSED.adamw(value.clone(), new(), &(gradient.clone() * 0.37), &ones, &step);
+    close("w scaled", &fused, &scaled, 0.0);
+    let sum = |operators: &dyn Operators| -> f64 {
+        operators.sum_of_squares(&gradient).into_data().convert::<f64>().try_to_vec::<f64>().unwrap()[0]
+    };
+    let (plain, fused) = (sum(&Composed), sum(&FUSED));
     assert!((plain - fused).abs() < 1e-5 * plain, "{plain} {fused}");
 }
 
@@ -235,14 +257,18 @@ fn quicker_products() {
     let copies = PackedCopies::default();
     let weights = [None, Some(&copies)].map(|copies| Weight { value: &weight, copies });
     let (y, _) = FUSED.linear(&x, weights[0], None, None);
-    let d_x = FUSED.linear_backward(&x, weights[0], None, None, &d_y, None, false).input;
+    let backward = |operators: Fused, weight, d_x: Option<Tensor<2>>| {
+        let (low_rank, lora_hidden, weight_gradient) = (None, None, false);
+        let arguments = LinearBackward { x: &x, weight, low_rank, lora_hidden, d_y: &d_y, d_x, weight_gradient };
+        operators.linear_backward(arguments).input
+    };
+    let d_x = backward(FUSED, weights[0], None);
     for (precision, tolerance) in [(MatmulPrecision::High, 2e-5), (MatmulPrecision::Medium, 1e-2)] {
         let quicker = Fused::new(precision);
         // Twice with copies: made, then used.
         for weight in [weights[0], weights[1], weights[1]] {
             close("y", &y, &quicker.linear(&x, weight, None, None).0, tolerance);
-            let gradients = quicker.linear_backward(&x, weight, None, None, &d_y, Some(d_x.clone()), false);
-            close("dx", &(d_x.clone() * 2.0), &gradients.input, tolerance);
+            close("dx", &(d_x.clone() * 2.0), &backward(quicker, weight, Some(d_x.clone())), tolerance);
         }
         let documents = documents();
         let q = random("q", [376, 60]) * 3.0;

@@ -33,8 +33,8 @@ impl Base {
         })?;
         require_folder(path)?;
         let mut decoder = Decoder::load(path, &device)?;
-        decoder.precision = experiment.model.matmul_precision;
-        if !decoder.precision.is_supported() {
+        decoder.set_precision(experiment.model.matmul_precision);
+        if !decoder.precision().is_supported() {
             tracing::warn!(
                 "note: this CPU has no quicker products, so `matmul_precision` computes as \"highest\", in f32"
             );

@@ -129,8 +129,7 @@ impl Speeds {
         let training = {
             let arm = experiment.trained(&experiment.arms[0]);
             let streams = study.training_streams(&arm, 0, Split::Train, None);
-            let mut decoder = base.trainable(experiment, experiment.seed);
-            decoder.precision = base.decoder.precision;
+            let decoder = base.trainable(experiment, experiment.seed);
             speed(&pack(&streams, experiment.training.row_tokens), |row| {
                 let scale = 1.0 / row.supervised().len().max(1) as f64;
                 let mut gradients = Gradients::default();

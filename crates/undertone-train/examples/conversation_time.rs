@@ -27,7 +27,7 @@ use undertone_model::{
     Decoder, DeviceName, Gradients, LlamaConfig, LoraConfig, MatmulPrecision, Recompute, load_tokenizer,
 };
 use undertone_score::KnownRows;
-use undertone_train::{AdamW, TrainingConfig, clip, global_norm, peak_mib};
+use undertone_train::{AdamW, TrainingConfig, Update, clip_factor, global_norm, peak_mib};
 
 /// What is done with a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     write_rows(&conversations, &folder.join("rows.jsonl"))?;
 
     let mut decoder = Decoder::load(model, &DeviceName::default().open()?)?;
-    decoder.precision = serde_json::from_value::<MatmulPrecision>(precision.as_str().into())?;
+    decoder.set_precision(serde_json::from_value::<MatmulPrecision>(precision.as_str().into())?);
     if work == Work::Epoch {
         decoder.add_adapters(&LoraConfig { dropout: 0.0, ..LoraConfig::default() }, 0);
         let adapter = folder.join("adapter");
@@ -116,9 +116,9 @@ impl Trainer {
         for row in pack(streams(), self.config.row_tokens) {
             self.decoder.nats_and_gradients(&row, scale, Recompute::Off, None, &mut gradients);
         }
-        let norm = global_norm(&self.decoder, &gradients);
-        clip(&mut gradients, norm, self.config.clip_norm);
-        self.optimizer.step(&mut self.decoder, gradients, 1e-4, self.steps, &self.config);
+        let clip = clip_factor(&global_norm(&self.decoder, &gradients), self.config.clip_norm);
+        let update = Update { gradients, clip, learning_rate: 1e-4, step: self.steps };
+        self.optimizer.step(&mut self.decoder, update, &self.config);
         self.steps += 1;
     }
 

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use undertone_data::{Item, Row, Stream, Target, TargetKind};
-use undertone_model::{Decoder, DeviceName, Gradients, LoraConfig, MatmulPrecision, Recompute};
-use undertone_train::{AdamW, TrainingConfig, clip, global_norm, peak_mib};
+use undertone_model::{Decoder, DeviceName, Gradients, LoraConfig, MatmulPrecision, Recompute, values};
+use undertone_train::{AdamW, TrainingConfig, Update, clip_factor, global_norm, peak_mib};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     undertone_model::keep_freed_memory();
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tokens: usize = tokens.parse()?;
     let steps: usize = rest.first().map_or(Ok(5), |steps| steps.parse())?;
     let mut decoder = Decoder::load(Path::new(folder), &device.open()?)?;
-    decoder.precision = precision;
+    decoder.set_precision(precision);
     match method.as_str() {
         "lora" => decoder.add_adapters(&LoraConfig::default(), 0),
         "full" => decoder.train_all(),
@@ -38,10 +38,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut gradients = Gradients::default();
         let scale = 1.0 / row.supervised().len() as f64;
         let nats = decoder.nats_and_gradients(&row, scale, recompute, None, &mut gradients);
-        loss = nats.iter().map(|&nats| f64::from(nats)).sum::<f64>() * scale;
-        let norm = global_norm(&decoder, &gradients);
-        clip(&mut gradients, norm, config.clip_norm);
-        optimizer.step(&mut decoder, gradients, 1e-4, step, &config);
+        let clip = clip_factor(&global_norm(&decoder, &gradients), config.clip_norm);
+        optimizer.step(&mut decoder, Update { gradients, clip, learning_rate: 1e-4, step }, &config);
+        let nats = values(nats.expect("some tokens are supervised"));
+        loss = nats.into_iter().map(f64::from).sum::<f64>() * scale;
         decoder.device().sync()?;
         seconds.push(begun.elapsed().as_secs_f64());
     }

@@ -16,6 +16,6 @@ pub use checkpoint::{Best, Checkpoint, Description, State};
 pub use config::{Schedule, TrainingConfig};
 pub use log::{Progress, Scalars, read_log};
 pub use memory::peak_mib;
-pub use optimizer::{AdamW, clip, global_norm};
+pub use optimizer::{AdamW, Update, clip_factor, global_norm, scalar};
 pub use plan::Plan;
 pub use train::{Run, TrainError};

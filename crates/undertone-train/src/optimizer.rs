@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use undertone_model::{AdamW as Step, Decoder, Gradients, Moments};
+use burn::tensor::{DType, Tensor};
+use undertone_model::{AdamWStep, Decoder, Gradients, Moments};
 
 use crate::config::TrainingConfig;
 
@@ -13,23 +14,29 @@ pub struct AdamW {
     pub moments: BTreeMap<String, Moments>,
 }
 
+/// What one step takes.
+#[derive(Debug)]
+pub struct Update {
+    /// The gradients.
+    pub gradients: Gradients,
+    /// A factor for all of them, `[1]`: see [`clip_factor`].
+    pub clip: Tensor<1>,
+    /// The learning rate of this step.
+    pub learning_rate: f64,
+    /// Steps taken before.
+    pub step: usize,
+}
+
 impl AdamW {
-    /// One step with the learning rate of this step; `step` counts from 0. Norms do not decay; a Llama
-    /// has no biases.
-    pub fn step(
-        &mut self,
-        model: &mut Decoder,
-        mut gradients: Gradients,
-        learning_rate: f64,
-        step: usize,
-        config: &TrainingConfig,
-    ) {
-        let operators = model.operators();
+    /// One step. Norms do not decay; a Llama has no biases.
+    pub fn step(&mut self, model: &mut Decoder, update: Update, config: &TrainingConfig) {
+        let Update { mut gradients, clip, learning_rate, step } = update;
+        let operators = model.shared_operators();
         let correct = |beta: f64| (1.0 - beta.powi(i32::try_from(step + 1).unwrap_or(i32::MAX))) as f32;
         for parameter in model.parameters_mut().into_iter().filter(|parameter| parameter.trainable) {
             let Some(gradient) = gradients.0.remove(&parameter.name) else { continue };
             let decays = !parameter.name.ends_with("norm.weight");
-            let step = Step {
+            let step = AdamWStep {
                 learning_rate: learning_rate as f32,
                 decay: if decays { (learning_rate * config.weight_decay) as f32 } else { 0.0 },
                 beta1: config.beta1 as f32,
@@ -40,24 +47,50 @@ impl AdamW {
             };
             let new = || Moments { first: gradient.zeros_like(), second: gradient.zeros_like() };
             let moments = self.moments.remove(&parameter.name).unwrap_or_else(new);
-            let (value, moments) = operators.adamw(parameter.take(), moments, &gradient, &step);
+            let (value, moments) = operators.adamw(parameter.take(), moments, &gradient, &clip, &step);
             parameter.set(value);
             self.moments.insert(parameter.name.clone(), moments);
         }
     }
 }
 
-/// The Euclidean norm of all gradients together, summed in one fixed order.
-pub fn global_norm(model: &Decoder, gradients: &Gradients) -> f64 {
-    let operators = model.operators();
-    gradients.0.values().map(|gradient| operators.sum_of_squares(gradient)).sum::<f64>().sqrt()
+/// The Euclidean norm of all gradients together, `[1]`, summed in one fixed order; in f64 on a CPU. It stays on the device.
+///
+/// # Panics
+/// If there are no gradients.
+pub fn global_norm(model: &Decoder, gradients: &Gradients) -> Tensor<1> {
+    let sums = gradients.0.values().map(|gradient| model.operators().sum_of_squares(gradient));
+    sums.reduce(|total, sum| total + sum).expect("there are gradients").sqrt()
 }
 
-/// Scales gradients so that their global norm is at most `limit`; 0 leaves them alone.
-pub fn clip(gradients: &mut Gradients, norm: f64, limit: f64) {
-    if limit > 0.0 && norm > limit {
-        for gradient in gradients.0.values_mut() {
-            *gradient = gradient.clone() * (limit / norm);
+/// The factor, `[1]`, that scales gradients of this norm down to `limit`; 1 where they are smaller, or `limit` is 0.
+pub fn clip_factor(norm: &Tensor<1>, limit: f64) -> Tensor<1> {
+    let ones = norm.ones_like();
+    let factor = if limit > 0.0 { (ones * limit / norm.clone()).clamp_max(1.0) } else { ones };
+    factor.cast(DType::F32)
+}
+
+/// A number that a device has computed; waits for it.
+pub fn scalar(tensor: Tensor<1>) -> f64 {
+    tensor.into_data().convert::<f64>().try_into_vec::<f64>().expect("converted to f64")[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    fn norm(value: f64) -> Tensor<1> {
+        Tensor::from_data(TensorData::new(vec![value], [1]), (&Device::flex(), DType::F64))
+    }
+
+    #[test]
+    fn the_clip_factor_is_that_of_f64_numbers() {
+        for (value, limit) in [(0.5, 1.0), (3.0, 1.0), (1.0 + 1e-15, 1.0), (12.345_678_901_234, 0.7), (0.0, 1.0)] {
+            let expected = if value > limit { (limit / value) as f32 } else { 1.0 };
+            assert_eq!(scalar(clip_factor(&norm(value), limit)) as f32, expected, "{value} clipped to {limit}");
         }
+        assert_eq!(scalar(clip_factor(&norm(1e9), 0.0)), 1.0);
     }
 }

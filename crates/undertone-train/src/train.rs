@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use undertone_data::{InputError, Stream, pack, remove_leftovers};
-use undertone_model::{Decoder, DropoutKey, Gradients};
+use undertone_model::{Decoder, DropoutKey, Gradients, values};
 
 use crate::checkpoint::{self, Best, Checkpoint, Description, State};
 use crate::config::TrainingConfig;
 use crate::log::{EventLog, Progress, Scalars};
 use crate::memory::resident_mib;
-use crate::optimizer::{AdamW, clip, global_norm};
+use crate::optimizer::{AdamW, Update, clip_factor, global_norm, scalar};
 use crate::plan::Plan;
 
 /// A training run, ready to start or to go on.
@@ -57,6 +57,22 @@ pub enum TrainError {
     Interrupted(PathBuf),
 }
 
+/// A step that was taken.
+struct Taken<'a> {
+    /// Σ nats over its supervised tokens.
+    nats: f64,
+    gradient_norm: f64,
+    learning_rate: f64,
+    windows: Vec<&'a Stream>,
+    /// Tokens that went through the model.
+    tokens: usize,
+}
+
+/// The items of some windows.
+fn items(windows: &[&Stream]) -> Vec<String> {
+    windows.iter().flat_map(|window| &window.targets).map(|target| target.item.to_string()).collect()
+}
+
 impl Run<'_> {
     /// The checkpoint to resume from.
     pub fn last(&self) -> PathBuf {
@@ -74,9 +90,9 @@ impl Run<'_> {
     /// See [`TrainError`].
     pub fn train(&self, model: &mut Decoder, resume: Option<&Checkpoint>) -> Result<State, TrainError> {
         let config = self.config;
-        let ids_of = |streams: &Vec<Stream>| streams.iter().map(|stream| stream.id.clone()).collect::<Vec<_>>();
-        let ids = ids_of(&self.training[0]);
-        assert!(self.training.iter().all(|streams| ids_of(streams) == ids), "every epoch has the same windows");
+        let names = |streams: &Vec<Stream>| streams.iter().map(|stream| stream.id.clone()).collect::<Vec<_>>();
+        let ids = names(&self.training[0]);
+        assert!(self.training.iter().all(|streams| names(streams) == ids), "every epoch has the same windows");
         let plan = Plan::new(&ids, config.epochs, config.conversations_per_step, self.seed);
         let steps = plan.steps.len();
         let every = |period: usize| if period == 0 { plan.steps_per_epoch } else { period };
@@ -94,40 +110,21 @@ impl Run<'_> {
 
         while state.step < steps && !state.finished {
             let begun = Instant::now();
-            let of_epoch = &self.training[state.step / plan.steps_per_epoch % self.training.len()];
-            let streams = || plan.steps[state.step].iter().map(|&index| &of_epoch[index]);
-            let supervised_tokens: usize = streams().map(Stream::supervised_tokens).sum();
-            let bytes: usize = streams().flat_map(|stream| &stream.targets).map(|target| target.bytes).sum();
-            let scale = 1.0 / supervised_tokens as f64;
-            let dropout = Some(DropoutKey { seed: self.seed, step: state.step as u64 });
-
-            let (mut gradients, mut nats, mut tokens) = (Gradients::default(), 0.0, 0);
-            for row in pack(streams(), config.row_tokens) {
-                let of_row = model.nats_and_gradients(&row, scale, config.recompute, dropout, &mut gradients);
-                nats += of_row.iter().map(|&nats| f64::from(nats)).sum::<f64>();
-                tokens += row.tokens.len();
-            }
-            let gradient_norm = global_norm(model, &gradients);
-            let items = || streams().flat_map(|stream| &stream.targets).map(|target| target.item.to_string()).collect();
-            if !(nats.is_finite() && gradient_norm.is_finite()) {
-                let what = format!("the loss is {nats} nats and the gradient norm {gradient_norm}");
-                return Err(TrainError::NotFinite { step: state.step, what, items: items() });
-            }
-            clip(&mut gradients, gradient_norm, config.clip_norm);
-            let learning_rate = config.learning_rate_at(state.step, steps);
-            let items = items();
-            optimizer.step(model, gradients, learning_rate, state.step, config);
+            let Taken { nats, gradient_norm, learning_rate, windows, tokens } =
+                self.step(model, &mut optimizer, &plan, state.step)?;
+            let supervised_tokens: usize = windows.iter().map(|window| window.supervised_tokens()).sum();
+            let bytes: usize = windows.iter().flat_map(|window| &window.targets).map(|target| target.bytes).sum();
             state.step += 1;
             state.supervised_tokens += supervised_tokens as u64;
             let seconds = begun.elapsed().as_secs_f64();
 
-            let validates =
+            let is_validated =
                 !self.validation.is_empty() && (state.step.is_multiple_of(validate_every) || state.step == steps);
-            let validation = validates.then(|| self.validate(model));
+            let validation = is_validated.then(|| self.validate(model));
             if let Some(nats_per_token) = validation {
                 if !nats_per_token.is_finite() {
                     let what = format!("the validation loss is {nats_per_token} nats per token");
-                    return Err(TrainError::NotFinite { step: state.step, what, items });
+                    return Err(TrainError::NotFinite { step: state.step, what, items: items(&windows) });
                 }
                 if state.best.is_none_or(|best| nats_per_token < best.nats_per_token) {
                     state.best = Some(Best { step: state.step, nats_per_token });
@@ -164,6 +161,40 @@ impl Run<'_> {
             checkpoint::save(&self.best(), model, None, &self.describe(&state))?;
         }
         Ok(state)
+    }
+
+    /// Takes one step of the plan. Nothing waits for the device before all of the step is asked for.
+    fn step(
+        &self,
+        model: &mut Decoder,
+        optimizer: &mut AdamW,
+        plan: &Plan,
+        step: usize,
+    ) -> Result<Taken<'_>, TrainError> {
+        let config = self.config;
+        let epoch = &self.training[step / plan.steps_per_epoch % self.training.len()];
+        let windows: Vec<&Stream> = plan.steps[step].iter().map(|&index| &epoch[index]).collect();
+        let scale = 1.0 / windows.iter().map(|window| window.supervised_tokens()).sum::<usize>() as f64;
+        let dropout = Some(DropoutKey { seed: self.seed, step: step as u64 });
+
+        let (mut gradients, mut nats, mut tokens) = (Gradients::default(), Vec::new(), 0);
+        for row in pack(windows.iter().copied(), config.row_tokens) {
+            nats.extend(model.nats_and_gradients(&row, scale, config.recompute, dropout, &mut gradients));
+            tokens += row.tokens.len();
+        }
+        let norm = global_norm(model, &gradients);
+        let clip = clip_factor(&norm, config.clip_norm);
+        let learning_rate = config.learning_rate_at(step, plan.steps.len());
+        optimizer.step(model, Update { gradients, clip, learning_rate, step }, config);
+
+        let sum_of_row = |nats| values(nats).into_iter().map(f64::from).sum::<f64>();
+        let nats: f64 = nats.into_iter().map(sum_of_row).sum();
+        let gradient_norm = scalar(norm);
+        if !(nats.is_finite() && gradient_norm.is_finite()) {
+            let what = format!("the loss is {nats} nats and the gradient norm {gradient_norm}");
+            return Err(TrainError::NotFinite { step, what, items: items(&windows) });
+        }
+        Ok(Taken { nats, gradient_norm, learning_rate, windows, tokens })
     }
 
     fn validate(&self, model: &Decoder) -> f64 {

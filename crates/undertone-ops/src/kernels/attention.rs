@@ -22,32 +22,33 @@ use self::factors::{LeftBuffer, Right, RightBuffer, multiply};
 use self::group::Group;
 use self::key_gradients::KeyGradients;
 use self::work::{Work, by_tile, deal};
-use super::matmul::View;
+use super::matmul::MatRef;
+use super::out::Out;
 use super::softmax::{exponentials, maximum, scale};
-use super::{Aligned, elementwise, exp, sum, unfilled, vectorised};
-use crate::Heads;
+use super::{Aligned, elementwise, exp, sum, vectorised};
+use crate::types::Heads;
 
-/// Something of every key head of every document, from the rows of its keys.
-fn of_keys<T: Send>(
+/// What `make` makes of every key head of every document, from the rows of its keys.
+fn for_each_key_head<T: Send>(
     documents: &[Document],
     past: usize,
     heads: Heads,
-    of: impl Fn(usize, Range<usize>) -> T + Sync,
+    make: impl Fn(usize, Range<usize>) -> T + Sync,
 ) -> Vec<Vec<T>> {
-    let of_document = |document: &Document| {
+    let key_heads = |document: &Document| {
         let rows = document.start..document.start + past + document.tokens;
-        (0..heads.key_heads).into_par_iter().map(|key_head| of(key_head, rows.clone())).collect()
+        (0..heads.key_heads).into_par_iter().map(|key_head| make(key_head, rows.clone())).collect()
     };
-    documents.par_iter().map(of_document).collect()
+    documents.par_iter().map(key_heads).collect()
 }
 
 /// One head of some rows of `[tokens, heads, width]`.
-fn head<'a>(rows: &'a [f32], of: usize, heads: usize, width: usize, tokens: &Range<usize>) -> View<'a> {
+fn head<'a>(rows: &'a [f32], index: usize, heads: usize, width: usize, tokens: &Range<usize>) -> MatRef<'a> {
     let stride = heads * width;
-    View::strided(&rows[tokens.start * stride + of * width..], tokens.len(), width, stride)
+    MatRef::strided(&rows[tokens.start * stride + index * width..], tokens.len(), width, stride)
 }
 
-/// What a group's queries have seen so far: the largest score, and the sum of e^(score − largest).
+/// Running softmax of a group's queries: the largest score, and the sum of e^(score − largest).
 #[derive(Default)]
 struct Running {
     highest: Vec<f32>,
@@ -64,8 +65,8 @@ impl Running {
 
     /// Turns a block's products of queries and keys into e^(`factor` · (product − highest)), 0 for hidden keys.
     /// What `out` holds of earlier blocks, in rows of `width`, is scaled down wherever the highest grows.
-    fn take(&mut self, scores: &mut [f32], out: &mut [f32], width: usize, of: (&Blocks, &Block, Group<'_>)) {
-        let (blocks, block, group) = of;
+    fn take(&mut self, scores: &mut [f32], out: &mut [f32], width: usize, place: (&Blocks, &Block, Group<'_>)) {
+        let (blocks, block, group) = place;
         let factor = group.heads.scale();
         let rows = scores.chunks_exact_mut(block.keys.len()).zip(out.chunks_exact_mut(width));
         let states = self.highest.iter_mut().zip(&mut self.total);
@@ -101,69 +102,69 @@ pub(crate) fn attend(numbers: Numbers, [q, k, v]: [&[f32]; 3], heads: Heads, doc
     let row = heads.heads * width;
     let past = k.len() / (key_heads * width) - q.len() / row;
     let works = Work::all(documents, past, numbers);
-    let keys: Vec<Vec<[Right<'_>; 2]>> = of_keys(documents, past, heads, |key_head, tokens| {
+    let keys: Vec<Vec<[Right<'_>; 2]>> = for_each_key_head(documents, past, heads, |key_head, tokens| {
         let [k, v] = [k, v].map(|rows| head(rows, key_head, key_heads, width, &tokens));
         [numbers.shared(k.transposed()), numbers.shared(v)]
     });
     // Rows of products with values, in whole blocks.
     let wide = numbers.whole(width);
-    let [mut out, mut log_sums] = [unfilled(q.len()), unfilled(q.len() / width)];
-    let parts = by_tile(&works, &mut out, row).into_iter().zip(by_tile(&works, &mut log_sums, heads.heads));
+    let [mut out, mut logsumexp] = [vec![0.0; q.len()], vec![0.0; q.len() / width]];
+    let parts = by_tile(&works, &mut out, row).into_iter().zip(by_tile(&works, &mut logsumexp, heads.heads));
     deal(parts.collect()).into_par_iter().for_each(|hand| {
-        let [mut of_queries, mut of_scores] = [(); 2].map(|()| LeftBuffer::new(numbers));
+        let [mut lhs_queries, mut lhs_scores] = [(); 2].map(|()| LeftBuffer::new(numbers));
         let [mut p, mut out] = [(); 2].map(|()| Aligned::default());
         let (mut queries, mut running) = (Vec::new(), Running::default());
-        for ((work, rows), (_, log_sums)) in hand {
+        for ((work, rows), (_, logsumexp)) in hand {
             for key_head in 0..key_heads {
                 let group = work.group(heads, key_head, numbers);
                 let (count, [k_transposed, v]) = (group.count(), &keys[work.tile.document][key_head]);
                 group.gather(&mut queries, q);
-                let queries = of_queries.fill(View::new(&queries, count, width));
-                let out = out.unfilled(count * wide);
+                let queries = lhs_queries.fill(MatRef::new(&queries, count, width));
+                let out = out.first(count * wide);
                 out.fill(0.0);
                 running.reset(count);
                 for block in &work.blocks.all {
                     let keys = block.keys.len();
-                    let p = p.unfilled(count * keys);
-                    multiply(p, keys, false, &queries, k_transposed, [0..width, block.keys.clone()]);
+                    let p = p.first(count * keys);
+                    multiply(Out::overwrite(p), keys, &queries, k_transposed, [0..width, block.keys.clone()]);
                     running.take(p, out, wide, (&work.blocks, block, group));
-                    let p = of_scores.fill(View::new(p, count, keys));
-                    multiply(out, wide, true, &p, v, [block.keys.clone(), 0..wide]);
+                    let p = lhs_scores.fill(MatRef::new(p, count, keys));
+                    multiply(Out::add(out), wide, &p, v, [block.keys.clone(), 0..wide]);
                 }
                 for (row, out) in out.chunks_exact_mut(wide).enumerate() {
                     let Some(index) = group.index(row) else { continue };
                     scale(out, 1.0 / running.total[row]);
-                    log_sums[index] = running.highest[row] * heads.scale() + running.total[row].ln();
+                    logsumexp[index] = running.highest[row] * heads.scale() + running.total[row].ln();
                 }
                 group.scatter(out, wide, rows);
             }
         }
     });
-    [out, log_sums]
+    [out, logsumexp]
 }
 
-/// Gradients of queries, keys and values; `out` and `log_sums` are what [`attend`] gave.
+/// Gradients of queries, keys and values; `out` and `logsumexp` are what [`attend`] gave.
 ///
 /// With P the probabilities and s the scale: dV = Pᵀ dO, dP = dO Vᵀ, dS = s P ∘ (dP − rowsum(dO ∘ O)),
 /// dQ = dS K, dK = dSᵀ Q.
 pub(crate) fn attend_backward(
     numbers: Numbers,
     [q, k, v]: [&[f32]; 3],
-    [out, log_sums]: [&[f32]; 2],
+    [out, logsumexp]: [&[f32]; 2],
     d_out: &[f32],
     heads: Heads,
     documents: &[Document],
 ) -> [Vec<f32>; 3] {
     let Heads { key_heads, width, .. } = heads;
     let works = Work::all(documents, 0, numbers);
-    let keys: Vec<Vec<[Right<'_>; 3]>> = of_keys(documents, 0, heads, |key_head, tokens| {
+    let keys: Vec<Vec<[Right<'_>; 3]>> = for_each_key_head(documents, 0, heads, |key_head, tokens| {
         let [k, v] = [k, v].map(|rows| head(rows, key_head, key_heads, width, &tokens));
         [numbers.shared(k.transposed()), numbers.shared(v.transposed()), numbers.shared(k)]
     });
     let wide = numbers.whole(width);
     let key_gradients = KeyGradients::new(documents, heads, numbers);
-    let mut d_q = unfilled(q.len());
-    let of_hand = |hand: Vec<(&Work, &mut [f32])>| {
+    let mut d_q = vec![0.0; q.len()];
+    let gradients_of_hand = |hand: Vec<(&Work, &mut [f32])>| {
         let mut d_keys = [(); 2].map(|()| key_gradients.zeros());
         let mut lefts = [(); 5].map(|()| LeftBuffer::new(numbers));
         let mut rights = [(); 2].map(|()| RightBuffer::new(numbers));
@@ -173,29 +174,29 @@ pub(crate) fn attend_backward(
             for key_head in 0..key_heads {
                 let group = work.group(heads, key_head, numbers);
                 let (count, [k_transposed, v_transposed, k]) = (group.count(), &keys[work.tile.document][key_head]);
-                let of_row = group.sums_of_rows(log_sums, out, d_out);
+                let row_sums = group.sums_row_sumss(logsumexp, out, d_out);
                 group.gather(&mut queries, q);
                 group.gather(&mut d_rows, d_out);
-                let [queries, d_rows] = [&queries, &d_rows].map(|rows| View::new(rows, count, width));
-                let [of_q, of_d, of_q_transposed, of_d_transposed, of_d_s] = &mut lefts;
-                let (q_left, d_left) = (of_q.fill(queries), of_d.fill(d_rows));
-                let q_transposed = of_q_transposed.fill(queries.transposed());
-                let d_transposed = of_d_transposed.fill(d_rows.transposed());
-                let d_queries = d_queries.unfilled(count * wide);
+                let [queries, d_rows] = [&queries, &d_rows].map(|rows| MatRef::new(rows, count, width));
+                let [lhs_q, lhs_d, lhs_q_transposed, lhs_d_transposed, lhs_d_s] = &mut lefts;
+                let (q_left, d_left) = (lhs_q.fill(queries), lhs_d.fill(d_rows));
+                let q_transposed = lhs_q_transposed.fill(queries.transposed());
+                let d_transposed = lhs_d_transposed.fill(d_rows.transposed());
+                let d_queries = d_queries.first(count * wide);
                 d_queries.fill(0.0);
                 for block in &work.blocks.all {
                     let keys = block.keys.len();
-                    let [p, d_s] = [&mut p, &mut d_s].map(|scores| scores.unfilled(count * keys));
-                    multiply(p, keys, false, &q_left, k_transposed, [0..width, block.keys.clone()]);
-                    multiply(d_s, keys, false, &d_left, v_transposed, [0..width, block.keys.clone()]);
-                    to_gradients(p, d_s, &of_row, (&work.blocks, block, group));
-                    let [p, d_s] = [p, d_s].map(|scores| View::new(scores, count, keys));
-                    multiply(d_queries, wide, true, &of_d_s.fill(d_s), k, [block.keys.clone(), 0..wide]);
+                    let [p, d_s] = [&mut p, &mut d_s].map(|scores| scores.first(count * keys));
+                    multiply(Out::overwrite(p), keys, &q_left, k_transposed, [0..width, block.keys.clone()]);
+                    multiply(Out::overwrite(d_s), keys, &d_left, v_transposed, [0..width, block.keys.clone()]);
+                    to_gradients(p, d_s, &row_sums, (&work.blocks, block, group));
+                    let [p, d_s] = [p, d_s].map(|scores| MatRef::new(scores, count, keys));
+                    multiply(Out::add(d_queries), wide, &lhs_d_s.fill(d_s), k, [block.keys.clone(), 0..wide]);
                     // dKᵀ += Qᵀ dS and dVᵀ += dOᵀ P.
                     let factors = [(&q_transposed, d_s), (&d_transposed, p)];
                     for (((left, scores), right), d) in factors.into_iter().zip(&mut rights).zip(&mut d_keys) {
                         let d = &mut d[key_gradients.place(work.tile.document, key_head, block.keys.start)..];
-                        multiply(d, key_gradients.columns, true, left, &right.fill(scores), [0..count, 0..keys]);
+                        multiply(Out::add(d), key_gradients.columns, left, &right.fill(scores), [0..count, 0..keys]);
                     }
                 }
                 group.scatter(d_queries, wide, d_q);
@@ -209,7 +210,7 @@ pub(crate) fn attend_backward(
         total
     };
     // One after another, in one order.
-    let parts: Vec<[Aligned; 2]> = hands.into_par_iter().map(of_hand).collect();
+    let parts: Vec<[Aligned; 2]> = hands.into_par_iter().map(gradients_of_hand).collect();
     let total = parts.into_iter().reduce(add).unwrap_or_default();
     let [d_k, d_v] = total.map(|total| key_gradients.to_rows(&total));
     [d_q, d_k, d_v]
@@ -217,7 +218,7 @@ pub(crate) fn attend_backward(
 
 impl Group<'_> {
     /// For each row the logarithm of the query's sum and rowsum(dO ∘ O); zeros for a row that fills a block.
-    fn sums_of_rows(&self, log_sums: &[f32], out: &[f32], d_out: &[f32]) -> Vec<(f32, f32)> {
+    fn sums_row_sumss(&self, logsumexp: &[f32], out: &[f32], d_out: &[f32]) -> Vec<(f32, f32)> {
         let first = self.tile.queries.start * self.heads.heads;
         let mut sums = vec![(0.0, 0.0); self.count()];
         vectorised(
@@ -227,7 +228,7 @@ impl Group<'_> {
                     if let (Some(index), Some(out), Some(d_out)) =
                         (self.index(row), self.row(out, row), self.row(d_out, row))
                     {
-                        *sums = (log_sums[first + index], sum([out, d_out], |[out, d_out]| out * d_out));
+                        *sums = (logsumexp[first + index], sum([out, d_out], |[out, d_out]| out * d_out));
                     }
                 }
             },
@@ -240,22 +241,22 @@ impl Group<'_> {
 fn to_gradients(
     scores: &mut [f32],
     d_p: &mut [f32],
-    of_row: &[(f32, f32)],
+    row_sums: &[(f32, f32)],
     (blocks, block, group): (&Blocks, &Block, Group<'_>),
 ) {
     let (factor, count) = (group.heads.scale(), block.keys.len());
     vectorised(
         #[inline(always)]
         || {
-            let rows = scores.chunks_exact_mut(count).zip(d_p.chunks_exact_mut(count)).zip(of_row);
-            for (row, ((p, d_p), (log_sum, along))) in rows.enumerate() {
+            let rows = scores.chunks_exact_mut(count).zip(d_p.chunks_exact_mut(count)).zip(row_sums);
+            for (row, ((p, d_p), (lse, along))) in rows.enumerate() {
                 let seen = group.token(row).map_or(0..0, |token| blocks.seen(block, token));
                 for hidden in [0..seen.start, seen.end..count] {
                     p[hidden.clone()].fill(0.0);
                     d_p[hidden].fill(0.0);
                 }
                 for (p, d_p) in p[seen.clone()].iter_mut().zip(&mut d_p[seen]) {
-                    *p = exp(*p * factor - log_sum);
+                    *p = exp(*p * factor - lse);
                     *d_p = *p * (*d_p - along) * factor;
                 }
             }

@@ -12,8 +12,8 @@ pub(crate) fn nats(logits: &mut [f32], vocabulary: usize, targets: &[u32]) -> Ve
         vectorised(
             #[inline(always)]
             || {
-                let (highest, of_target) = (maximum(row), row[target as usize]);
-                exponentials(row, highest, 1.0).ln() - (of_target - highest)
+                let (highest, at_target) = (maximum(row), row[target as usize]);
+                exponentials(row, highest, 1.0).ln() - (at_target - highest)
             },
         )
     })
@@ -27,11 +27,11 @@ pub(crate) fn nats_and_gradient(logits: &mut [f32], vocabulary: usize, targets: 
         vectorised(
             #[inline(always)]
             || {
-                let (highest, of_target) = (maximum(row), row[target as usize]);
+                let (highest, at_target) = (maximum(row), row[target as usize]);
                 let total = exponentials(row, highest, 1.0);
                 scale(row, factor / total);
                 row[target as usize] -= factor;
-                total.ln() - (of_target - highest)
+                total.ln() - (at_target - highest)
             },
         )
     })

@@ -1,9 +1,11 @@
 //! Norm, rotation, SwiGLU and AdamW: one pass over memory each.
 
+#![allow(unsafe_code)]
+
 use rayon::prelude::*;
 
-use super::{exp, sum, unfilled, vectorised};
-use crate::AdamW;
+use super::{exp, sum, vectorised};
+use crate::types::AdamWStep;
 
 /// Elements a task takes at least: less is not worth a thread.
 const TASK_ELEMENTS: usize = 1 << 14;
@@ -23,7 +25,8 @@ fn inverse_root_mean_square(row: &[f32], epsilon: f32) -> f32 {
 pub(crate) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
     let width = weight.len();
     let chunk = rows_per_task(width) * width;
-    let mut out = unfilled(x.len());
+    assert!(x.len().is_multiple_of(width), "whole rows");
+    let mut out = Box::new_uninit_slice(x.len());
     out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| {
         vectorised(
             #[inline(always)]
@@ -31,13 +34,14 @@ pub(crate) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
                 for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
                     let inverse = inverse_root_mean_square(x, epsilon);
                     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-                        *out = x * inverse * weight;
+                        out.write(x * inverse * weight);
                     }
                 }
             },
         );
     });
-    out
+    // SAFETY: chunks of both are whole rows of one width, and each element of a row was written.
+    unsafe { out.assume_init() }.into_vec()
 }
 
 /// Adds the gradient of x to `d_x`. With r the inverse root mean square and g = dy ∘ w:
@@ -66,7 +70,7 @@ pub(crate) fn rms_norm_backward(x: &[f32], weight: &[f32], epsilon: f32, d_y: &[
 /// The gradient of w: Σ dy ∘ x r over the rows, in pieces of one size.
 pub(crate) fn rms_norm_d_weight(x: &[f32], d_y: &[f32], width: usize, epsilon: f32) -> Vec<f32> {
     let chunk = rows_per_task(width) * width;
-    let of_piece = |(x, d_y): (&[f32], &[f32])| {
+    let sum_of_piece = |(x, d_y): (&[f32], &[f32])| {
         let mut total = vec![0.0; width];
         for (x, d_y) in x.chunks_exact(width).zip(d_y.chunks_exact(width)) {
             let inverse = inverse_root_mean_square(x, epsilon);
@@ -76,7 +80,7 @@ pub(crate) fn rms_norm_d_weight(x: &[f32], d_y: &[f32], width: usize, epsilon: f
         }
         total
     };
-    let pieces: Vec<Vec<f32>> = x.par_chunks(chunk).zip(d_y.par_chunks(chunk)).map(of_piece).collect();
+    let pieces: Vec<Vec<f32>> = x.par_chunks(chunk).zip(d_y.par_chunks(chunk)).map(sum_of_piece).collect();
     pieces.into_iter().fold(vec![0.0; width], |mut total, piece| {
         add(&mut total, &piece);
         total
@@ -112,24 +116,27 @@ pub(crate) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], half: usize, direc
 
 /// silu(gate) ∘ up, with silu(x) = x σ(x).
 pub(crate) fn swiglu(gate: &[f32], up: &[f32]) -> Vec<f32> {
-    let mut out = unfilled(gate.len());
+    assert_eq!(gate.len(), up.len(), "one shape");
+    let mut out = Box::new_uninit_slice(gate.len());
     let inputs = gate.par_chunks(TASK_ELEMENTS).zip(up.par_chunks(TASK_ELEMENTS));
     out.par_chunks_mut(TASK_ELEMENTS).zip(inputs).for_each(|(out, (gate, up))| {
         vectorised(
             #[inline(always)]
             || {
                 for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = gate / (1.0 + exp(-gate)) * up;
+                    out.write(gate / (1.0 + exp(-gate)) * up);
                 }
             },
         );
     });
-    out
+    // SAFETY: all three have one length and one size of chunks, so each element was written.
+    unsafe { out.assume_init() }.into_vec()
 }
 
 /// The gradients of gate and up, written over `d_out` and into a new buffer: dgate = d ∘ up ∘ σ (1 + gate (1 − σ)), dup = d ∘ silu.
 pub(crate) fn swiglu_backward(gate: &[f32], up: &[f32], d_out: &mut [f32]) -> Vec<f32> {
-    let mut d_up = unfilled(gate.len());
+    assert_eq!([gate.len(); 2], [up.len(), d_out.len()], "one shape");
+    let mut d_up = Box::new_uninit_slice(gate.len());
     let inputs = gate.par_chunks(TASK_ELEMENTS).zip(up.par_chunks(TASK_ELEMENTS));
     let outputs = d_out.par_chunks_mut(TASK_ELEMENTS).zip(d_up.par_chunks_mut(TASK_ELEMENTS));
     outputs.zip(inputs).for_each(|((d, d_up), (gate, up))| {
@@ -139,13 +146,14 @@ pub(crate) fn swiglu_backward(gate: &[f32], up: &[f32], d_out: &mut [f32]) -> Ve
                 for (((d, d_up), gate), up) in d.iter_mut().zip(d_up).zip(gate).zip(up) {
                     let sigmoid = 1.0 / (1.0 + exp(-gate));
                     let silu = gate * sigmoid;
-                    *d_up = *d * silu;
+                    d_up.write(*d * silu);
                     *d = *d * up * (sigmoid + silu - silu * sigmoid);
                 }
             },
         );
     });
-    d_up
+    // SAFETY: all four have one length and one size of chunks, so each element was written.
+    unsafe { d_up.assume_init() }.into_vec()
 }
 
 /// `out += x`.
@@ -159,14 +167,8 @@ pub(crate) fn add(out: &mut [f32], x: &[f32]) {
 
 /// `x ∘ y`.
 pub(crate) fn product(x: &[f32], y: &[f32]) -> Vec<f32> {
-    let mut out = unfilled(x.len());
-    let inputs = x.par_chunks(TASK_ELEMENTS).zip(y.par_chunks(TASK_ELEMENTS));
-    out.par_chunks_mut(TASK_ELEMENTS).zip(inputs).for_each(|(out, (x, y))| {
-        for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
-            *out = x * y;
-        }
-    });
-    out
+    assert_eq!(x.len(), y.len(), "one shape");
+    x.par_iter().zip(y).map(|(x, y)| x * y).collect()
 }
 
 /// `out += x ∘ y`.
@@ -179,9 +181,9 @@ pub(crate) fn add_product(out: &mut [f32], x: &[f32], y: &[f32]) {
     });
 }
 
-/// One step of AdamW, in place.
-pub(crate) fn adamw(value: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], step: &AdamW) {
-    let AdamW { learning_rate, decay, beta1, beta2, epsilon, correct_first, correct_second } = *step;
+/// One step of AdamW, in place, on [value, first moment, second moment] with the gradient times `clip`.
+pub(crate) fn adamw([value, first, second]: [&mut [f32]; 3], gradient: &[f32], clip: f32, step: &AdamWStep) {
+    let AdamWStep { learning_rate, decay, beta1, beta2, epsilon, correct_first, correct_second } = *step;
     let rate = learning_rate / correct_first;
     let states = first.par_chunks_mut(TASK_ELEMENTS).zip(second.par_chunks_mut(TASK_ELEMENTS));
     let parts = value.par_chunks_mut(TASK_ELEMENTS).zip(states).zip(gradient.par_chunks(TASK_ELEMENTS));
@@ -190,6 +192,7 @@ pub(crate) fn adamw(value: &mut [f32], first: &mut [f32], second: &mut [f32], gr
             #[inline(always)]
             || {
                 for (((value, first), second), gradient) in value.iter_mut().zip(first).zip(second).zip(gradient) {
+                    let gradient = gradient * clip;
                     *first = *first * beta1 + gradient * (1.0 - beta1);
                     *second = *second * beta2 + gradient * gradient * (1.0 - beta2);
                     let root = (*second / correct_second).sqrt() + epsilon;
@@ -202,11 +205,11 @@ pub(crate) fn adamw(value: &mut [f32], first: &mut [f32], second: &mut [f32], gr
 
 /// Σ x², in f64 over pieces of one size.
 pub(crate) fn sum_of_squares(x: &[f32]) -> f64 {
-    let of_piece = |x: &[f32]| {
+    let sum_of_piece = |x: &[f32]| {
         vectorised(
             #[inline(always)]
             || f64::from(sum([x], |[x]| x * x)),
         )
     };
-    x.par_chunks(TASK_ELEMENTS).map(of_piece).collect::<Vec<_>>().iter().sum()
+    x.par_chunks(TASK_ELEMENTS).map(sum_of_piece).collect::<Vec<_>>().iter().sum()
 }

@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{sum, unfilled, vectorised};
+use super::out::Out;
+use super::{sum, vectorised};
 
-/// A matrix in somebody's memory: element (i, j) lies at `i · row_stride + j · column_stride`.
+/// A borrowed matrix: element (i, j) lies at `i · row_stride + j · column_stride`.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
+pub(crate) struct MatRef<'a> {
     pub(crate) data: &'a [f32],
     pub(crate) rows: usize,
     pub(crate) columns: usize,
@@ -16,7 +17,7 @@ pub(crate) struct View<'a> {
     pub(crate) column_stride: usize,
 }
 
-impl<'a> View<'a> {
+impl<'a> MatRef<'a> {
     /// Rows that lie one after another.
     pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Self { data, rows, columns, row_stride: columns, column_stride: 1 }
@@ -62,17 +63,31 @@ pub(crate) enum Workers {
     All,
 }
 
-/// `out = earlier · out + factor · a b`, where `out` has rows `out_stride` apart; `earlier` is 0 or 1.
+/// `out (+)= factor · a b`, one row after another; returns the numbers of `out`.
+///
+/// # Panics
+/// If shapes do not fit each other or their memory.
+pub(crate) fn multiply<'a>(out: Out<'a>, a: MatRef<'_>, b: MatRef<'_>, factor: f32, workers: Workers) -> &'a mut [f32] {
+    assert_eq!(out.len(), a.rows * b.columns, "the product's shape");
+    let (mut out, stride) = (out, b.columns);
+    multiply_strided(&mut out, stride, a, b, factor, workers);
+    #[allow(unsafe_code)]
+    // SAFETY: rows that lie one after another are all of the memory, and each element was written.
+    unsafe {
+        out.into_numbers()
+    }
+}
+
+/// `out (+)= factor · a b`, where `out` has rows `stride` apart.
 ///
 /// # Panics
 /// If shapes do not fit each other or their memory.
 #[allow(unsafe_code)]
-pub(crate) fn multiply(
-    out: &mut [f32],
-    out_stride: usize,
-    accumulate: bool,
-    a: View<'_>,
-    b: View<'_>,
+pub(crate) fn multiply_strided(
+    out: &mut Out<'_>,
+    stride: usize,
+    a: MatRef<'_>,
+    b: MatRef<'_>,
     factor: f32,
     workers: Workers,
 ) {
@@ -81,10 +96,11 @@ pub(crate) fn multiply(
     if m == 0 || n == 0 {
         return;
     }
-    assert!(out_stride >= n && (m - 1) * out_stride + n <= out.len(), "the product fits its memory");
-    assert!(a.end() <= a.data.len() && b.end() <= b.data.len(), "views fit their memory");
+    assert!(k > 0, "a sum has terms");
+    assert!(stride >= n && (m - 1) * stride + n <= out.len(), "the product fits its memory");
+    assert!(a.end() <= a.data.len() && b.end() <= b.data.len(), "matrices fit their memory");
     if m <= FEW_ROWS && workers == Workers::All && a.column_stride == 1 && b.row_stride == 1 {
-        multiply_few(out, out_stride, accumulate, a, b, factor);
+        multiply_few(out, stride, a, b, factor);
         return;
     }
     let parallelism = match workers {
@@ -92,7 +108,7 @@ pub(crate) fn multiply(
         Workers::All => gemm::Parallelism::Rayon(0),
     };
     // SAFETY: every element that is read or written lies inside the slices, as asserted; `out` is
-    // exclusive, so it overlaps neither factor.
+    // exclusive, so it overlaps neither factor, and is read only where it accumulates, so is initialized.
     unsafe {
         gemm::gemm(
             m,
@@ -100,8 +116,8 @@ pub(crate) fn multiply(
             k,
             out.as_mut_ptr(),
             1,
-            out_stride as isize,
-            accumulate,
+            stride as isize,
+            out.accumulates(),
             a.data.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,
@@ -127,11 +143,12 @@ const FEW_TASK: usize = 1 << 16;
 
 /// A few rows times a matrix whose columns lie each in one piece: as quick as memory gives the matrix. Each row comes out
 /// as it would alone.
-fn multiply_few(out: &mut [f32], out_stride: usize, accumulate: bool, a: View<'_>, b: View<'_>, factor: f32) {
+#[allow(unsafe_code)]
+fn multiply_few(out: &mut Out<'_>, stride: usize, a: MatRef<'_>, b: MatRef<'_>, factor: f32) {
     let (m, k) = (a.rows, a.columns);
-    let columns = FEW_TASK.div_ceil(k.max(1));
+    let columns = FEW_TASK.div_ceil(k);
     // Column by column, so that each task writes to one piece.
-    let mut products = unfilled(m * b.columns);
+    let mut products = Box::new_uninit_slice(m * b.columns);
     products.par_chunks_mut(columns * m).enumerate().for_each(|(task, products)| {
         vectorised(
             #[inline(always)]
@@ -139,15 +156,23 @@ fn multiply_few(out: &mut [f32], out_stride: usize, accumulate: bool, a: View<'_
                 for (index, products) in products.chunks_exact_mut(m).enumerate() {
                     let column = &b.data[(task * columns + index) * b.column_stride..][..k];
                     for (row, product) in products.iter_mut().enumerate() {
-                        *product = factor * sum([&a.data[row * a.row_stride..][..k], column], |[x, y]| x * y);
+                        let row = &a.data[row * a.row_stride..][..k];
+                        product.write(factor * sum([row, column], |[x, y]| x * y));
                     }
                 }
             },
         );
     });
-    for (row, out) in out.chunks_mut(out_stride).take(m).enumerate() {
-        for (out, products) in out.iter_mut().zip(products.chunks_exact(m)) {
-            *out = if accumulate { *out + products[row] } else { products[row] };
+    // SAFETY: the chunks are whole columns, and each element of a column was written.
+    let products = unsafe { products.assume_init() };
+    let (start, accumulates) = (out.as_mut_ptr(), out.accumulates());
+    for row in 0..m {
+        for (column, products) in products.chunks_exact(m).enumerate() {
+            // SAFETY: the caller asserts that the product fits; what is added to is initialized.
+            unsafe {
+                let out = start.add(row * stride + column);
+                out.write(if accumulates { out.read() + products[row] } else { products[row] });
+            }
         }
     }
 }

@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::super::bf16::{self, multiply_part};
-use super::super::matmul::{View, Workers, multiply as multiply_f32};
+use crate::kernels::bf16::{self, PackedLhs, PackedRhs, multiply_part};
+use crate::kernels::matmul::{MatRef, Workers, multiply_strided};
+use crate::kernels::out::Out;
 
 /// How numbers are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Numbers {
     /// As they are.
     F32,
-    /// As sums of so many bf16 numbers.
+    /// As sums of `parts` bf16 numbers.
     Bf16 { parts: usize },
 }
 
@@ -37,35 +38,35 @@ impl Numbers {
     }
 
     /// A right factor that many tiles share, prepared by all cores.
-    pub(super) fn shared(self, matrix: View<'_>) -> Right<'_> {
+    pub(super) fn shared(self, matrix: MatRef<'_>) -> Right<'_> {
         match self {
             Self::F32 => Right::Plain(matrix),
-            Self::Bf16 { parts } => Right::Tiles(Cow::Owned(bf16::Right::new(matrix, parts))),
+            Self::Bf16 { parts } => Right::Tiles(Cow::Owned(PackedRhs::new(matrix, parts))),
         }
     }
 }
 
 /// A left factor.
 pub(super) enum Left<'a> {
-    Plain(View<'a>),
-    Tiles(&'a bf16::Left),
+    Plain(MatRef<'a>),
+    Tiles(&'a PackedLhs),
 }
 
 /// A right factor.
 pub(super) enum Right<'a> {
-    Plain(View<'a>),
-    Tiles(Cow<'a, bf16::Right>),
+    Plain(MatRef<'a>),
+    Tiles(Cow<'a, PackedRhs>),
 }
 
 /// Memory for one left factor at a time.
-pub(super) struct LeftBuffer(Option<bf16::Left>);
+pub(super) struct LeftBuffer(Option<PackedLhs>);
 
 impl LeftBuffer {
     pub(super) fn new(numbers: Numbers) -> Self {
-        Self(numbers.parts().map(bf16::Left::empty))
+        Self(numbers.parts().map(PackedLhs::empty))
     }
 
-    pub(super) fn fill<'a>(&'a mut self, matrix: View<'a>) -> Left<'a> {
+    pub(super) fn fill<'a>(&'a mut self, matrix: MatRef<'a>) -> Left<'a> {
         match &mut self.0 {
             None => Left::Plain(matrix),
             Some(tiles) => {
@@ -77,14 +78,14 @@ impl LeftBuffer {
 }
 
 /// Memory for one right factor at a time.
-pub(super) struct RightBuffer(Option<bf16::Right>);
+pub(super) struct RightBuffer(Option<PackedRhs>);
 
 impl RightBuffer {
     pub(super) fn new(numbers: Numbers) -> Self {
-        Self(numbers.parts().map(bf16::Right::empty))
+        Self(numbers.parts().map(PackedRhs::empty))
     }
 
-    pub(super) fn fill<'a>(&'a mut self, matrix: View<'a>) -> Right<'a> {
+    pub(super) fn fill<'a>(&'a mut self, matrix: MatRef<'a>) -> Right<'a> {
         match &mut self.0 {
             None => Right::Plain(matrix),
             Some(tiles) => {
@@ -98,18 +99,17 @@ impl RightBuffer {
 /// `out (+)= left · right[terms, columns]` on the calling thread, where `out` has rows `stride` apart. Both ranges
 /// are whole blocks of [`Numbers::block`], and bf16 numbers write whole blocks of `out`.
 pub(super) fn multiply(
-    out: &mut [f32],
+    mut out: Out<'_>,
     stride: usize,
-    accumulate: bool,
     left: &Left<'_>,
     right: &Right<'_>,
     [terms, columns]: [Range<usize>; 2],
 ) {
     match (left, right) {
         (Left::Plain(left), Right::Plain(right)) => {
-            multiply_f32(out, stride, accumulate, *left, right.part(terms, columns), 1.0, Workers::One);
+            multiply_strided(&mut out, stride, *left, right.part(terms, columns), 1.0, Workers::One);
         }
-        (Left::Tiles(left), Right::Tiles(right)) => multiply_part(out, stride, accumulate, left, right, terms, columns),
+        (Left::Tiles(left), Right::Tiles(right)) => multiply_part(&mut out, stride, left, right, [terms, columns]),
         _ => unreachable!("both factors are of the same numbers"),
     }
 }

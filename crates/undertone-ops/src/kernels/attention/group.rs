@@ -1,7 +1,7 @@
 //! The rows of the query heads that share a key head, gathered under one another.
 
-use crate::Heads;
 use crate::tile::Tile;
+use crate::types::Heads;
 
 /// The query heads that share a key head: row `g · rows + i` is token i of a tile in head g.
 #[derive(Clone, Copy)]

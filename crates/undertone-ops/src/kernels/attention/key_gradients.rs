@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 use undertone_data::Document;
 
-use super::super::{Aligned, LINE, unfilled};
 use super::factors::Numbers;
-use crate::Heads;
+use crate::kernels::{Aligned, LINE};
+use crate::types::Heads;
 
 /// Where gradients of keys, or of values, are summed: `[key heads, width, tokens]`, widths and the tokens of each
 /// document in whole blocks.
@@ -33,7 +33,7 @@ impl<'a> KeyGradients<'a> {
 
     pub(super) fn zeros(&self) -> Aligned {
         let mut zeros = Aligned::default();
-        zeros.unfilled(self.heads.key_heads * self.wide * self.columns).fill(0.0);
+        zeros.first(self.heads.key_heads * self.wide * self.columns).fill(0.0);
         zeros
     }
 
@@ -47,7 +47,7 @@ impl<'a> KeyGradients<'a> {
         let Heads { key_heads, width, .. } = self.heads;
         let row = key_heads * width;
         let tokens: usize = self.documents.iter().map(|document| document.tokens).sum();
-        let mut out = unfilled(tokens * row);
+        let mut out = vec![0.0; tokens * row];
         let mut rest = &mut out[..];
         for (index, document) in self.documents.iter().enumerate() {
             let (own, others) = std::mem::take(&mut rest).split_at_mut(document.tokens * row);

@@ -5,8 +5,8 @@ use undertone_data::Document;
 use super::block::Blocks;
 use super::factors::Numbers;
 use super::group::Group;
-use crate::Heads;
 use crate::tile::{Tile, tiles};
+use crate::types::Heads;
 
 /// Queries of one tile.
 const TILE_TOKENS: usize = 64;

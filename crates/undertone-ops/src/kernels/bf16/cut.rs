@@ -1,13 +1,22 @@
 //! Numbers cut into parts of bf16, and those into tiles.
 
+#![allow(unsafe_code)]
+
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::{Lines, Row, STEP, STRIP, Side, TILE};
+use super::layout::{Lines, Row, STEP, STRIP, Side, TILE};
 
-/// Cuts some steps of the strip that begins at line `first` into tiles. Lines and terms that are not there
-/// are zeros.
-pub(super) fn fill_strip(out: &mut [Row], parts: usize, lines: Lines<'_>, first: usize, steps: Range<usize>) {
+/// Cuts some steps of the strip that begins at line `first` into tiles, and writes every row of `out`. Lines and terms
+/// that are not there are zeros.
+pub(super) fn fill_strip(
+    out: &mut [MaybeUninit<Row>],
+    parts: usize,
+    lines: Lines<'_>,
+    first: usize,
+    steps: Range<usize>,
+) {
     assert_eq!(out.len(), steps.len() * parts * TILE, "a tile for each step and part");
     let along = lines.term_stride == 1;
     for (step, out) in steps.zip(out.chunks_exact_mut(parts * TILE)) {
@@ -35,14 +44,17 @@ pub(super) fn fill_strip(out: &mut [Row], parts: usize, lines: Lines<'_>, first:
             }
             source => (source, if along { lines.line_stride } else { lines.term_stride }),
         };
-        // SAFETY: whoever makes a factor has asked whether the unit is there, and so these features.
+        // SAFETY: whoever makes a factor has asked whether the instructions are there, and so these features; `split`
+        // writes every row.
         unsafe {
             match along {
                 true => split::<true>(source, stride, lines.factor, parts, out),
                 false => split::<false>(source, stride, lines.factor, parts, out),
             }
-            if along == (lines.of == Side::Right) {
-                out.chunks_exact_mut(TILE).for_each(|tile| transpose(tile.try_into().expect("a tile")));
+            if along == (lines.side == Side::Right) {
+                out.assume_init_mut()
+                    .chunks_exact_mut(TILE)
+                    .for_each(|tile| transpose(tile.try_into().expect("a tile")));
             }
         }
     }
@@ -51,7 +63,7 @@ pub(super) fn fill_strip(out: &mut [Row], parts: usize, lines: Lines<'_>, first:
 /// Sixteen lines of 32 terms, or 32 terms of sixteen lines each, to tiles of pairs of terms: a row for each
 /// line, or for each pair. Each tile takes what the ones before have left.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn split<const ALONG: bool>(source: &[f32], stride: usize, factor: f32, parts: usize, out: &mut [Row]) {
+fn split<const ALONG: bool>(source: &[f32], stride: usize, factor: f32, parts: usize, out: &mut [MaybeUninit<Row>]) {
     let factor = _mm512_set1_ps(factor);
     for row in 0..STRIP {
         let starts =
@@ -62,12 +74,12 @@ fn split<const ALONG: bool>(source: &[f32], stride: usize, factor: f32, parts: u
             _mm512_mul_ps(factor, unsafe { _mm512_loadu_ps(values.as_ptr()) })
         });
         for part in 0..parts {
-            let to = &mut out[part * TILE + row].0;
+            let to = out[part * TILE + row].as_mut_ptr();
             // SAFETY: both types are 512 bits; the row holds 32 elements of 16 bits.
             let rounded: [__m512; 2] = unsafe {
                 if ALONG {
                     let pairs: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(rest[1], rest[0]));
-                    _mm512_store_si512(to.as_mut_ptr().cast(), pairs);
+                    _mm512_store_si512(to.cast(), pairs);
                     let widen = |half| _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
                     [widen(_mm512_castsi512_si256(pairs)), widen(_mm512_extracti64x4_epi64(pairs, 1))]
                 } else {
@@ -76,7 +88,7 @@ fn split<const ALONG: bool>(source: &[f32], stride: usize, factor: f32, parts: u
                         _mm512_cvtepu16_epi32(rounded)
                     });
                     let [low, high] = [_mm512_slli_epi32(even, 16), _mm512_slli_epi32(odd, 16)];
-                    _mm512_store_si512(to.as_mut_ptr().cast(), _mm512_or_si512(even, high));
+                    _mm512_store_si512(to.cast(), _mm512_or_si512(even, high));
                     [_mm512_castsi512_ps(low), _mm512_castsi512_ps(high)]
                 }
             };
@@ -96,18 +108,18 @@ fn transpose(tile: &mut [Row; TILE]) {
         _ => _mm512_unpackhi_epi32(rows[row - 1], rows[row]),
     });
     let fours: [__m512i; STRIP] = std::array::from_fn(|row| {
-        let (first, of) = (row / 4 * 4, row % 4);
-        let [a, b] = [twos[first + of / 2], twos[first + of / 2 + 2]];
-        if of % 2 == 0 { _mm512_unpacklo_epi64(a, b) } else { _mm512_unpackhi_epi64(a, b) }
+        let (first, place) = (row / 4 * 4, row % 4);
+        let [a, b] = [twos[first + place / 2], twos[first + place / 2 + 2]];
+        if place % 2 == 0 { _mm512_unpacklo_epi64(a, b) } else { _mm512_unpackhi_epi64(a, b) }
     });
     let eights: [__m512i; STRIP] = std::array::from_fn(|row| {
-        let (half, of) = (row / 8, row % 8);
-        let [a, b] = [fours[8 * half + of % 4], fours[8 * half + of % 4 + 4]];
-        if of < 4 { _mm512_shuffle_i32x4(a, b, 0x88) } else { _mm512_shuffle_i32x4(a, b, 0xDD) }
+        let (half, place) = (row / 8, row % 8);
+        let [a, b] = [fours[8 * half + place % 4], fours[8 * half + place % 4 + 4]];
+        if place < 4 { _mm512_shuffle_i32x4(a, b, 0x88) } else { _mm512_shuffle_i32x4(a, b, 0xDD) }
     });
     for (row, out) in tile.iter_mut().enumerate() {
-        let of = row % 8;
-        let [a, b] = [eights[of], eights[8 + of]];
+        let place = row % 8;
+        let [a, b] = [eights[place], eights[8 + place]];
         let transposed = if row < 8 { _mm512_shuffle_i32x4(a, b, 0x88) } else { _mm512_shuffle_i32x4(a, b, 0xDD) };
         // SAFETY: as above.
         unsafe { _mm512_store_si512((&raw mut *out).cast(), transposed) };

@@ -1,8 +1,10 @@
 //! Vectors of sixteen sums, each of which takes two products at a time (AVX-512-BF16).
 
+#![allow(unsafe_code)]
+
 use std::arch::x86_64::*;
 
-use super::super::{Row, STRIP, Strips, TILE};
+use crate::kernels::bf16::layout::{Row, STRIP, Strips, TILE};
 
 /// Rows whose sums are in registers at a time, for the columns of two strips.
 const ROWS: usize = 8;

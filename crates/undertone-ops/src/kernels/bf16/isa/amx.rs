@@ -2,10 +2,12 @@
 //!
 //! The compiler never uses them, so they keep their contents from one `asm!` to the next.
 
+#![allow(unsafe_code)]
+
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 
-use super::super::{Row, Strips, TILE};
+use crate::kernels::bf16::layout::{Row, Strips, TILE};
 
 /// Whether the machine has them and the kernel lets this process use them.
 pub(super) fn request() -> bool {

@@ -9,6 +9,7 @@ pub(crate) mod bf16;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod matmul;
+pub(crate) mod out;
 pub(crate) mod softmax;
 
 /// Runs `f` compiled for the widest vectors this machine has.
@@ -23,16 +24,6 @@ pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
         }
     }
     pulp::Arch::new().dispatch(Call(f))
-}
-
-/// A buffer that a kernel is about to fill, every element of it.
-#[allow(unsafe_code, clippy::uninit_vec)]
-pub(crate) fn unfilled<T: bytemuck::AnyBitPattern>(length: usize) -> Vec<T> {
-    let mut buffer = Vec::with_capacity(length);
-    // SAFETY: the capacity is there, any bytes are a valid element, and callers write before they read.
-    // Zeroing first would cost a tenth of a matrix product.
-    unsafe { buffer.set_len(length) };
-    buffer
 }
 
 /// Numbers of a cache line.
@@ -51,11 +42,12 @@ pub(crate) struct Aligned {
 }
 
 impl Aligned {
-    /// So many numbers, whatever they are.
-    pub(crate) fn unfilled(&mut self, length: usize) -> &mut [f32] {
+    /// The first `length` numbers, whatever they are; memory grows as needed.
+    pub(crate) fn first(&mut self, length: usize) -> &mut [f32] {
         self.length = length;
-        if length > self.lines.len() * LINE {
-            self.lines = unfilled(length.div_ceil(LINE));
+        let lines = length.div_ceil(LINE);
+        if lines > self.lines.len() {
+            self.lines = bytemuck::zeroed_vec(lines);
         }
         self
     }

@@ -1,0 +1,18 @@
+//! How exactly matrices are multiplied.
+
+use serde::{Deserialize, Serialize};
+
+/// How exactly matrices are multiplied: the words of PyTorch's `set_float32_matmul_precision`.
+///
+/// Everything between the products (norms, softmax, sums, the loss, the optimiser) is f32 in each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MatmulPrecision {
+    /// f32: all 24 bits of each factor count.
+    #[default]
+    Highest,
+    /// About 16 bits of each factor count (sums of two bf16 numbers) on a CPU with AMX; f32 elsewhere.
+    High,
+    /// Factors are rounded to bf16, and sums are f32, on a CPU with AMX, or of AMD with AVX-512-BF16; f32 elsewhere.
+    Medium,
+}
