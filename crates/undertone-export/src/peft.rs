@@ -10,11 +10,12 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Value, json};
 use undertone_data::{InputError, Place, refuse_existing};
-use undertone_model::{Decoder, LoraConfig, Parameter, Projection, StagedFolder, Weight, WeightFiles};
+use undertone_model::{Decoder, LoraConfig, Parameter, Projection, StagedFolder, Weight, WeightFiles, values};
 
 use crate::base::Base;
+use crate::card;
+use crate::exported::{Exported, refuse_broken};
 use crate::verify::Probe;
-use crate::{Exported, card, refuse_broken, values};
 
 /// What PEFT puts before the name of a parameter.
 const PREFIX: &str = "base_model.model.";

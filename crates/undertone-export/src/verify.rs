@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use undertone_data::{InputError, derived_seed};
-use undertone_model::{Cache, Decoder};
-
-use crate::values;
+use undertone_model::{Cache, Decoder, values};
 
 /// Tokens of the probe.
 const TOKENS: usize = 32;

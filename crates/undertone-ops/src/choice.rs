@@ -1,4 +1,4 @@
-//! Which operators a device gets.
+//! Choice of the operators for a device.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::kernels::bf16;
 use crate::operators::Operators;
 use crate::precision::MatmulPrecision;
 
-/// The fastest operators of a device, multiplying with weights in this precision.
+/// The fastest operators for a device; they multiply with weights at this precision.
 pub fn operators(device: &Device, precision: MatmulPrecision) -> Arc<dyn Operators> {
     match *device == Device::flex() {
         true => Arc::new(Fused::new(precision)),

@@ -263,18 +263,22 @@ impl Operators for Fused {
         };
         let rank = adapter.a.dims()[0];
         let (a, b) = (Host::of(adapter.a), Host::of(adapter.b));
-        let a = MatRef::new(&a, rank, width).transposed();
-        let hidden = written(tokens * rank, |out| match &adapter.mask {
-            None => self.times(out, &left, a, 1.0),
-            mask => {
-                let masked = masked(&x, mask.as_ref());
-                self.times(out, &self.left(MatRef::new(&masked, tokens, width)), a, 1.0)
-            }
+        let (a, b) = (MatRef::new(&a, rank, width).transposed(), MatRef::new(&b, columns, rank).transposed());
+        // The large result is allocated before the small one that outlives it: otherwise the allocator would take the
+        // small one out of a hole of the large one's size.
+        let mut hidden = Vec::new();
+        let sum = Self::sum(residual, shape, |out| {
+            hidden = written(tokens * rank, |out| match &adapter.mask {
+                None => self.times(out, &left, a, 1.0),
+                mask => {
+                    let masked = masked(&x, mask.as_ref());
+                    self.times(out, &self.left(MatRef::new(&masked, tokens, width)), a, 1.0)
+                }
+            });
+            let hidden = self.left(MatRef::new(&hidden, tokens, rank));
+            let added = Added { left: &hidden, right: b, factor: adapter.scale as f32 };
+            self.times_weight(out, &left, weight, Some(added))
         });
-        let hidden_left = self.left(MatRef::new(&hidden, tokens, rank));
-        let right = MatRef::new(&b, columns, rank).transposed();
-        let added = Added { left: &hidden_left, right, factor: adapter.scale as f32 };
-        let sum = Self::sum(residual, shape, |out| self.times_weight(out, &left, weight, Some(added)));
         (sum, Some(tensor(hidden, [tokens, rank])))
     }
 
@@ -285,44 +289,45 @@ impl Operators for Fused {
         let (x, d_y) = (Host::of(x), Host::of(d_y));
         let d_rows = MatRef::new(&d_y, tokens, columns);
         let left = self.left(d_rows);
-        let d_weight = weight_gradient.then(|| {
+        let weight = (weight, Side::Backward);
+        let d_weight = || {
             let (left, right) = (self.left(d_rows.transposed()), MatRef::new(&x, tokens, width));
             tensor(written(columns * width, |out| self.times(out, &left, right, 1.0)), [columns, width])
-        });
-        let weight = (weight, Side::Backward);
+        };
         let Some(adapter) = low_rank else {
             let input = Self::sum(d_x, shape, |out| self.times_weight(out, &left, weight, None));
-            return LinearGradients { input, weight: d_weight, low_rank: None };
+            return LinearGradients { input, weight: weight_gradient.then(d_weight), low_rank: None };
         };
         let (rank, scale) = (adapter.a.dims()[0], adapter.scale as f32);
         let hidden = Host::of(lora_hidden.expect("the forward returned it"));
         let (a, b) = (Host::of(adapter.a), Host::of(adapter.b));
-        let b = MatRef::new(&b, columns, rank);
-        let d_hidden = written(tokens * rank, |out| self.times(out, &left, b, scale));
-        let d_hidden = MatRef::new(&d_hidden, tokens, rank);
-        let (a, d_hidden_left) = (MatRef::new(&a, rank, width), self.left(d_hidden));
-        let input = match &adapter.mask {
-            None => {
-                let added = Some(Added { left: &d_hidden_left, right: a, factor: 1.0 });
-                Self::sum(d_x, shape, |out| self.times_weight(out, &left, weight, added))
-            }
-            Some(mask) => Self::sum(d_x, shape, |out| {
-                let sum = self.times_weight(out, &left, weight, None);
-                let back = written(tokens * width, |out| self.times(out, &d_hidden_left, a, 1.0));
-                elementwise::add_product(sum, &back, &Host::of(mask));
-                sum
-            }),
-        };
+        let (a, b) = (MatRef::new(&a, rank, width), MatRef::new(&b, columns, rank));
+        let mut d_hidden = Vec::new();
+        let input = Self::sum(d_x, shape, |out| {
+            d_hidden = written(tokens * rank, |out| self.times(out, &left, b, scale));
+            let d_hidden = self.left(MatRef::new(&d_hidden, tokens, rank));
+            let Some(mask) = &adapter.mask else {
+                let added = Added { left: &d_hidden, right: a, factor: 1.0 };
+                return self.times_weight(out, &left, weight, Some(added));
+            };
+            let sum = self.times_weight(out, &left, weight, None);
+            let back = written(tokens * width, |out| self.times(out, &d_hidden, a, 1.0));
+            elementwise::add_product(sum, &back, &Host::of(mask));
+            sum
+        });
         let masked = masked(&x, adapter.mask.as_ref());
         let masked = MatRef::new(&masked, tokens, width);
-        let hidden = MatRef::new(&hidden, tokens, rank);
-        let product = |a: MatRef<'_>, b: MatRef<'_>, factor| {
-            let shape = [a.rows, b.columns];
-            tensor(written(shape[0] * shape[1], |out| multiply(out, a, b, factor, Workers::One)), shape)
+        let (hidden, d_hidden) = (MatRef::new(&hidden, tokens, rank), MatRef::new(&d_hidden, tokens, rank));
+        let (mut d_a, mut d_b) = (vec![0.0; rank * width], vec![0.0; columns * rank]);
+        let product = |out: &mut [f32], a: MatRef<'_>, b, factor| {
+            multiply(Out::overwrite(out), a.transposed(), b, factor, Workers::One);
         };
-        let (d_a, d_b) =
-            rayon::join(|| product(d_hidden.transposed(), masked, 1.0), || product(d_rows.transposed(), hidden, scale));
-        LinearGradients { input, weight: d_weight, low_rank: Some([d_a, d_b]) }
+        rayon::join(|| product(&mut d_a, d_hidden, masked, 1.0), || product(&mut d_b, d_rows, hidden, scale));
+        LinearGradients {
+            input,
+            weight: weight_gradient.then(d_weight),
+            low_rank: Some([tensor(d_a, [rank, width]), tensor(d_b, [columns, rank])]),
+        }
     }
 
     fn nats(&self, x: &Tensor<2>, weight: Weight<'_>, targets: &[u32]) -> Tensor<1> {

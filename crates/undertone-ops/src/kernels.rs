@@ -1,8 +1,8 @@
 //! Operators on slices of f32, on all cores of a CPU.
 //!
-//! Work is cut into pieces by the shapes alone, never by the number of threads, and every sum has one
-//! order: results do not depend on the machine's load. Loops are written so that the compiler
-//! vectorises them; [`vectorised`] compiles them for AVX-512 and AVX2 and picks one when the program runs.
+//! The order of every sum depends on the shapes alone, never on the number of threads: results do not depend on
+//! the machine's load. Loops are written so that the compiler vectorises them; [`vectorised`] compiles them for
+//! AVX-512 and AVX2 and picks one at run time.
 
 pub(crate) mod attention;
 pub(crate) mod bf16;
@@ -26,15 +26,15 @@ pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(Call(f))
 }
 
-/// Numbers of a cache line.
+/// Numbers in a cache line.
 pub(crate) const LINE: usize = 16;
 
-/// Numbers in a cache line of their own.
+/// One cache line of numbers.
 #[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
 struct Line([f32; LINE]);
 
-/// Numbers that begin at a cache line: tile registers load rows that lie across two lines at a quarter of the speed.
+/// Numbers that begin at a cache line: tile registers load rows that straddle two lines at a quarter of the speed.
 #[derive(Debug, Default)]
 pub(crate) struct Aligned {
     lines: Vec<Line>,
@@ -42,7 +42,7 @@ pub(crate) struct Aligned {
 }
 
 impl Aligned {
-    /// The first `length` numbers, whatever they are; memory grows as needed.
+    /// The first `length` numbers, of unspecified value; memory grows as needed.
     pub(crate) fn first(&mut self, length: usize) -> &mut [f32] {
         self.length = length;
         let lines = length.div_ceil(LINE);
@@ -70,7 +70,7 @@ impl std::ops::DerefMut for Aligned {
 /// Lanes of a sum: enough independent additions to fill the widest vectors.
 pub(crate) const LANES: usize = 32;
 
-/// Σ f(x₀, x₁, …) over slices of one length, in [`LANES`] interleaved sums.
+/// Σ f(x₀, x₁, …) over slices of equal length, in [`LANES`] interleaved sums.
 #[inline(always)]
 pub(crate) fn sum<const N: usize>(slices: [&[f32]; N], f: impl Fn([f32; N]) -> f32) -> f32 {
     let length = slices[0].len();
@@ -89,7 +89,7 @@ pub(crate) fn sum<const N: usize>(slices: [&[f32]; N], f: impl Fn([f32; N]) -> f
     rest.fold(fold_lanes(lanes, |a, b| a + b), |total, x| total + x)
 }
 
-/// All lanes in one number, by halves: a chain of 32 operations would take as long as 500 elements.
+/// Folds all lanes into one number, by halves: a chain of 32 operations would take as long as 500 elements of a sum.
 #[inline(always)]
 pub(crate) fn fold_lanes(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut half = LANES / 2;
@@ -102,14 +102,14 @@ pub(crate) fn fold_lanes(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -
     lanes[0]
 }
 
-/// eˣ to about 1e-7 relative, without a branch: Cody and Waite's reduction to |r| ≤ ln 2 / 2 and a
-/// polynomial (Cephes `expf`), with fused multiply-adds: only quick inside [`vectorised`].
+/// eˣ with a relative error of about 1e-7, without a branch: Cody and Waite's reduction to |r| ≤ ln 2 / 2 and a
+/// polynomial (Cephes `expf`). It uses fused multiply-adds, so it is fast only inside [`vectorised`].
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    // Comparisons as the vector instructions make them; `clamp` would look for NaN.
+    // Clamps x to [−87, 88], and NaN to −87, as vector instructions compare; `clamp` would check for NaN.
     let x = if x > -87.0 { x } else { -87.0 };
     let x = if x < 88.0 { x } else { 88.0 };
-    // Adding 1.5·2²³ rounds to the nearest integer, which is left in the lowest bits.
+    // Adding 1.5·2²³ rounds to the nearest integer, which then fills the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let power = rounded - ROUND;

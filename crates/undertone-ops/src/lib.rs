@@ -1,11 +1,11 @@
-//! What a decoder computes, operator by operator, forward and backward.
+//! The operators of a decoder, forward and backward.
 //!
-//! [`Operators`] is the list. [`Composed`] implements it with tensor operations that every Burn backend has: it says
-//! what each operator means. [`Fused`] computes the same on slices of CPU memory in fewer passes. [`operators`] chooses.
-//! The tests compare the fused operators with the composed ones, and those with Burn's autodiff.
+//! [`Operators`] lists them. [`Composed`] is the reference: it uses tensor operations that every Burn backend has.
+//! [`Fused`] computes the same on slices of CPU memory in fewer passes. [`operators`] chooses between the two. The
+//! tests compare [`Fused`] with [`Composed`], and [`Composed`] with Burn's autodiff.
 //!
-//! Gradients are explicit: an operator's backward takes the gradient of its result and returns those of
-//! its arguments. So the model decides what is kept from the forward pass, and no graph is recorded.
+//! Gradients are explicit: the backward of an operator takes the gradient of its result and returns the gradients of
+//! its arguments. So the model decides what it keeps from the forward pass, and no graph is recorded.
 
 mod choice;
 mod composed;

@@ -13,16 +13,17 @@ use crate::weight::Weight;
 
 /// Every operator of a decoder, forward and backward.
 ///
-/// No tensor may be tracked by autodiff. No operator waits for its device: whatever is returned is a tensor.
+/// No tensor may be tracked by autodiff. No operator waits for its device: every result is a tensor.
 pub trait Operators: Debug + Send + Sync {
     /// Root mean square norm (arXiv 1910.07467): x / √(mean x² + ε) ∘ w over rows `[tokens, width]`,
     /// with w `[1, width]`.
     fn rms_norm(&self, x: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Tensor<2>;
 
-    /// The gradient of x, added to `d_x`, and that of w if it is wanted.
+    /// The gradient of x, added to `d_x`, and the gradient of w if it is wanted.
     fn rms_norm_backward(&self, arguments: NormBackward<'_>) -> (Tensor<2>, Option<Tensor<2>>);
 
-    /// Turns each head of `[tokens, heads · width]` to its position, or `back`: its own backward.
+    /// Rotates each head of `[tokens, heads · width]` by the angles of its position; `back` reverses the rotation, which
+    /// is its backward.
     fn rotate(&self, x: Tensor<2>, rotation: &Rotation, back: bool) -> Tensor<2>;
 
     /// silu(gate) ∘ up (arXiv 2002.05202).
@@ -31,11 +32,11 @@ pub trait Operators: Debug + Send + Sync {
     /// The gradients of gate and up.
     fn swiglu_backward(&self, gate: &Tensor<2>, up: &Tensor<2>, d_out: Tensor<2>) -> [Tensor<2>; 2];
 
-    /// Attention of every document over itself by the rule of trunk and branches, from queries
-    /// `[tokens, heads · width]` and keys and values `[past + tokens, key_heads · width]`.
+    /// Attention within every document by the rule of trunk and branches. Queries are `[tokens, heads · width]`,
+    /// keys and values `[past + tokens, key_heads · width]`.
     fn attend(&self, qkv: [&Tensor<2>; 3], heads: Heads, documents: &[Document]) -> Attended;
 
-    /// The gradients of queries, keys and values from that of the rows; there is no past.
+    /// The gradients of queries, keys and values. `d_out` is the gradient of the rows; there is no past.
     fn attend_backward(
         &self,
         qkv: [&Tensor<2>; 3],
@@ -54,10 +55,10 @@ pub trait Operators: Debug + Send + Sync {
         residual: Option<Tensor<2>>,
     ) -> (Tensor<2>, Option<Tensor<2>>);
 
-    /// The gradients of [`Self::linear`]. The gradient of W is computed only if it is wanted, and B A never is.
+    /// The gradients of [`Self::linear`]. That of W is computed only if it is wanted; B A is never formed.
     fn linear_backward(&self, arguments: LinearBackward<'_>) -> LinearGradients;
 
-    /// The nats of each row's target, `[rows]`: −ln softmax(x Wᵀ) at the target, for a few rows at a time.
+    /// The nats of each row's target, `[rows]`: −ln softmax(x Wᵀ) at the target. Logits exist for a few rows at a time.
     fn nats(&self, x: &Tensor<2>, weight: Weight<'_>, targets: &[u32]) -> Tensor<1>;
 
     /// Nats, and the gradients of `scale` times their sum with respect to x and, if it is wanted, W.

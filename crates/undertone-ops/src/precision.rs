@@ -1,10 +1,10 @@
-//! How exactly matrices are multiplied.
+//! Precision of matrix products.
 
 use serde::{Deserialize, Serialize};
 
-/// How exactly matrices are multiplied: the words of PyTorch's `set_float32_matmul_precision`.
+/// Precision of matrix products, named as in PyTorch's `set_float32_matmul_precision`.
 ///
-/// Everything between the products (norms, softmax, sums, the loss, the optimiser) is f32 in each.
+/// Everything between the products (norms, softmax, sums, the loss, the optimiser) is f32 at every precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MatmulPrecision {
@@ -13,6 +13,6 @@ pub enum MatmulPrecision {
     Highest,
     /// About 16 bits of each factor count (sums of two bf16 numbers) on a CPU with AMX; f32 elsewhere.
     High,
-    /// Factors are rounded to bf16, and sums are f32, on a CPU with AMX, or of AMD with AVX-512-BF16; f32 elsewhere.
+    /// Factors are rounded to bf16 and sums are f32, on a CPU with AMX or an AMD CPU with AVX-512-BF16; f32 elsewhere.
     Medium,
 }

@@ -1,20 +1,20 @@
-//! The attention rule, cut in tiles: runs of queries, each with the keys they may see.
+//! The attention rule as tiles: runs of queries, each with the keys that its queries may see.
 
 use std::ops::Range;
 
 use undertone_data::Document;
 
-/// The queries of one tile, the keys that any of them sees, and which of these each query sees.
+/// The queries of one tile, the keys that at least one of them sees, and the keys that each query sees.
 #[derive(Debug, Clone)]
 pub(crate) struct Tile {
-    /// Which of the row's documents it is of.
+    /// Index of its document in the row.
     pub(crate) document: usize,
     /// Rows of queries.
     pub(crate) queries: Range<usize>,
-    /// Rows of keys, in order: a run of the trunk, then of the branches themselves. None is empty.
+    /// Rows of keys, in order: a run of the trunk, then a run of the branches. No run is empty.
     pub(crate) keys: Vec<Range<usize>>,
-    /// For each query two ranges among the tile's keys, counted through its runs: in the trunk, and
-    /// behind it in the query's own branch. Other keys are hidden from it.
+    /// For each query, the two ranges of keys that it sees: in the trunk, and in its own branch. They index the
+    /// concatenated runs of keys. Other keys are hidden from the query.
     pub(crate) seen: Vec<[Range<usize>; 2]>,
 }
 
@@ -29,17 +29,17 @@ impl Tile {
         Self { document, queries, keys: keys.into_iter().filter(|run| !run.is_empty()).collect(), seen }
     }
 
-    /// How many keys the tile has.
+    /// Number of keys.
     pub(crate) fn key_count(&self) -> usize {
         self.keys.iter().map(Range::len).sum()
     }
 }
 
-/// The tiles of all documents, of at most `size` queries, in the order of their queries. `past` keys of a
-/// cache stand before the first query.
+/// The tiles of all documents, of at most `size` queries, in the order of their queries. `past` cached keys
+/// precede the key of the first query.
 ///
 /// # Panics
-/// If there is a past and more than one plain document.
+/// If `past` is not 0 and the row is not a single document without branches.
 pub(crate) fn tiles(documents: &[Document], past: usize, size: usize) -> Vec<Tile> {
     let is_plain = documents.len() == 1 && documents[0].branches.is_empty();
     assert!(past == 0 || is_plain, "a cache serves one plain row");
@@ -88,10 +88,10 @@ mod tests {
     use super::*;
     use undertone_data::{Branch, Row, Stream};
 
-    /// Which keys a query sees, as attention will apply it.
+    /// The keys that a query sees, as attention reads them from the tiles.
     fn seen(tiles: &[Tile], query: usize) -> Vec<usize> {
-        let of_query = tiles.iter().filter(|tile| tile.queries.contains(&query));
-        of_query
+        let tiles_of_query = tiles.iter().filter(|tile| tile.queries.contains(&query));
+        tiles_of_query
             .flat_map(|tile| {
                 let keys: Vec<usize> = tile.keys.iter().cloned().flatten().collect();
                 let [trunk, own] = tile.seen[query - tile.queries.start].clone();
@@ -119,7 +119,7 @@ mod tests {
             hidden: Default::default(),
         };
         let branched = stream(600, branches);
-        // Behind another document, so that offsets count.
+        // After another document, so that offsets matter.
         let row = Row::of([&stream(7, Vec::new()), &branched]);
         for size in [1, 64, 256] {
             let tiles = tiles(&row.documents, 0, size);

@@ -1,10 +1,10 @@
-//! What operators take and return.
+//! Arguments and results of operators.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::weight::Weight;
 
-/// How queries share keys.
+/// Numbers of heads: groups of query heads share a key head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heads {
     /// Query heads.
@@ -16,13 +16,13 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// What scores are multiplied by: 1 / √width.
+    /// The factor of the scores: 1 / √width.
     pub(crate) fn scale(&self) -> f32 {
         (self.width as f32).powf(-0.5)
     }
 }
 
-/// The result of attention, and what its backward needs of it.
+/// The result of attention, with what its backward needs.
 #[derive(Debug, Clone)]
 pub struct Attended {
     /// `[tokens, heads · width]`.
@@ -34,7 +34,7 @@ pub struct Attended {
 /// Cosines and sines of every token's position, `[tokens, width/2]`.
 ///
 /// Rotary position embedding (Su et al., arXiv 2104.09864) with Hugging Face's pairing: element i of a
-/// head turns with element i + width/2.
+/// head rotates with element i + width/2.
 #[derive(Debug, Clone)]
 pub struct Rotation {
     pub(crate) cos: Tensor<2>,
@@ -42,8 +42,8 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// For these positions and heads of `width` elements. Angles are computed in f32, as the reference
-    /// implementation does: at position 8,000 an f64 angle would differ from it by more than rounding.
+    /// For these positions and heads of `width` elements. Angles are computed in f32, as in the reference
+    /// implementation: at position 8,000, f64 angles would differ from its angles by more than rounding.
     pub fn new(positions: &[u32], width: usize, theta: f64, device: &Device) -> Self {
         let half = width / 2;
         let frequency = |i: usize| 1.0 / (theta as f32).powf((2 * i) as f32 / width as f32);
@@ -65,7 +65,7 @@ pub struct LowRank<'a> {
     pub b: &'a Tensor<2>,
     /// s.
     pub scale: f64,
-    /// A mask of dropout that its input is multiplied by, `[tokens, in]`.
+    /// Dropout mask, `[tokens, in]`: multiplies the input of A.
     pub mask: Option<Tensor<2>>,
 }
 
@@ -82,7 +82,7 @@ pub struct LinearBackward<'a> {
     pub lora_hidden: Option<&'a Tensor<2>>,
     /// The gradient of the result, `[tokens, out]`.
     pub d_y: &'a Tensor<2>,
-    /// What the gradient of x is added to.
+    /// The tensor that the gradient of x is added to, if any.
     pub d_x: Option<Tensor<2>>,
     /// Whether the gradient of W is wanted.
     pub weight_gradient: bool,
@@ -99,7 +99,7 @@ pub struct NormBackward<'a> {
     pub epsilon: f64,
     /// The gradient of the result, `[tokens, width]`.
     pub d_y: &'a Tensor<2>,
-    /// What the gradient of x is added to.
+    /// The tensor that the gradient of x is added to.
     pub d_x: Tensor<2>,
     /// Whether the gradient of w is wanted.
     pub weight_gradient: bool,
@@ -119,7 +119,7 @@ pub struct NatsAndGradients {
 /// The gradients of a linear layer.
 #[derive(Debug)]
 pub struct LinearGradients {
-    /// Of the input, `[tokens, in]`, added to what was given.
+    /// Of the input, `[tokens, in]`, added to [`LinearBackward::d_x`].
     pub input: Tensor<2>,
     /// Of W, if asked for.
     pub weight: Option<Tensor<2>>,
@@ -127,7 +127,7 @@ pub struct LinearGradients {
     pub low_rank: Option<[Tensor<2>; 2]>,
 }
 
-/// First and second moment of one parameter, of its shape.
+/// First and second moment of one parameter, each of the parameter's shape.
 #[derive(Debug, Clone)]
 pub struct Moments {
     /// Running mean of the gradient.

@@ -7,9 +7,9 @@ use burn::tensor::Tensor;
 use crate::kernels::bf16::PackedRhs;
 use crate::kernels::matmul::MatRef;
 
-/// Copies of a frozen matrix in tiles of bf16, one for each side of a product. Made when first needed, and
-/// shared by clones. More parts than one would take more memory than the matrix itself: those are cut anew
-/// for each product.
+/// Copies of a frozen matrix as packed bf16 tiles: one for the forward, one for the backward. A copy is made on
+/// first use, and clones share it. It has one bf16 part per number; two parts would take as much memory as the
+/// matrix itself, so they are packed anew for each product.
 #[derive(Debug, Clone, Default)]
 pub struct PackedCopies(Arc<Copies>);
 
@@ -31,7 +31,7 @@ impl PackedCopies {
     }
 }
 
-/// Which way a weight is multiplied with.
+/// The product in which a weight is the right factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     /// x Wᵀ.
@@ -45,7 +45,7 @@ pub(crate) enum Side {
 pub struct Weight<'a> {
     /// W.
     pub value: &'a Tensor<2>,
-    /// Where copies are kept, if it never changes.
+    /// Storage for packed copies, if W never changes.
     pub copies: Option<&'a PackedCopies>,
 }
 

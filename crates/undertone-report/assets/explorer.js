@@ -1,5 +1,5 @@
-// The explorer: one conversation as a chat, each target token shaded by how much arm b gains or loses over arm a.
-// Text from the data reaches the page through `textContent` alone.
+// The explorer: one conversation as a chat, each target token shaded by the nats that arm b saves or costs against arm a.
+// Text from the data is inserted as text, never as markup.
 'use strict';
 (() => {
   const data = JSON.parse(document.getElementById('explorer-data').textContent);
@@ -17,7 +17,7 @@
     const [a, b] = [item.nats[armA.value], item.nats[armB.value]];
     return a && b ? { a, b } : null;
   };
-  // Nats that b saves over a; above zero, b helps.
+  // The nats that arm b saves against arm a; above zero, b helps.
   const gainOf = (conversation) => sum(conversation.items.map((item) => {
     const nats = both(item);
     return nats ? sum(nats.a) - sum(nats.b) : 0;
@@ -64,7 +64,7 @@
       + `${armB.value} ${(sum(b) / count).toFixed(3)} nats per token; ${signed(sum(a) - sum(b))} nats in all`);
   };
 
-  // What both arms wrote in the place of the message, side by side.
+  // The messages that both arms wrote in place of this one, side by side.
   const written = (item) => {
     const texts = item.written || {};
     const pair = element('div', 'written');

@@ -20,14 +20,14 @@ const LEFT: f64 = 56.0;
 const RIGHT: f64 = 190.0;
 const BOTTOM: f64 = 44.0;
 
-/// Okabe and Ito's colours, which people with any colour vision tell apart.
+/// Six of Okabe and Ito's colours, distinguishable with any colour vision, then grey and violet.
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8d91", "#9c6ade"];
 
-/// The curves in one SVG element. Labels stand at the curves' ends, so that no legend has to be matched.
+/// Draws the curves as one SVG element. Each curve's name is at its end, in place of a legend.
 pub fn curves(curves: &[Curve]) -> Markup {
     let points = || curves.iter().flat_map(|curve| &curve.points);
-    let range = |of: fn(&(f64, f64)) -> f64| {
-        let (low, high) = points().map(of).fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
+    let range = |axis: fn(&(f64, f64)) -> f64| {
+        let (low, high) = points().map(axis).fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
         if low <= high { [low, high] } else { [0.0, 1.0] }
     };
     let x = Scale::new(range(|point| point.0), [LEFT, WIDTH - RIGHT]);
@@ -61,7 +61,7 @@ pub fn curves(curves: &[Curve]) -> Markup {
     }
 }
 
-/// Where each curve's name stands: at its end, moved down where another is in the way.
+/// The y position of each curve's name: at the curve's end, moved down if another name is in the way.
 fn labels(curves: &[Curve], y: &Scale) -> Vec<Option<f64>> {
     let mut ends: Vec<(usize, f64)> = curves
         .iter()

@@ -1,8 +1,8 @@
-//! The conversations of a study as the page's explorer shows them: a chat with thoughts beside the messages, and for
-//! each target what every arm made of each of its tokens.
+//! The data of the page's explorer: conversations as chats with thoughts beside the messages, and for each target the
+//! nats of its tokens in every arm.
 //!
-//! They go into the page as JSON inside a script element of a type that no browser runs; the explorer's program
-//! puts text on the page as text, never as markup.
+//! The page holds the data as JSON in a script element of a type that no browser runs; `explorer.js` inserts text as
+//! text, never as markup.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use serde::Serialize;
 pub struct Explorer {
     /// The arms that can be compared, in order.
     pub arms: Vec<String>,
-    /// Which two are chosen at first: a and b.
+    /// The indices of the arms that are selected at first: a and b.
     pub chosen: [usize; 2],
     /// The conversations.
     pub conversations: Vec<ShownConversation>,
-    /// Conversations that are left out to keep the page usable.
+    /// How many conversations are left out to keep the page usable.
     pub left_out: usize,
 }
 
@@ -26,11 +26,11 @@ pub struct Explorer {
 pub struct ShownConversation {
     /// Its id.
     pub id: String,
-    /// Who the user talked to.
+    /// The model that the user talked to.
     pub model: Option<String>,
     /// Its messages.
     pub messages: Vec<ShownMessage>,
-    /// What is predicted in it.
+    /// Its targets.
     pub items: Vec<ShownItem>,
 }
 
@@ -54,31 +54,31 @@ pub struct ShownThought {
     pub text: String,
     /// Its label, in words for people.
     pub label: Option<String>,
-    /// Whether it was written after the user's next message was sent: hindsight. None if nobody knows when.
+    /// Whether it was written after the user's next message was sent (hindsight); `None` if its time is unknown.
     pub late: Option<bool>,
 }
 
 /// A target.
 #[derive(Debug, Clone, Serialize)]
 pub struct ShownItem {
-    /// The message that it is, or hangs on.
+    /// The index of the message that it is, or that its thought is about.
     pub message: usize,
-    /// What is predicted.
+    /// The kind of target.
     pub kind: String,
     /// Whether it belongs to the primary comparison.
     pub primary: bool,
-    /// Its tokens as text; together they are the target and the mark of its end.
+    /// Its tokens as text, including the end token.
     pub tokens: Vec<String>,
-    /// What each arm wrote in its place, where it was asked to.
+    /// The message that each arm wrote in its place, if any.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub written: BTreeMap<String, String>,
-    /// For each arm that scored it, the nats of each token, the mean over training seeds.
+    /// For each arm that scored it, the nats of each token, averaged over training seeds.
     pub nats: BTreeMap<String, Vec<f32>>,
 }
 
 impl Explorer {
-    /// Keeps at most `most` conversations: those in which the chosen arms differ most, as many where b is lower as
-    /// where it is higher as far as there are, in the order they had. The others are counted.
+    /// Keeps at most `most` conversations, in their order: half of them where the loss of b is lowest against a, half
+    /// where it is highest. Counts the others as left out.
     pub fn limit(&mut self, most: usize) {
         if self.conversations.len() <= most {
             return;
@@ -86,8 +86,8 @@ impl Explorer {
         let [a, b] = self.chosen.map(|arm| self.arms[arm].clone());
         let total = |item: &ShownItem, arm: &str| item.nats.get(arm).map(|nats| nats.iter().sum::<f32>());
         let gain = |conversation: &ShownConversation| -> f32 {
-            let of_item = |item: &ShownItem| Some(total(item, &b)? - total(item, &a)?);
-            conversation.items.iter().filter_map(of_item).sum()
+            let item_gain = |item: &ShownItem| Some(total(item, &b)? - total(item, &a)?);
+            conversation.items.iter().filter_map(item_gain).sum()
         };
         let mut order: Vec<usize> = (0..self.conversations.len()).collect();
         order.sort_by(|&x, &y| gain(&self.conversations[x]).total_cmp(&gain(&self.conversations[y])));
@@ -98,10 +98,10 @@ impl Explorer {
         self.conversations = kept.into_iter().map(|index| self.conversations[index].clone()).collect();
     }
 
-    /// As JSON that cannot end the script element it stands in.
+    /// The data as JSON that cannot close its script element.
     pub(crate) fn json(&self) -> String {
         let text = serde_json::to_string(self).expect("strings and finite numbers");
-        // Inside a JSON string `\u003c` is the same character; outside of strings JSON has none of these.
+        // In a JSON string, `\u003c` means `<`; outside of strings, JSON has none of these three characters.
         text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
     }
 }

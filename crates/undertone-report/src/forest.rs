@@ -1,4 +1,4 @@
-//! A forest plot: differences with their intervals, one under the other, around zero.
+//! A forest plot: one row per difference, with its interval, around a line at zero.
 
 use maud::{Markup, html};
 use undertone_stats::{Decision, Interval};
@@ -14,24 +14,24 @@ pub struct ForestRow {
     pub value: f64,
     /// Its 95 % interval, if there is one.
     pub interval: Option<Interval>,
-    /// The one word, which gives the colour.
+    /// The decision, which sets the colour.
     pub decision: Decision,
-    /// Stands on the right: the numbers.
+    /// The numbers as text, to the right of the plot.
     pub numbers: String,
-    /// Drawn as a diamond: the comparison that the study was made for.
+    /// Whether this is the primary comparison, drawn as a diamond.
     pub primary: bool,
 }
 
 const WIDTH: f64 = 860.0;
-/// What a letter of names and numbers takes, about.
+/// The approximate width of a letter of names and numbers.
 const LETTER: f64 = 7.4;
-/// Around a text.
+/// The space around a text.
 const GAP: f64 = 28.0;
 const ROW: f64 = 34.0;
 const TOP: f64 = 34.0;
 
-/// Draws rows in their order, as an SVG element that carries its own style. `unit` stands under the axis; `margin`
-/// is shaded around zero.
+/// Draws rows in their order, as an SVG element with its own style. `unit` labels the axis; the range ±`margin` is
+/// shaded.
 pub fn forest(rows: &[ForestRow], unit: &str, margin: Option<f64>) -> Markup {
     let ends = |row: &ForestRow| match row.interval {
         Some(Interval { low, high }) => [low, high],
@@ -41,7 +41,7 @@ pub fn forest(rows: &[ForestRow], unit: &str, margin: Option<f64>) -> Markup {
     let all = all.chain(margin.into_iter().flat_map(|margin| [-margin, margin]));
     let (low, high) = all.fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
     let air = 0.06 * (high - low).max(1e-6);
-    // Names and numbers have the room that the longest takes, up to two fifths each.
+    // Names and numbers each get the width of their longest text, from 120 to two fifths of the plot.
     let room = |letters: &dyn Fn(&ForestRow) -> usize| {
         let longest = rows.iter().map(letters).max().unwrap_or_default();
         (longest as f64 * LETTER + GAP).clamp(120.0, 0.4 * WIDTH)
@@ -94,7 +94,7 @@ fn diamond(x: f64, y: f64) -> String {
     format!("M{:.1} {y} L{x:.1} {:.1} L{:.1} {y} L{x:.1} {:.1} Z", x - 8.0, y - 6.0, x + 8.0, y + 6.0)
 }
 
-/// Colours that work on white and on black; in a file of its own the page's variables are absent.
+/// The style of a plot, with colours for light and dark; a plot in its own file has no access to the page's variables.
 pub(crate) fn style() -> Markup {
     html! {
         style {

@@ -1,9 +1,9 @@
 //! Results for people: tables, sentences, plots, and a study as one HTML page that needs no network.
 //!
 //! The page shows the question, the answer and its forest plot first, then tables, learning curves and
-//! breakdowns, then every conversation with each token shaded by the effect of thoughts on its loss. In comes a
-//! [`Report`], plain data; out go HTML and SVG as text. The page escapes everything that comes from data: maud in
-//! its markup, and the browser's own `textContent` in the explorer. Numbers are only rounded here; `results.json`
+//! breakdowns, then every conversation with each token shaded by the effect of thoughts on its loss. Input: a
+//! [`Report`], plain data. Output: HTML and SVG as text. Everything that comes from data is escaped: by maud in the
+//! markup, by the browser's `textContent` in the explorer. Numbers are rounded here and nowhere else; `results.json`
 //! has them exactly.
 
 #![warn(clippy::unwrap_used)]

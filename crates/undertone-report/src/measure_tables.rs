@@ -10,20 +10,20 @@ use crate::table::{Table, columns};
 
 /// Each arm's means of every measure of one kind; `None` if nothing was measured.
 pub fn means_table(means: &[MeasureMean], kind: TargetKind) -> Option<Table> {
-    let of_kind: Vec<&MeasureMean> = means.iter().filter(|mean| mean.kind == kind).collect();
-    let measures: BTreeSet<Measure> = of_kind.iter().map(|mean| mean.measure).collect();
+    let kind_means: Vec<&MeasureMean> = means.iter().filter(|mean| mean.kind == kind).collect();
+    let measures: BTreeSet<Measure> = kind_means.iter().map(|mean| mean.measure).collect();
     let mut arms: Vec<&str> = Vec::new();
-    for mean in &of_kind {
+    for mean in &kind_means {
         if !arms.contains(&mean.arm.as_str()) {
             arms.push(&mean.arm);
         }
     }
     let row = |arm: &&str| {
         let cell = |measure: &Measure| {
-            let mean = of_kind.iter().find(|mean| mean.arm == *arm && mean.measure == *measure);
+            let mean = kind_means.iter().find(|mean| mean.arm == *arm && mean.measure == *measure);
             or_nothing(mean.map(|mean| points(mean.mean)))
         };
-        let items = of_kind.iter().filter(|mean| mean.arm == *arm).map(|mean| mean.items).max();
+        let items = kind_means.iter().filter(|mean| mean.arm == *arm).map(|mean| mean.items).max();
         let cells = [(*arm).to_owned(), count(items.unwrap_or_default())];
         cells.into_iter().chain(measures.iter().map(cell)).collect()
     };
@@ -36,7 +36,7 @@ pub fn means_table(means: &[MeasureMean], kind: TargetKind) -> Option<Table> {
                 .to_owned(),
         );
     }
-    if let Some(written) = of_kind.iter().filter(|mean| mean.measure == Measure::Chrf).map(|mean| mean.items).max() {
+    if let Some(written) = kind_means.iter().filter(|mean| mean.measure == Measure::Chrf).map(|mean| mean.items).max() {
         notes.push(format!(
             "What each arm wrote in the place of the true message against that message, of {} messages: 100 × the cosine of \
              sentence vectors where there is an encoder, chrF2 (sacreBLEU) and ROUGE-L F1 (rouge-score).",
@@ -51,7 +51,7 @@ pub fn means_table(means: &[MeasureMean], kind: TargetKind) -> Option<Table> {
     })
 }
 
-/// The differences of arms in every measure of one kind; `None` if nothing was measured.
+/// The differences between arms in every measure of one kind; `None` if nothing was measured.
 pub fn contrasts_table(contrasts: &[MeasureContrast], kind: TargetKind) -> Option<Table> {
     let row = |contrast: &MeasureContrast| {
         let difference = &contrast.difference;
@@ -80,14 +80,14 @@ pub fn contrasts_table(contrasts: &[MeasureContrast], kind: TargetKind) -> Optio
     })
 }
 
-/// Whether each arm knows when the user stops; `None` if that is no target.
+/// How well each arm predicts that the user stops; `None` if no conversation's end is a target.
 pub fn ends_table(metrics: &[KindMetrics]) -> Option<Table> {
     let ends = END_LABELS.iter().position(|label| label.key == "ends").expect("a label of its own");
     let row = |metrics: &KindMetrics| {
         let labels = metrics.labels.as_ref().filter(|_| metrics.kind == TargetKind::ConversationEnd)?;
         let class = labels.classes.iter().find(|class| class.class == ends);
         let share =
-            |of: usize, hits: usize| if of == 0 { NOTHING.to_owned() } else { decimal(hits as f64 / of as f64) };
+            |all: usize, hits: usize| if all == 0 { NOTHING.to_owned() } else { decimal(hits as f64 / all as f64) };
         let (truths, predictions, hits) =
             class.map_or((0, 0, 0), |class| (class.truths, class.predictions, class.hits));
         Some(vec![

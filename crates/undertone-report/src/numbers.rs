@@ -1,4 +1,4 @@
-//! Numbers as text for people: rounded, with signs and a true minus.
+//! Numbers as text for people: rounded, with signs and a true minus sign.
 
 use num_format::{Locale, ToFormattedString};
 use undertone_stats::{Inference, Interval};
@@ -34,7 +34,7 @@ pub fn interval(Interval { low, high }: Interval) -> String {
     format!("{} to {}", signed(low), signed(high))
 }
 
-/// The interval that is shown of a difference: Student's t where users are few, BCa elsewhere.
+/// The interval shown for a difference: Student's t if users are few, else BCa.
 pub fn shown_interval(difference: &Inference) -> Option<Interval> {
     let intervals = difference.ratio.intervals?;
     Some(if difference.too_few_users { intervals.student_t } else { intervals.bca })
@@ -50,7 +50,7 @@ pub(crate) fn points(value: f64) -> String {
     format!("{value:.1}")
 }
 
-/// A difference of such numbers, with its sign and a true minus.
+/// A difference of two numbers from 0 to 100 with one decimal, its sign and a true minus sign.
 pub(crate) fn signed_points(value: f64) -> String {
     format!("{value:+.1}").replace('-', "−")
 }

@@ -1,4 +1,4 @@
-//! The page itself.
+//! The HTML page of a study.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -20,7 +20,7 @@ pub struct Report {
     pub number: String,
     /// Which comparisons are decided, and which are not.
     pub decided: Vec<String>,
-    /// What must not be overlooked.
+    /// Warnings, shown above the first plot.
     pub warnings: Vec<String>,
     /// The comparisons, for the first plot.
     pub forest: Vec<ForestRow>,
@@ -28,9 +28,9 @@ pub struct Report {
     pub margin: Option<f64>,
     /// How the study was made, a line each.
     pub setting: Vec<String>,
-    /// What follows, in order.
+    /// Sections between the first plot and the explorer, in order.
     pub sections: Vec<Section>,
-    /// What stands behind the explorer: for those who check.
+    /// Sections after the explorer, with the details behind the results.
     pub details: Vec<Section>,
     /// Training loss by step.
     pub curves: Vec<Curve>,
@@ -45,9 +45,9 @@ pub struct Report {
 pub struct Section {
     /// The heading.
     pub title: String,
-    /// What to know before reading it.
+    /// A paragraph above the plot and the tables, if there is one.
     pub introduction: String,
-    /// A forest plot, if there is one.
+    /// The rows of a forest plot, if there is one.
     pub forest: Vec<ForestRow>,
     /// The tables.
     pub tables: Vec<Table>,
@@ -63,7 +63,7 @@ pub fn page(report: &Report) -> String {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                // Nothing is fetched and nothing is sent, whatever the data holds.
+                // Nothing is fetched and nothing is sent, whatever the data contain.
                 meta http-equiv="Content-Security-Policy"
                     content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
                 title { (name) }
@@ -106,7 +106,7 @@ pub fn page(report: &Report) -> String {
 }
 
 impl Section {
-    /// The title as the name of a place or a file: letters, digits and hyphens.
+    /// The title as an anchor or a file name: lower-case letters, digits and hyphens.
     pub fn slug(&self) -> String {
         self.title.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
     }
@@ -186,7 +186,7 @@ fn explorer(explorer: &Explorer) -> Markup {
     }
 }
 
-/// Text in which backticks mark names, as in Markdown.
+/// Text whose backticked parts become `code` elements, as in Markdown.
 fn marked(text: &str) -> Markup {
     html! {
         @for (index, part) in text.split('`').enumerate() {

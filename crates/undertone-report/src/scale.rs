@@ -1,4 +1,4 @@
-//! From numbers to places in a plot, and the ticks between.
+//! Maps numbers to places in a plot, and chooses the ticks of an axis.
 
 /// A linear axis.
 #[derive(Debug, Clone, Copy)]
@@ -8,7 +8,7 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// Maps `domain` to `range`, both from their first to their second end; a domain of one point is widened.
+    /// Maps `domain` to `range`, first end to first end; a domain of one point is widened.
     pub(crate) fn new(domain: [f64; 2], range: [f64; 2]) -> Self {
         let [low, high] = domain;
         let domain = if high > low { domain } else { [low - 0.5, low + 0.5] };
@@ -20,7 +20,7 @@ impl Scale {
         self.range[0] + share * (self.range[1] - self.range[0])
     }
 
-    /// About `count` round numbers in the domain, with as many decimals as they need.
+    /// About `count` round numbers in the domain, each with its text in as many decimals as it needs.
     pub(crate) fn ticks(&self, count: usize) -> Vec<(f64, String)> {
         let rough = (self.domain[1] - self.domain[0]) / count as f64;
         let power = 10.0_f64.powf(rough.log10().floor());
@@ -33,7 +33,7 @@ impl Scale {
     }
 }
 
-/// A number with a true minus sign, and none before a zero.
+/// A number with a true minus sign; zero has no sign.
 fn text(value: f64, decimals: usize) -> String {
     let digits = format!("{:.decimals$}", value.abs());
     let is_zero = digits.chars().all(|digit| digit == '0' || digit == '.');

@@ -1,6 +1,6 @@
-//! Tables that people read and publish: the same cells as GitHub Markdown and for a terminal.
+//! Tables that people read and publish: the same cells as GitHub Markdown and as terminal text.
 //!
-//! A [`Table`] holds finished text.
+//! The cells of a [`Table`] are finished text.
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Cell, CellAlignment, ContentArrangement};
@@ -21,7 +21,7 @@ pub struct Table {
 /// One column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    /// What stands above it.
+    /// The text of its header.
     pub name: String,
     /// Whether it holds numbers, which are aligned on the right.
     pub numeric: bool,
@@ -97,7 +97,7 @@ impl Table {
     }
 }
 
-/// Text without line breaks or other control characters, which names from outside may hold.
+/// Replaces line breaks and other control characters by spaces; names from outside may contain them.
 fn one_line(text: &str) -> String {
     let visible = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(visible).collect()

@@ -1,6 +1,6 @@
-//! The tables of a study: what metrics and comparisons say, as text for people.
+//! The tables of a study: metrics and comparisons as text for people.
 //!
-//! Numbers are rounded here and nowhere else; whoever computes with them reads the JSON.
+//! Cells hold rounded numbers; `results.json` has the exact ones.
 
 use undertone_data::TargetKind;
 use undertone_stats::{
@@ -12,9 +12,9 @@ use crate::numbers::{count, decimal, interval, or_nothing, p_value, signed};
 use crate::table::{Table, columns};
 use crate::words::{disagreements_in_words, seeds_note};
 
-/// What marks a number of users that is too small.
+/// Marks a number of users that is too small.
 const FEW: char = '†';
-/// What marks the primary comparison.
+/// Marks the primary comparison.
 const PRIMARY: char = '★';
 
 /// The losses of each arm, kind by kind. Lower is better.
@@ -77,12 +77,12 @@ pub fn labels_table(metrics: &[KindMetrics]) -> Option<Table> {
     })
 }
 
-/// One comparison: a row for each kind and subset that has items, with every interval; its verdict stands below.
+/// One comparison: a row for each kind and subset that has items, with every interval; the verdict is the first note.
 pub fn comparison_table(comparison: &Comparison, verdict: &str) -> Table {
     let Comparison { arm_a, arm_b, .. } = comparison;
     let mut table = by_subset(comparison, |contrast, losses| {
         let Inference { ratio, mean_of_user_means, .. } = &losses.difference;
-        let of = |estimate: &Estimate, which: fn(Intervals) -> Interval| {
+        let interval_of = |estimate: &Estimate, which: fn(Intervals) -> Interval| {
             or_nothing(estimate.intervals.map(which).map(interval))
         };
         vec![
@@ -92,11 +92,11 @@ pub fn comparison_table(comparison: &Comparison, verdict: &str) -> Table {
             decimal(losses.a),
             decimal(losses.b),
             signed(ratio.value),
-            of(ratio, |intervals| intervals.bca),
-            of(ratio, |intervals| intervals.percentile),
-            of(ratio, |intervals| intervals.student_t),
+            interval_of(ratio, |intervals| intervals.bca),
+            interval_of(ratio, |intervals| intervals.percentile),
+            interval_of(ratio, |intervals| intervals.student_t),
             signed(mean_of_user_means.value),
-            of(mean_of_user_means, |intervals| intervals.bca),
+            interval_of(mean_of_user_means, |intervals| intervals.bca),
         ]
     });
     table.title = format!("`{arm_b}` − `{arm_a}`, nats per token; below zero, `{arm_b}` is better");
@@ -116,7 +116,7 @@ pub fn comparison_table(comparison: &Comparison, verdict: &str) -> Table {
     table
 }
 
-/// What one comparison's words rest on: tests, sizes, and what a study of this size can see.
+/// The evidence behind one comparison's decisions: tests, effect sizes, and what a study of this size can detect.
 pub fn evidence_table(comparison: &Comparison) -> Table {
     let Comparison { arm_a, arm_b, rules, primary, .. } = comparison;
     let mut table = by_subset(comparison, |_, losses| {
@@ -158,8 +158,8 @@ pub fn evidence_table(comparison: &Comparison) -> Table {
     table
 }
 
-/// A row for each kind and subset of a comparison that has items; title, the columns of `cells` and notes are left
-/// to the caller.
+/// A table with a row for each kind and subset of a comparison that has items. The caller sets its title, header and
+/// notes.
 fn by_subset(comparison: &Comparison, cells: impl Fn(&Contrast, &PairedLosses) -> Vec<String>) -> Table {
     let row = |contrast: &Contrast| {
         let names = [contrast.kind.to_string(), contrast.subset.to_string()];
@@ -225,7 +225,7 @@ fn users(users: usize, losses: &PairedLosses) -> String {
     shown
 }
 
-/// What must be said below any table of these comparisons, of which `rows` are shown.
+/// The notes that every table of these comparisons needs; `rows` are the table's cells.
 fn common_notes(comparisons: &[&Comparison], rows: &[Vec<String>]) -> Vec<String> {
     let mut notes: Vec<String> = Vec::new();
     if rows.iter().flatten().any(|cell| cell.ends_with(FEW)) {

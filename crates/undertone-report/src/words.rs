@@ -1,14 +1,14 @@
 //! Comparisons in sentences.
 //!
-//! A sentence begins with the *change* from arm a to arm b, such as `Seeing past thoughts`, which whoever knows
-//! the arms provides.
+//! A sentence begins with the *change* from arm a to arm b, such as `Seeing past thoughts`. The caller, who knows the
+//! arms, provides it.
 
 use undertone_stats::{Comparison, Contrast, Decision, ENOUGH_USERS, Evidence, counted};
 
 use crate::numbers::{interval, p_value, shown_interval};
 
-/// The result of a comparison's headline in words: the difference, the decision, the interval, and a warning where
-/// users are few.
+/// The result of a comparison's headline in words: the difference, the decision, the interval, and a warning if users
+/// are few.
 pub fn verdict(comparison: &Comparison, change: &str) -> String {
     let Comparison { arm_a, arm_b, .. } = comparison;
     let told = |contrast| contrast_in_words(contrast, [arm_a, arm_b], change);
@@ -65,7 +65,7 @@ fn decision_in_words(evidence: &Evidence, b: &str) -> String {
     decision + small + &p
 }
 
-/// Which comparisons are decided by their headlines, which are not, and which variance the decisions include.
+/// Sentences: which comparisons are decided by their headlines, which are not, and which variance intervals include.
 pub fn decisions_in_words(comparisons: &[Comparison]) -> Vec<String> {
     let (mut decided, mut open) = (Vec::new(), Vec::new());
     for comparison in comparisons {
@@ -88,7 +88,7 @@ pub fn decisions_in_words(comparisons: &[Comparison]) -> Vec<String> {
     decided.into_iter().chain(sentence("Too few users to decide", open)).chain(seeds).collect()
 }
 
-/// How the variance of training enters the intervals of a comparison.
+/// Whether the intervals of a comparison include the variance between training seeds.
 pub fn seeds_note(comparison: &Comparison) -> String {
     match comparison.seeds {
         1 => "Intervals include the variance between users but not between training seeds: training again could move either arm."
@@ -100,7 +100,7 @@ pub fn seeds_note(comparison: &Comparison) -> String {
     }
 }
 
-/// Flags of items on which the arms of a comparison disagree, a sentence each.
+/// Flags of items on which the arms of a comparison disagree, one sentence per flag.
 pub(crate) fn disagreements_in_words(comparison: &Comparison) -> impl Iterator<Item = String> {
     comparison.disagreements.iter().map(|one| {
         let items = counted(one.items, "item");
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    /// One next prompt a user, each of 10 tokens, with these nats.
+    /// One next prompt per user, each of 10 tokens, with these nats.
     fn arm(name: &str, nats: impl IntoIterator<Item = f64>) -> Vec<ItemRecord> {
         let record = |(user, nats): (usize, f64)| ItemRecord {
             item: format!("item{user}"),

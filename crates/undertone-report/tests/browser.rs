@@ -1,7 +1,7 @@
-//! The page in a real browser: clicked through, with data that would like to be markup.
+//! Clicks through the page in a real browser, with data that contains markup.
 //!
-//! Needs Chromium (`/usr/bin/chromium`, or `UNDERTONE_CHROMIUM`); without it the test says that it was skipped,
-//! and fails where `CI` is set. `UNDERTONE_SCREENSHOTS=FOLDER` keeps pictures of what it saw.
+//! Needs Chromium (`/usr/bin/chromium`, or `UNDERTONE_CHROMIUM`). Without it the test prints that it is skipped,
+//! and fails if `CI` is set. `UNDERTONE_SCREENSHOTS=FOLDER` saves screenshots.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use undertone_report::{
 };
 use undertone_stats::{Decision, Interval};
 
-/// Whatever runs if text is taken for markup.
+/// Text that runs a script if it is taken for markup.
 const EVIL: &str = "</script><img src=x onerror=\"window.hurt = 1\"><script>window.hurt = 1</script>";
 
 fn chromium() -> Option<PathBuf> {
@@ -35,7 +35,7 @@ fn message(role: &str, text: &str, thoughts: Vec<ShownThought>) -> ShownMessage 
     ShownMessage { role: role.into(), text: text.into(), thoughts }
 }
 
-/// A conversation whose second user message is lower by `gain` nats a token with thoughts.
+/// A conversation whose second user message costs `gain` nats per token less with thoughts.
 fn conversation(id: &str, gain: f32) -> ShownConversation {
     let thought = |kind: &str, text: &str, late| ShownThought {
         kind: kind.into(),
@@ -78,7 +78,7 @@ fn report() -> Report {
         rows: vec![vec!["none".into(), "3.146".into()], vec!["past".into(), "3.084".into()]],
         notes: vec!["Lower is better.".into()],
     };
-    // As wide as tables of comparisons are.
+    // As wide as a real comparison table.
     let numbers = ["items", "users", "tokens", "a", "b", "difference", "95 % interval", "p"];
     let comparison = ["past-anchored − past-anchored-shuffled", "1,022", "117", "14,250", "3.353", "3.208", "−0.145"];
     let comparison = comparison.into_iter().chain(["−0.240 to −0.084", "< 0.001", "undecided"]);
@@ -88,7 +88,7 @@ fn report() -> Report {
         rows: vec![comparison.map(str::to_owned).collect()],
         notes: Vec::new(),
     };
-    let of_group =
+    let group_row =
         ForestRow { numbers: "−0.133 · 145 items, 113 users".into(), ..row("Group", -0.1, Decision::Better, false) };
     let points = |floor: f64| (1..40).map(|step| (f64::from(step), floor + 1.0 / f64::from(step))).collect();
     Report {
@@ -109,7 +109,7 @@ fn report() -> Report {
         sections: vec![Section {
             title: "Every arm".into(),
             introduction: String::new(),
-            forest: vec![of_group],
+            forest: vec![group_row],
             tables: vec![table, wide],
         }],
         details: Vec::new(),
@@ -173,7 +173,7 @@ fn the_page_works_in_a_browser_and_runs_nothing_from_the_data() {
         return box.x < 0 || box.x + box.width > text.ownerSVGElement.viewBox.baseVal.width; }).map(text => text.textContent).join()";
     assert_eq!(text(&tab, cut), "");
 
-    // The explorer begins with the first conversation: tokens shaded, thoughts beside their messages.
+    // The explorer opens on the first conversation: tokens shaded, thoughts beside their messages.
     let selected = "document.querySelector('#list [aria-selected=true]').textContent";
     assert_eq!(text(&tab, selected), "+2.00first");
     assert_eq!(text(&tab, "String(document.querySelectorAll('#chat .token').length)"), "4");
@@ -187,7 +187,7 @@ fn the_page_works_in_a_browser_and_runs_nothing_from_the_data() {
         format!("past wrote{EVIL}")
     );
 
-    // Keys move through it, orders sort it, a click chooses, other arms turn the signs.
+    // Keys move through the list, the order menu sorts it, a click selects, and swapping the arms flips the signs.
     tab.press_key("j").unwrap();
     assert_eq!(text(&tab, selected), "−4.00second");
     assert!(text(&tab, "document.querySelector('#chat .token').style.backgroundColor").contains("--hurt"));
@@ -210,12 +210,12 @@ fn the_page_works_in_a_browser_and_runs_nothing_from_the_data() {
     choose("arm-a", "past");
     assert_eq!(text(&tab, selected), "−8.00third");
 
-    // What is left out is said, and nothing from the data has run or been fetched.
+    // The page says how many conversations are left out; nothing from the data has run or been fetched.
     assert!(text(&tab, "document.querySelector('#explorer .warning').textContent").contains("7 are left out"));
     assert_eq!(text(&tab, "String(window.hurt)"), "undefined");
     assert_eq!(text(&tab, "String(performance.getEntriesByType('resource').length)"), "0");
 
-    // In the dark, text is light on dark.
+    // In dark mode, the background is dark.
     tab.call_method(headless_chrome::protocol::cdp::Emulation::SetEmulatedMedia {
         media: None,
         features: Some(vec![headless_chrome::protocol::cdp::Emulation::MediaFeature {
@@ -227,7 +227,7 @@ fn the_page_works_in_a_browser_and_runs_nothing_from_the_data() {
     assert_eq!(text(&tab, "getComputedStyle(document.body).backgroundColor"), "rgb(15, 19, 24)");
     screenshot(&tab, "dark");
 
-    // On paper, A4 with its margins, tables are whole.
+    // In print, on A4 with margins, no table is cut off.
     tab.call_method(headless_chrome::protocol::cdp::Emulation::SetEmulatedMedia {
         media: Some("print".into()),
         features: None,

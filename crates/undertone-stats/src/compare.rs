@@ -1,9 +1,9 @@
 //! Whether one arm predicts better than another: paired, by user, on exactly the same items.
 //!
-//! In come the records of pairs of arms, out comes a [`Comparison`] of each: for every kind and [`Subset`] both
-//! losses, their difference with its [`Inference`], and one word by a declared rule ([`Evidence`]). Comparisons that
-//! are made together are corrected together. Two sets of records of different targets are refused with the
-//! difference named; nothing is matched, dropped or filled in.
+//! Input: the records of pairs of arms. Output: one [`Comparison`] per pair, with both losses, their difference and its
+//! [`Inference`], and a decision by a declared rule ([`Evidence`]) for every kind and [`Subset`]. The p-values of one
+//! call are corrected together. Records of different targets are an error that names the difference; nothing is
+//! matched, dropped or filled in.
 
 mod pairing;
 
@@ -21,23 +21,23 @@ use crate::record::ItemRecord;
 /// Two arms on the same items. Every difference is b − a: below zero, `b` predicts better.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// The name of arm a, that which is subtracted.
+    /// The name of arm a, which is subtracted.
     pub arm_a: String,
     /// The name of arm b.
     pub arm_b: String,
-    /// Whether it was declared primary: its p-values are not corrected.
+    /// Whether it was declared the primary comparison, whose p-values are not corrected.
     pub primary: bool,
     /// The rules that were fixed beforehand.
     pub rules: Rules,
-    /// Trainings of each arm. The variance between them enters the intervals if there are at least two.
+    /// Training seeds of each arm. With at least two, the intervals include the variance between trainings.
     pub seeds: usize,
     /// Flags of items that differ between the arms.
     pub disagreements: Vec<Disagreement>,
-    /// For each kind that occurs, each [`Subset`] of its items.
+    /// One contrast for each kind that occurs and each [`Subset`] of its items.
     pub contrasts: Vec<Contrast>,
 }
 
-/// A flag that differs between two arms for some items; the comparison takes it as set.
+/// A flag that differs between two arms for some items; the comparison treats it as set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disagreement {
     /// The field of the records.
@@ -51,7 +51,7 @@ pub struct Disagreement {
 pub struct Rules {
     /// How users are resampled.
     pub bootstrap: BootstrapOptions,
-    /// A difference below this, in nats per token, is called a tie where it is shown; without one, nothing is.
+    /// A difference shown to be below this, in nats per token, is a tie; without a margin there are no ties.
     pub margin: Option<f64>,
 }
 
@@ -70,11 +70,11 @@ pub struct Arms<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subset {
-    /// Those that belong to the primary comparison.
+    /// Items that belong to the primary comparison.
     Primary,
-    /// All.
+    /// All items.
     All,
-    /// The primary ones, without those that share a 5-gram with a thought visible to either arm.
+    /// Primary items, without those that share a 5-gram with a thought visible to either arm.
     PrimaryWithoutQuotes,
 }
 
@@ -106,9 +106,9 @@ impl fmt::Display for Subset {
 pub struct Contrast {
     /// The kind of target.
     pub kind: TargetKind,
-    /// Which of its items.
+    /// Which items of that kind.
     pub subset: Subset,
-    /// How many targets there are; each counts once, though both arms scored it.
+    /// How many targets there are; a target counts once, although both arms scored it.
     pub items: usize,
     /// How many users they are from.
     pub users: usize,
@@ -120,33 +120,33 @@ pub struct Contrast {
 
 /// The losses of two arms on the same items, in nats per token; means over training seeds.
 ///
-/// With x the nats of an item in arm a, y those in arm b and t its tokens.
+/// x are the nats of an item in arm a, y those in arm b, and t its tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairedLosses {
     /// Σ x / Σ t.
     pub a: f64,
     /// Σ y / Σ t.
     pub b: f64,
-    /// The mean over users of each one's Σ x / Σ t.
+    /// The mean over users of each user's Σ x / Σ t.
     pub a_mean_of_user_means: f64,
-    /// The mean over users of each one's Σ y / Σ t.
+    /// The mean over users of each user's Σ y / Σ t.
     pub b_mean_of_user_means: f64,
-    /// Σ (y − x) / Σ t, the primary estimand, and the mean over users of each one's; both
-    /// recomputed in the same resamples of users.
+    /// Σ (y − x) / Σ t, the primary estimand, and the mean over users of each user's ratio, both
+    /// from the same resamples of users.
     pub difference: Inference,
-    /// What the difference says of b, corrected for the comparisons made with it.
+    /// The decision about b, with the p-value corrected over the comparisons of the same call.
     pub evidence: Evidence,
 }
 
-/// Compares pairs of arms that are looked at together; the order of records does not matter.
+/// Compares pairs of arms as one family; the order of records does not matter.
 ///
 /// The p-values of each kind and subset are corrected over all comparisons but the primary one (Holm). An item
-/// counts as primary, or as quoting a thought, if it does so in either arm: an arm that sees no thoughts has
-/// none to quote. [`Comparison::disagreements`] counts the items where the arms differ in it.
+/// counts as primary, or as quoting a thought, if either arm says so: an arm that sees no thoughts has none to
+/// quote. [`Comparison::disagreements`] counts the items whose flags differ between the arms.
 ///
 /// # Errors
 ///
-/// The first reason why two arms are no pair: a faulty record, no records, not exactly two arms, different
+/// The first reason why two arms cannot be compared: an invalid record, no records, not exactly two arms, different
 /// training seeds, different items, or items whose conversation, user, kind, tokens, bytes, fold or true
 /// label differ.
 ///
@@ -159,7 +159,7 @@ pub fn compare(family: &[Arms<'_>], rules: Rules) -> Result<Vec<Comparison>, Not
     Ok(comparisons)
 }
 
-/// One comparison, its p-values not corrected yet.
+/// One comparison, before its p-values are corrected.
 fn compare_pair(arms: &Arms<'_>, rules: Rules) -> Result<Comparison, NotComparable> {
     let (arm_a, arm_b) = (only_arm(arms.a)?, only_arm(arms.b)?);
     if arm_a == arm_b {
@@ -187,8 +187,8 @@ fn compare_pair(arms: &Arms<'_>, rules: Rules) -> Result<Comparison, NotComparab
     Ok(Comparison { arm_a, arm_b, primary: arms.primary, rules, seeds, disagreements, contrasts })
 }
 
-/// Compares two arms in each group of their items of one kind and subset; items of no group are left out. Groups come
-/// in the order of their names. Their p-values are not corrected: groups are looked at, not tested.
+/// Compares two arms within each group of items of one kind and subset; items without a group are left out. Groups are
+/// sorted by name. Their p-values are not corrected: groups are exploratory.
 ///
 /// # Errors
 /// As [`compare`].
@@ -212,8 +212,8 @@ pub fn by_group(
 /// Compares the arms on the pairs of one subset, which are ordered by item id.
 fn contrast(kind: TargetKind, subset: Subset, pairs: &[&Pair<'_>], rules: Rules) -> Contrast {
     let by_user = |nats: fn(&ItemRecord, &ItemRecord) -> f64| {
-        let of_seeds = |pair: &Pair<'_>| pair.a.iter().zip(&pair.b).map(|(a, b)| nats(a, b)).collect();
-        sum_by_user(pairs.iter().map(|pair| (pair.item().user.as_str(), of_seeds(pair), pair.item().tokens)))
+        let seed_nats = |pair: &Pair<'_>| pair.a.iter().zip(&pair.b).map(|(a, b)| nats(a, b)).collect();
+        sum_by_user(pairs.iter().map(|pair| (pair.item().user.as_str(), seed_nats(pair), pair.item().tokens)))
     };
     let in_a = by_user(|a, _| a.nats);
     let in_b = by_user(|_, b| b.nats);
@@ -239,24 +239,24 @@ fn contrast(kind: TargetKind, subset: Subset, pairs: &[&Pair<'_>], rules: Rules)
     }
 }
 
-/// Corrects the p-values of each kind and subset for how many comparisons were made.
+/// Corrects the p-values of each kind and subset for the number of comparisons.
 fn correct(comparisons: &mut [Comparison]) {
     for kind in TargetKind::ALL {
         for subset in Subset::ALL {
-            let mut of_family: Vec<(bool, Rules, &mut PairedLosses)> = Vec::new();
+            let mut family: Vec<(bool, Rules, &mut PairedLosses)> = Vec::new();
             for comparison in comparisons.iter_mut() {
                 let (primary, rules) = (comparison.primary, comparison.rules);
                 let here = |contrast: &&mut Contrast| (contrast.kind, contrast.subset) == (kind, subset);
                 let contrast = comparison.contrasts.iter_mut().find(here);
-                of_family.extend(contrast.and_then(|contrast| contrast.losses.as_mut()).map(|l| (primary, rules, l)));
+                family.extend(contrast.and_then(|contrast| contrast.losses.as_mut()).map(|l| (primary, rules, l)));
             }
             let p = |losses: &PairedLosses| losses.difference.sign_flip.map(|SignFlip { p, .. }| p);
             let secondary: Vec<f64> =
-                of_family.iter().filter(|(primary, ..)| !primary).filter_map(|(.., losses)| p(losses)).collect();
+                family.iter().filter(|(primary, ..)| !primary).filter_map(|(.., losses)| p(losses)).collect();
             let mut corrected = holm(&secondary).into_iter();
-            for (primary, rules, losses) in of_family {
-                let of_data = p(losses);
-                let p_adjusted = of_data.map(|p| if primary { p } else { corrected.next().expect("one for each") });
+            for (primary, rules, losses) in family {
+                let raw_p = p(losses);
+                let p_adjusted = raw_p.map(|p| if primary { p } else { corrected.next().expect("one for each") });
                 losses.evidence = Evidence::new(&losses.difference, p_adjusted, rules.margin);
             }
         }
@@ -270,8 +270,8 @@ impl Comparison {
         contrasts.find(|contrast| (contrast.kind, contrast.subset) == (kind, subset))
     }
 
-    /// The contrast that leads: of the next prompt's primary items, or, where no next prompt is a target, of the
-    /// first kind's.
+    /// The contrast to report first: on the primary next prompts, or on the first kind's primary items if no next
+    /// prompt is a target.
     pub fn headline(&self) -> Option<&Contrast> {
         self.contrast(TargetKind::NextPrompt, Subset::Primary).or(self.contrasts.first())
     }

@@ -1,9 +1,9 @@
 //! The uncertainty of a difference: intervals, a test, and what a study of this size can detect.
 //!
-//! In come sums by user ([`UserSums`]), out comes an [`Inference`]. Items of one user resemble each other, so
-//! every method here takes the user as its unit: the bootstrap resamples users, the test flips the signs of
-//! whole users, and standard errors are those of clusters. With more than one training seed the variance
-//! between trainings is part of every interval; the test holds the trained models fixed.
+//! Input: sums by user ([`UserSums`]). Output: an [`Inference`]. Items of one user are correlated, so the user is
+//! the unit of every method here: the bootstrap resamples users, the test flips the signs of whole users, and
+//! standard errors are clustered by user. With more than one training seed, every interval includes the
+//! variance between trainings; the test holds the trained models fixed.
 
 mod bootstrap;
 mod decision;

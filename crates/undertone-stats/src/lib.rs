@@ -1,7 +1,7 @@
-//! Item records, and statistics of them: metrics of an arm, paired comparisons of arms, agreement of texts. No tensors.
+//! Item records and their statistics: metrics per arm, paired comparisons of two arms, text similarity. No tensors.
 //!
-//! [`metrics()`] sums up the [`ItemRecord`]s of one arm, [`compare()`] contrasts two arms on the same items with
-//! intervals resampled by user, and [`measure_contrasts`] does so for numbers that are not losses.
+//! [`metrics()`] summarises the [`ItemRecord`]s of each arm. [`compare()`] compares two arms on the same items, with
+//! intervals from a bootstrap over users. [`measure_contrasts`] does the same for measures other than losses.
 
 #![warn(clippy::unwrap_used)]
 

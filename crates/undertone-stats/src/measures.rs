@@ -1,8 +1,8 @@
-//! Numbers of items that are not losses: means by arm, and paired differences with intervals.
+//! Measures of items other than losses: means by arm, and paired differences with intervals.
 //!
-//! In come ranks among distractors, hits of labels, and likenesses of written messages; out comes for each comparison and
-//! [`Measure`] the difference of means over items, resampled by user as that of losses is. None of them is tested: a study
-//! is made for nats, and these say how far what it finds reaches.
+//! Input: ranks among distractors, label hits, and the likeness of written messages. Output: for each comparison and
+//! [`Measure`], the difference of means over items, with intervals from the same bootstrap over users as for losses.
+//! None of these differences is tested: a study is designed for losses, and measures show how far its result carries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,17 +14,17 @@ use crate::inference::{BootstrapOptions, Inference, ratio, sum_by_user};
 use crate::record::ItemRecord;
 use crate::written::{Likeness, Written};
 
-/// What is measured of an item, from 0 to 100; higher is better.
+/// A measure of an item, from 0 to 100; higher is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
-    /// Whether the true message was the most likely among its distractors.
+    /// Whether the true message was more likely than all its distractors.
     TopOne,
-    /// One over its rank among them; the mean is the mean reciprocal rank.
+    /// 100 / the rank of the true message among its distractors; the mean is the mean reciprocal rank.
     ReciprocalRank,
     /// Whether the most probable label is the true one.
     Accuracy,
-    /// Cosine of the sentence vectors of the written and the true message.
+    /// 100 times the cosine of the sentence vectors of the written and the true message.
     Similarity,
     /// chrF2 of the written message.
     Chrf,
@@ -48,7 +48,7 @@ impl fmt::Display for Measure {
     }
 }
 
-/// One number of one item.
+/// One measure of one item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
     /// The arm.
@@ -67,12 +67,12 @@ pub struct Measured {
     pub value: f64,
 }
 
-/// What is known of items besides their losses: of the primary ones where there are any, of all otherwise.
+/// The measures of all primary items of each kind, or of all its items if none is primary.
 pub fn measured(records: &[ItemRecord], written: &[Written]) -> Vec<Measured> {
     let has_primary: BTreeSet<TargetKind> =
         records.iter().filter(|record| record.primary).map(|record| record.kind).collect();
     let counts = |kind: TargetKind, primary: bool| primary || !has_primary.contains(&kind);
-    let of_record = |record: &ItemRecord| {
+    let record_measures = |record: &ItemRecord| {
         let ItemRecord { arm, item, user, seed, kind, .. } = record.clone();
         let one = move |(measure, value): (Measure, Option<f64>)| {
             let (arm, item, user) = (arm.clone(), item.clone(), user.clone());
@@ -80,7 +80,7 @@ pub fn measured(records: &[ItemRecord], written: &[Written]) -> Vec<Measured> {
         };
         values_of_record(record).into_iter().filter_map(one)
     };
-    let of_written = |written: &Written| {
+    let text_measures = |written: &Written| {
         let Written { arm, item, user, seed, .. } = written.clone();
         let one = move |(measure, value): (Measure, Option<f64>)| {
             let (arm, item, user) = (arm.clone(), item.clone(), user.clone());
@@ -88,9 +88,9 @@ pub fn measured(records: &[ItemRecord], written: &[Written]) -> Vec<Measured> {
         };
         values_of_written(written).into_iter().filter_map(one)
     };
-    let of_records = records.iter().filter(|record| counts(record.kind, record.primary)).flat_map(of_record);
-    let of_texts = written.iter().filter(|one| counts(TargetKind::NextPrompt, one.primary)).flat_map(of_written);
-    of_records.chain(of_texts).collect()
+    let in_records = records.iter().filter(|record| counts(record.kind, record.primary)).flat_map(record_measures);
+    let in_texts = written.iter().filter(|one| counts(TargetKind::NextPrompt, one.primary)).flat_map(text_measures);
+    in_records.chain(in_texts).collect()
 }
 
 fn values_of_record(record: &ItemRecord) -> [(Measure, Option<f64>); 3] {
@@ -128,7 +128,7 @@ pub struct MeasureMean {
     pub mean: f64,
 }
 
-/// The difference of two arms in one measure.
+/// The difference between two arms in one measure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MeasureContrast {
     /// The arm that is subtracted.
@@ -149,7 +149,7 @@ pub struct MeasureContrast {
     pub difference: Inference,
 }
 
-/// By item its user and a value for each training seed.
+/// For each item, its user and one value per training seed.
 type ByItem<'a> = BTreeMap<&'a str, (&'a str, Vec<f64>)>;
 
 /// The values of one arm, kind and measure.
@@ -168,7 +168,7 @@ fn kinds_and_measures(all: &[Measured]) -> BTreeSet<(TargetKind, Measure)> {
     all.iter().map(|one| (one.kind, one.measure)).collect()
 }
 
-/// The mean of each arm, in the order in which arms occur, kind by kind and measure by measure.
+/// The mean of each kind, measure and arm; arms are ordered by first occurrence.
 pub fn measure_means(all: &[Measured]) -> Vec<MeasureMean> {
     let mut arms: Vec<&str> = Vec::new();
     for one in all {
@@ -190,8 +190,8 @@ pub fn measure_means(all: &[Measured]) -> Vec<MeasureMean> {
     means
 }
 
-/// Compares pairs of arms in every measure that both have, on the items that both have; an untrained arm, which has no
-/// seed, stands beside every seed of the other.
+/// Compares pairs of arms in every measure that both have, on the items that both have. An untrained arm, which has no
+/// seed, is paired with every seed of the other.
 pub fn measure_contrasts(all: &[Measured], pairs: &[[&str; 2]], options: BootstrapOptions) -> Vec<MeasureContrast> {
     let mut contrasts = Vec::new();
     for (kind, measure) in kinds_and_measures(all) {
@@ -200,9 +200,9 @@ pub fn measure_contrasts(all: &[Measured], pairs: &[[&str; 2]], options: Bootstr
             let common: Vec<(&str, &str, [&Vec<f64>; 2])> =
                 in_a.iter().filter_map(|(item, (user, a))| Some((*item, *user, [a, &in_b.get(item)?.1]))).collect();
             let seeds = common.iter().map(|(.., [a, b])| a.len().max(b.len())).max().unwrap_or_default();
-            let sums = |of: fn(f64, f64) -> f64| {
+            let sums = |combine: fn(f64, f64) -> f64| {
                 let values = |[a, b]: [&Vec<f64>; 2]| -> Vec<f64> {
-                    a.iter().cycle().zip(b.iter().cycle()).take(seeds).map(|(a, b)| of(*a, *b)).collect()
+                    a.iter().cycle().zip(b.iter().cycle()).take(seeds).map(|(a, b)| combine(*a, *b)).collect()
                 };
                 sum_by_user(common.iter().map(|(_, user, both)| (*user, values(*both), 1)))
             };
@@ -247,7 +247,7 @@ mod tests {
             }
             all.push(one("a", item, item / 2, None, 10.0));
         }
-        // An item that only one of them has.
+        // An item that only arm a has.
         all.push(one("a", 99, 9, None, 90.0));
         let contrasts = measure_contrasts(&all, &[["a", "b"]], BootstrapOptions { draws: 1000, seed: 1 });
         let [contrast] = &contrasts[..] else { panic!("{contrasts:?}") };

@@ -1,9 +1,9 @@
 //! How well one arm predicts one kind of target: losses in three units, and accuracy for labels.
 //!
-//! In come item records, out comes one [`KindMetrics`] for each arm and kind. Kinds are never
-//! pooled: a label of three tokens and a message of fifty have no loss in common. Nothing here says
-//! which of two arms is better; that takes pairs of the same items, which are compared elsewhere. An arm trained
-//! with several seeds has the means of its trainings.
+//! Input: item records. Output: one [`KindMetrics`] for each arm and kind. Kinds are never pooled: the losses
+//! of a label of three tokens and a message of fifty are not comparable. Nothing here says which of two arms is
+//! better; that takes pairs of the same items, see `compare.rs`. An arm trained with several seeds has the means
+//! over its trainings.
 
 use std::collections::BTreeSet;
 use std::f64::consts::LN_2;
@@ -42,27 +42,27 @@ pub struct KindMetrics {
     pub nats_per_message: f64,
     /// The mean over users of each user's Σ nats / Σ tokens, so that each user counts alike.
     pub mean_of_user_means: f64,
-    /// For label kinds, how often the right candidate came out on top.
+    /// For label kinds, how well labels are classified.
     pub labels: Option<LabelMetrics>,
 }
 
 /// How one kind of label is classified. The prediction is the most probable candidate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LabelMetrics {
-    /// How many times candidates were scored: once a target and training seed.
+    /// How many classifications there are: one per target and training seed.
     pub items: usize,
     /// The share of predictions that are right.
     pub accuracy: f64,
-    /// The accuracy of always saying the most frequent true label: what to beat.
+    /// The accuracy of always predicting the most frequent true label: the baseline.
     pub majority_share: f64,
     /// The unweighted mean of the F1 of the [`LabelMetrics::classes`].
     pub macro_f1: f64,
-    /// The mean over classes of the area under the ROC curve of that class against all others: the probability that a
-    /// target of the class gets more of it than another target does. Over the classes that are true of some targets
-    /// and not of all; `None` if there is none.
+    /// The unweighted mean over classes of the one-vs-rest area under the ROC curve: the probability that a target of
+    /// the class gets a higher probability of that class than another target does. Only classes that are true of some
+    /// targets and not of all count; `None` if there are none.
     pub auroc: Option<f64>,
-    /// Expected calibration error (Guo et al. 2017): how far the probability of the prediction is from the share that is
-    /// right, the mean over ten bins of equal width by how many targets they hold.
+    /// Expected calibration error (Guo et al. 2017): |mean probability of the prediction − accuracy| in each of ten
+    /// bins of equal width, averaged with the bins' numbers of targets as weights.
     pub calibration_error: f64,
     /// The classes that enter macro-F1: those that occur among the true or the predicted labels, in
     /// the order of the labels. This is `sklearn.metrics.f1_score(..., average="macro")` with
@@ -75,9 +75,9 @@ pub struct LabelMetrics {
 pub struct ClassMetrics {
     /// The index of the label.
     pub class: usize,
-    /// How many targets truly bear it.
+    /// How many targets have it as their true label.
     pub truths: usize,
-    /// How many targets were predicted to bear it.
+    /// How many targets have it as their predicted label.
     pub predictions: usize,
     /// How many of these predictions are right.
     pub hits: usize,
@@ -85,12 +85,12 @@ pub struct ClassMetrics {
     pub f1: f64,
 }
 
-/// Computes the metrics of each arm and kind: kinds in their own order, within them the arms in
-/// the order in which they first occur.
+/// Computes the metrics of each arm and kind: sorted by kind, and within a kind by the arms' first
+/// occurrence.
 ///
 /// # Errors
 ///
-/// The first record that no sum may hold; see [`check_records`].
+/// The first invalid record; see [`check_records`].
 pub fn metrics(records: &[ItemRecord]) -> Result<Vec<KindMetrics>, RecordFault> {
     check_records(records)?;
     let mut arms: Vec<&str> = Vec::new();
@@ -109,7 +109,7 @@ pub fn metrics(records: &[ItemRecord]) -> Result<Vec<KindMetrics>, RecordFault> 
         for arm in &arms {
             let chosen = |record: &&ItemRecord| record.arm == *arm && record.kind == kind;
             let mut chosen: Vec<&ItemRecord> = records.iter().filter(chosen).collect();
-            // Sums of floating-point numbers depend on their order: it is that of the item ids.
+            // Sums of floating-point numbers depend on their order, so it is fixed: by item id.
             chosen.sort_unstable_by(|x, y| x.item.cmp(&y.item));
             all.extend(of_one_kind(arm, kind, &chosen));
         }
@@ -127,7 +127,7 @@ fn of_one_kind(arm: &str, kind: TargetKind, records: &[&ItemRecord]) -> Option<K
     let items: Vec<&&ItemRecord> = records.iter().filter(|record| Some(&record.seed) == seeds.first()).collect();
     let tokens: usize = items.iter().map(|record| record.tokens).sum();
     let bytes: usize = items.iter().map(|record| record.bytes).sum();
-    let count = |of: fn(&&&&ItemRecord) -> bool| items.iter().filter(of).count();
+    let count = |flag: fn(&&&&ItemRecord) -> bool| items.iter().filter(flag).count();
     Some(KindMetrics {
         arm: arm.to_owned(),
         kind,
@@ -145,7 +145,7 @@ fn of_one_kind(arm: &str, kind: TargetKind, records: &[&ItemRecord]) -> Option<K
     })
 }
 
-/// Classifies; `None` without outcomes.
+/// The metrics of some label outcomes; `None` without outcomes.
 fn label_metrics(outcomes: &[&LabelOutcome]) -> Option<LabelMetrics> {
     let items = outcomes.len();
     let count = outcomes.first()?.probabilities.len();
@@ -175,14 +175,14 @@ fn label_metrics(outcomes: &[&LabelOutcome]) -> Option<LabelMetrics> {
     })
 }
 
-/// The mean over classes of the area under the curve of each against all others.
+/// The unweighted mean over classes of the one-vs-rest area under the ROC curve.
 fn auroc(outcomes: &[&LabelOutcome]) -> Option<f64> {
     let areas: Vec<f64> =
         (0..outcomes[0].probabilities.len()).filter_map(|class| area_under_curve(outcomes, class)).collect();
     (!areas.is_empty()).then(|| areas.iter().sum::<f64>() / areas.len() as f64)
 }
 
-/// By ranks, those that are equal sharing theirs (Hanley and McNeil 1982).
+/// The area under the ROC curve from ranks; ties share their mean rank (Hanley and McNeil 1982).
 fn area_under_curve(outcomes: &[&LabelOutcome], class: usize) -> Option<f64> {
     let mut scored: Vec<(f64, bool)> =
         outcomes.iter().map(|outcome| (outcome.probabilities[class], outcome.truth == class)).collect();
@@ -202,7 +202,7 @@ fn area_under_curve(outcomes: &[&LabelOutcome], class: usize) -> Option<f64> {
     Some((ranks - truths * (truths + 1.0) / 2.0) / (truths * others))
 }
 
-/// Bins of the probability of the prediction.
+/// The number of bins of the prediction's probability.
 const CALIBRATION_BINS: usize = 10;
 
 fn calibration_error(outcomes: &[&LabelOutcome]) -> f64 {
@@ -243,7 +243,7 @@ mod tests {
         }
     }
 
-    /// Records whose classifier puts all its weight on `predicted`.
+    /// Records whose classifier gives probability 1 to `predicted`.
     fn labels(classes: usize, truth_and_predicted: &[(usize, usize)]) -> Vec<ItemRecord> {
         let one = |(index, &(truth, predicted)): (usize, &(usize, usize))| {
             let mut probabilities = vec![0.0; classes];
@@ -349,7 +349,8 @@ mod tests {
             outcome(1, [0.2, 0.6, 0.2]),
         ];
         let found = label_metrics(&outcomes.iter().collect::<Vec<_>>()).unwrap();
-        // sklearn 1.9.1: roc_auc_score(truths, probabilities, multi_class="ovr") of class 0 (0.9167), 1 (0.8333), 2 (1.0).
+        // sklearn 1.9.1: roc_auc_score(truths, probabilities, multi_class="ovr"): the mean of classes 0 (0.9167),
+        // 1 (0.8333) and 2 (1.0).
         assert!((found.auroc.unwrap() - 0.916_666_666_7).abs() < 1e-9, "{found:?}");
         // Bins: 0.4 wrong; 0.5 wrong; 0.6 twice, both right; 0.7 right.
         assert!((found.calibration_error - (0.4 + 0.5 + 0.8 + 0.3) / 5.0).abs() < 1e-12, "{found:?}");

@@ -1,4 +1,5 @@
-//! Item records as Parquet, for data frames: a column for each field, under the names of the JSON Lines.
+//! Item records as a Parquet file for data frames: one column per field, named as in the JSON Lines. `label` and
+//! `distractors` are flattened into columns of their own, and `rank` is added.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use parquet::schema::types::{Type, TypePtr};
 
 use crate::record::{ItemRecord, check_records};
 
-/// A column: its name, and its values for records in order.
+/// A column: its name and its values in record order.
 struct Column {
     name: &'static str,
     values: Values,
@@ -41,10 +42,11 @@ pub fn parquet(records: &[ItemRecord]) -> io::Result<Vec<u8>> {
 }
 
 fn columns(records: &[ItemRecord]) -> Vec<Column> {
-    let text = |of: fn(&ItemRecord) -> &str| Values::Text(records.iter().map(|record| of(record).into()).collect());
-    let count = |of: fn(&ItemRecord) -> usize| Values::Count(records.iter().map(|record| of(record) as i64).collect());
-    let truth = |of: fn(&ItemRecord) -> bool| Values::Truth(records.iter().map(of).collect());
-    let maybe = |of: fn(&ItemRecord) -> Option<i64>| Values::MaybeCount(records.iter().map(of).collect());
+    let text = |get: fn(&ItemRecord) -> &str| Values::Text(records.iter().map(|record| get(record).into()).collect());
+    let count =
+        |get: fn(&ItemRecord) -> usize| Values::Count(records.iter().map(|record| get(record) as i64).collect());
+    let truth = |get: fn(&ItemRecord) -> bool| Values::Truth(records.iter().map(get).collect());
+    let maybe = |get: fn(&ItemRecord) -> Option<i64>| Values::MaybeCount(records.iter().map(get).collect());
     let probabilities =
         |record: &ItemRecord| record.label.as_ref().map_or_else(Vec::new, |one| one.probabilities.clone());
     let distractors = |record: &ItemRecord| {
@@ -128,7 +130,7 @@ impl Column {
     }
 }
 
-/// Definition and repetition levels of lists: an empty one has a place, and no value.
+/// Parquet's definition and repetition levels of lists: an empty list has one entry in both and no value.
 fn levels<T>(lists: &[Vec<T>]) -> [Vec<i16>; 2] {
     let (mut defined, mut repeated) = (Vec::new(), Vec::new());
     for list in lists {

@@ -1,8 +1,8 @@
 //! How one arm scored one target: the record that every metric and comparison is computed from.
 //!
-//! In come scored targets (or a file of them), out goes JSON Lines, one [`ItemRecord`] a line. A
-//! record is checked whenever it is written, read or summed: a loss that is not a finite number, a
-//! target without tokens or an item that is there twice is an error, never a silent `NaN`.
+//! Input: scored targets, or a file of them. Output: JSON Lines, one [`ItemRecord`] per line. A record is
+//! checked whenever it is written, read or summed: a loss that is not a finite number, a target without
+//! tokens or a duplicate item is an error, never a silent `NaN`.
 
 mod check;
 mod collect;

@@ -1,14 +1,14 @@
-//! How alike two texts are on their surface, and how unlike many are to each other; by published definitions, from 0 to 100.
+//! Surface similarity of two texts (chrF, ROUGE-L) and diversity of several, by published definitions, from 0 to 100.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest character n-gram of chrF.
 const CHRF_ORDER: usize = 6;
-/// chrF weighs recall so many times as much as precision.
+/// The β of chrF: recall weighs β times as much as precision.
 const CHRF_BETA: f64 = 2.0;
 
-/// chrF2 (Popović 2015) of one sentence, as sacreBLEU computes it with its defaults: character n-grams up to six without
-/// white space; precision and recall are averaged over the orders that both texts have.
+/// chrF2 (Popović 2015) of one sentence, as sacreBLEU computes it with its defaults: character n-grams up to six
+/// without white space; precision and recall are averaged over the orders that both texts have.
 pub fn chrf(hypothesis: &str, reference: &str) -> f64 {
     let [hypothesis, reference] =
         [hypothesis, reference].map(|text| text.chars().filter(|c| !c.is_whitespace()).collect::<Vec<char>>());
@@ -49,7 +49,7 @@ pub fn rouge_l(hypothesis: &str, reference: &str) -> f64 {
 }
 
 fn longest_common_subsequence(a: &[String], b: &[String]) -> usize {
-    // `lengths[j]` is that of what was seen of `a` and the first `j` of `b`.
+    // `lengths[j]` is the length for the words of `a` seen so far and the first `j` words of `b`.
     let mut lengths = vec![0; b.len() + 1];
     for word in a {
         let mut diagonal = 0;
@@ -62,7 +62,7 @@ fn longest_common_subsequence(a: &[String], b: &[String]) -> usize {
     lengths[b.len()]
 }
 
-/// How unlike some texts are: 100 less the mean Jaccard index of the lower-cased words of every two. `None` of fewer than two.
+/// Diversity: 100 · (1 − the mean Jaccard index of lower-cased words over all pairs). `None` for fewer than two texts.
 pub fn diversity(texts: &[String]) -> Option<f64> {
     let words: Vec<BTreeSet<String>> =
         texts.iter().map(|text| text.to_lowercase().split_whitespace().map(str::to_owned).collect()).collect();
@@ -70,7 +70,7 @@ pub fn diversity(texts: &[String]) -> Option<f64> {
     for (index, a) in words.iter().enumerate() {
         for b in &words[index + 1..] {
             let union = a.union(b).count();
-            // Two texts without words are alike.
+            // Two texts without words count as equal.
             indices.push(if union == 0 { 1.0 } else { a.intersection(b).count() as f64 / union as f64 });
         }
     }
@@ -106,12 +106,12 @@ mod tests {
 
     #[test]
     fn diversity_is_of_every_two() {
-        let of = |texts: &[&str]| diversity(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
-        assert_eq!(of(&["a b", "A  b"]), Some(0.0));
-        assert_eq!(of(&["a b", "c d"]), Some(100.0));
-        // Indices 1/3, 0, 1/3.
-        assert!((of(&["a b", "b c", "c d"]).unwrap() - 100.0 * (1.0 - 2.0 / 9.0)).abs() < 1e-9);
-        assert_eq!(of(&["", ""]), Some(0.0));
-        assert_eq!(of(&["alone"]), None);
+        let diversity_of = |texts: &[&str]| diversity(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        assert_eq!(diversity_of(&["a b", "A  b"]), Some(0.0));
+        assert_eq!(diversity_of(&["a b", "c d"]), Some(100.0));
+        // Jaccard indices 1/3, 0, 1/3.
+        assert!((diversity_of(&["a b", "b c", "c d"]).unwrap() - 100.0 * (1.0 - 2.0 / 9.0)).abs() < 1e-9);
+        assert_eq!(diversity_of(&["", ""]), Some(0.0));
+        assert_eq!(diversity_of(&["alone"]), None);
     }
 }

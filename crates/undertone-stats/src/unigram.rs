@@ -1,6 +1,6 @@
-//! The cheapest yardstick: how often each token occurs among the targets of the training users, whatever came before.
+//! The unigram baseline: the frequency of each token among the targets of the training users, without any context.
 //!
-//! An arm that does not beat it has learned nothing of what people say next.
+//! An arm that does not beat it has learned nothing about what people say next.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use undertone_data::{Stream, Target, TargetKind};
 
 use crate::record::{ItemRecord, ItemScores};
 
-/// Token frequencies of one kind of target, smoothed by as many counts as different tokens occurred, spread over the
-/// whole vocabulary (Witten and Bell 1991).
+/// Token frequencies of one kind of target with Witten–Bell smoothing (Witten and Bell 1991): d distinct tokens add d
+/// counts, spread evenly over the whole vocabulary.
 struct Unigram {
     counts: BTreeMap<u32, usize>,
     total: usize,
@@ -26,7 +26,7 @@ impl Unigram {
     }
 }
 
-/// Targets that are text, with their streams: labels have the most frequent one as their yardstick.
+/// Text targets with their streams. Labels are left out: their baseline is the most frequent label.
 fn texts(streams: &[Stream]) -> impl Iterator<Item = (&Stream, &Target)> {
     streams
         .iter()
@@ -34,8 +34,8 @@ fn texts(streams: &[Stream]) -> impl Iterator<Item = (&Stream, &Target)> {
         .filter(|(_, target)| target.item.kind.labels().is_none())
 }
 
-/// Counts the targets of training streams, and scores those of test streams; kinds apart. `vocabulary` is the number
-/// of tokens there are. `primary` is left false.
+/// Counts tokens in the targets of the training streams and scores the targets of the test streams, each kind by
+/// itself. `vocabulary` is the size of the vocabulary. `primary` is left false.
 pub fn unigram(arm: &str, training: &[Stream], test: &[Stream], vocabulary: usize) -> Vec<ItemRecord> {
     let mut models: BTreeMap<TargetKind, Unigram> = BTreeMap::new();
     let empty = || Unigram { counts: BTreeMap::new(), total: 0, vocabulary };
@@ -88,8 +88,8 @@ mod tests {
 
     #[test]
     fn tokens_cost_what_their_frequency_says() {
-        // Targets hold 7, 7, 8; the first token is context. Two different ones add two counts to three, spread over ten
-        // tokens: 7 has 2.2/5, 8 has 1.2/5, 9 has 0.2/5.
+        // The training target is 7, 7, 8; the first token is context. Two distinct tokens add two counts to three,
+        // spread over ten tokens: 7 has 2.2/5, 8 has 1.2/5, 9 has 0.2/5.
         let records = unigram("unigram", &[stream("a", &[9, 7, 7, 8])], &[stream("b", &[7, 7, 8, 9])], 10);
         let expected: f64 = [2.2, 1.2, 0.2].iter().map(|count: &f64| -(count / 5.0).ln()).sum();
         assert!((records[0].nats - expected).abs() < 1e-5, "{records:?}");

@@ -10,30 +10,30 @@ use undertone_data::{InputError, Place, StopReason};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Written {
-    /// The message in whose place it stands: the id of a next prompt.
+    /// The message that it replaces: the id of a next prompt.
     pub item: String,
-    /// The user whose message that is.
+    /// The user who wrote the true message.
     pub user: String,
     /// The arm that wrote it.
     pub arm: String,
     /// The fold that the item was held out in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fold: Option<usize>,
-    /// The seed that the arm's model was trained with; none if it was not trained.
+    /// The seed that the arm's model was trained with; `None` if it was not trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Whether the item belongs to the primary comparison.
     pub primary: bool,
     /// What was written.
     pub text: String,
-    /// Why writing stopped; none of a text that no model wrote.
+    /// Why writing stopped; `None` for a text that no model wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<StopReason>,
-    /// How near it comes to the true message.
+    /// How similar it is to the true message.
     pub likeness: Likeness,
 }
 
-/// How near a text comes to another one.
+/// How similar one text is to another.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Likeness {
@@ -41,10 +41,10 @@ pub struct Likeness {
     pub chrf: f64,
     /// ROUGE-L F1, from 0 to 100.
     pub rouge_l: f64,
-    /// 100 times the cosine of sentence vectors, where there is an encoder.
+    /// 100 times the cosine of sentence vectors, if there is an encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub similarity: Option<f64>,
-    /// What a judge says, from 0 to 100, where one was asked.
+    /// A judge's score from 0 to 100, if a judge was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judged: Option<f64>,
 }
@@ -59,10 +59,10 @@ pub fn written_lines(written: &[Written]) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads what [`written_lines`] made.
+/// Reads the lines that [`written_lines`] made.
 ///
 /// # Errors
-/// The file cannot be read; a line that is no written message, or whose numbers are not from 0 to 100.
+/// The file cannot be read; or a line is not a written message, or one of its numbers is out of range.
 pub fn read_written(path: &Path) -> Result<Vec<Written>, InputError> {
     let text = std::fs::read_to_string(path).map_err(|error| InputError::io(path, "read", &error))?;
     let line = |(index, line): (usize, &str)| {
@@ -70,9 +70,9 @@ pub fn read_written(path: &Path) -> Result<Vec<Written>, InputError> {
         let written: Written =
             serde_json::from_str(line).map_err(|error| fault(format!("not a written message: {error}")))?;
         let Likeness { chrf, rouge_l, similarity, judged } = written.likeness;
-        let (of_100, of_cosine) = (-1e-6..=100.0 + 1e-6, -100.0 - 1e-3..=100.0 + 1e-3);
-        let fine = [Some(chrf), Some(rouge_l), judged].into_iter().flatten().all(|value| of_100.contains(&value));
-        match fine && similarity.is_none_or(|value| of_cosine.contains(&value)) {
+        let (score_range, cosine_range) = (-1e-6..=100.0 + 1e-6, -100.0 - 1e-3..=100.0 + 1e-3);
+        let fine = [Some(chrf), Some(rouge_l), judged].into_iter().flatten().all(|value| score_range.contains(&value));
+        match fine && similarity.is_none_or(|value| cosine_range.contains(&value)) {
             true => Ok(written),
             false => Err(fault(format!("a likeness of `{}` is not from 0 to 100", written.item))),
         }

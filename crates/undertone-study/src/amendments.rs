@@ -1,8 +1,8 @@
-//! Which study a folder belongs to, and what was changed in it after there were results.
+//! Which study a folder belongs to, and what changed in the study after there were results.
 //!
-//! A folder belongs to one study: its data, base model and trainings. What is compared and measured may change, and
-//! finished work that does not depend on the change is kept. But a rule that is changed by somebody who has seen results is
-//! not fixed beforehand: the report names every such change, and a comparison that becomes primary this way is corrected
+//! A folder belongs to one study: its data, base model and trainings. Comparisons and measurements may change, and
+//! finished work that does not depend on the change is kept. But a rule that changes after there are results is not
+//! fixed beforehand: the report names every such change, and a comparison that becomes primary this way is corrected
 //! like the others.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,18 +19,18 @@ use crate::fingerprint::{self, PROGRAM};
 use crate::jobs::predict_thoughts::writer_runs;
 use crate::names::{LAST_CHECKPOINT, RECORDS, RESULTS};
 
-/// Beginnings of keys that may change in a study that has begun.
+/// Prefixes of the keys that may change in a study that has begun.
 const AMENDABLE: [&str; 4] = ["evaluation.", "arm", "comparison", "seeds"];
 
-/// Keys whose change needs no mention: where the judge is.
+/// Keys whose changes the report does not name: how to reach the judge.
 const UNMENTIONED: [&str; 2] = ["evaluation.judge.url", "evaluation.judge.api_key_variable"];
 
-/// The key of an amendment of the primary comparison, declared or not.
+/// The key of an amendment that changes the primary comparison, declared or not.
 const PRIMARY: &str = "comparison, the primary one";
 
-/// The experiment of a folder.
+/// The file with the experiment of a folder.
 const CLAIMED: &str = "experiment.toml";
-/// The amendments of a folder.
+/// The file with the amendments of a folder.
 const AMENDED: &str = "amendments.json";
 
 /// A key of the experiment that changed after there were results.
@@ -38,14 +38,14 @@ const AMENDED: &str = "amendments.json";
 #[serde(deny_unknown_fields)]
 pub struct Amendment {
     key: String,
-    /// None where it was added.
+    /// `None` if the key was added.
     before: Option<String>,
-    /// None where it was removed.
+    /// `None` if the key was removed.
     after: Option<String>,
 }
 
 impl Amendment {
-    /// Whether it made another comparison the primary one.
+    /// Whether it changed the primary comparison.
     pub(crate) fn is_of_primary(&self) -> bool {
         self.key == PRIMARY
     }
@@ -65,19 +65,19 @@ impl std::fmt::Display for Amendment {
 
 /// A folder that is free or belongs to this study.
 pub(crate) struct OwnFolder {
-    /// The experiment, with what else identifies a study.
+    /// The text of the experiment file: a header that identifies the study, and the experiment.
     text: String,
     /// Whether the folder holds this text already.
     is_written: bool,
     has_begun: bool,
-    /// All amendments since there were scores.
+    /// All amendments after the first scores.
     amendments: Vec<Amendment>,
 }
 
 /// Checks that a study's folder is free or belongs to it; changes nothing.
 ///
 /// # Errors
-/// The folder holds another study: says what differs; an arm in it was trained otherwise.
+/// The folder holds another study, or an arm in it was trained differently; the error says what differs.
 pub(crate) fn check_folder(context: &Context<'_>) -> Result<OwnFolder, InputError> {
     let Context { study, base, .. } = context;
     let folder = study.experiment.folder();
@@ -132,7 +132,7 @@ pub(crate) fn check_folder(context: &Context<'_>) -> Result<OwnFolder, InputErro
 }
 
 impl OwnFolder {
-    /// Makes the folder that of this study, or goes on with it; returns all amendments.
+    /// Claims the folder for this study, or continues the study in it; returns all amendments.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -141,7 +141,7 @@ impl OwnFolder {
             tracing::info!("going on with the study in `{}`", folder.display());
         }
         if !self.is_written {
-            // Amendments are written first: a program that is killed here must not forget them.
+            // Amendments are written first, so that a kill between the two writes does not lose them.
             if !self.amendments.is_empty() {
                 let amendments = serde_json::to_vec_pretty(&self.amendments).expect("amendments are plain data");
                 write_whole(&folder.join(AMENDED), &amendments)?;
@@ -159,7 +159,7 @@ fn has_scores(folder: &Path) -> bool {
     folder.join(RESULTS).exists() || inside(folder).any(|arm| is_scored(&arm))
 }
 
-/// The first training in the folder that differs from the one this study asks for, in words.
+/// Names the first training in the folder that differs from the training of this study.
 fn trained_otherwise(context: &Context<'_>) -> Option<String> {
     let Context { study, base, .. } = context;
     let trained = study.experiment.trained_arms();
@@ -177,7 +177,7 @@ fn trained_otherwise(context: &Context<'_>) -> Option<String> {
     trainings.chain(writers).find(is_other).map(|(what, ..)| what)
 }
 
-/// The comparison that an experiment is made for, in words.
+/// The primary comparison of an experiment, in words.
 fn primary(experiment: &Experiment) -> String {
     let [a, b] = primary_pair(experiment).map(|arm| arm.map_or("nothing", |arm| &arm.name));
     format!("{b} − {a}")
@@ -193,7 +193,7 @@ fn read_amendments(path: &Path) -> Result<Vec<Amendment>, InputError> {
     })
 }
 
-/// An experiment as keys and values; arms and comparisons go by their names, and their order is a value too.
+/// An experiment as keys and values. Arms and comparisons are keyed by name, and their order is a value too.
 fn keys(path: &Path, text: &str) -> Result<BTreeMap<String, String>, InputError> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         InputError::new(path, error.message().to_owned())
@@ -271,7 +271,7 @@ mod tests {
             ]
         );
         assert_eq!(told(&before, &before), [""; 0]);
-        // Without comparisons, the order of arms says which are compared.
+        // Without declared comparisons, the order of the arms decides which are compared.
         let [one, other] = [("none", "past"), ("past", "none")].map(|(a, b)| arm(a, "none") + &arm(b, "none"));
         assert_eq!(told(&one, &other), ["`arm` from none, past to past, none"]);
     }

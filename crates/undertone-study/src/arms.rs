@@ -5,7 +5,7 @@ use undertone_data::{Source, View};
 use crate::error::StudyError;
 use crate::experiment::Arm;
 
-/// An arm with what it is evaluated with: the base model has no training.
+/// An arm to evaluate: what it sees, and the training of its model, if there is one.
 #[derive(Debug, Clone)]
 pub struct Evaluated {
     /// The arm's name.
@@ -17,7 +17,7 @@ pub struct Evaluated {
 }
 
 impl Evaluated {
-    /// The arm whose training makes the model; an untrained one's own name.
+    /// The name of the arm whose training makes the model; for an untrained model, its own name.
     pub(crate) fn trained_name(&self) -> &str {
         self.trained.as_ref().map_or(&self.name, |trained| &trained.name)
     }
@@ -31,7 +31,7 @@ impl Evaluated {
 /// An arm that failed.
 #[derive(Debug)]
 pub struct Failed {
-    /// The arm whose training or scoring failed; an untrained one's own name.
+    /// The name of the arm whose training or scoring failed; for an untrained model, its own name.
     pub arm: String,
     /// Why.
     pub error: StudyError,
@@ -47,7 +47,7 @@ pub struct Training {
 }
 
 impl Training {
-    /// Its folder in that of the arm: `fold0`, or `fold0-seed1` of a seed other than the experiment's.
+    /// Its folder inside the arm's folder: `fold0`, or `fold0-seed1` for a seed other than the experiment's.
     pub(crate) fn folder(self, first_seed: u64) -> String {
         let Self { fold, seed } = self;
         if seed == first_seed { format!("fold{fold}") } else { format!("fold{fold}-seed{seed}") }

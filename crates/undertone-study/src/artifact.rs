@@ -1,14 +1,14 @@
-//! Files of results that are reused if they were made from the same inputs.
+//! Result files that are reused if they were made from the same inputs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use undertone_data::{InputError, write_whole};
 
-/// The fingerprints of the files of a folder.
+/// The file with the fingerprints of a folder's files.
 const KEYS: &str = "keys.json";
 
-/// A file of results with the fingerprint of what made it. The fingerprint is kept in the folder's `keys.json`.
+/// A result file with the fingerprint of its inputs. The folder's `keys.json` holds the fingerprint.
 #[derive(Debug, Clone)]
 pub(crate) struct CachedFile {
     pub(crate) path: PathBuf,
@@ -25,7 +25,7 @@ impl CachedFile {
         self.path.exists() && self.keys().get(&self.name()) == Some(&self.fingerprint)
     }
 
-    /// The folder it lies in, from where a stopped program goes on.
+    /// The folder of the file, from which a stopped program resumes.
     pub(crate) fn folder(&self) -> PathBuf {
         self.path.parent().map(Path::to_owned).unwrap_or_default()
     }
@@ -39,7 +39,7 @@ impl CachedFile {
         let save = |keys: &BTreeMap<String, String>| {
             write_whole(&path, &serde_json::to_vec_pretty(keys).expect("keys are plain data"))
         };
-        // A program that is killed here leaves a file without a fingerprint, never one with another's.
+        // A program that is killed here leaves a file without a fingerprint, never a file with a wrong one.
         if keys.remove(&self.name()).is_some() {
             save(&keys)?;
         }
@@ -52,7 +52,7 @@ impl CachedFile {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// The fingerprints of the folder; none if they cannot be read.
+    /// The fingerprints of the folder; empty if they cannot be read.
     fn keys(&self) -> BTreeMap<String, String> {
         let bytes = std::fs::read(self.path.with_file_name(KEYS)).unwrap_or_default();
         serde_json::from_slice(&bytes).unwrap_or_default()
@@ -74,7 +74,7 @@ mod tests {
         assert!(one.is_current() && !other.is_current() && cached("written.jsonl", "third").is_current());
         other.write(b"2").unwrap();
         assert!(!one.is_current() && other.is_current() && cached("written.jsonl", "third").is_current());
-        // Without its fingerprint, or itself, it is made again.
+        // A file without its fingerprint is not current, and neither is a missing file.
         std::fs::write(folder.path().join(KEYS), "nonsense").unwrap();
         assert!(!other.is_current());
         other.write(b"2").unwrap();

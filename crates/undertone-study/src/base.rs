@@ -1,4 +1,4 @@
-//! The base model of an experiment: loaded once, fingerprinted, and made ready to train or restored.
+//! The base model of an experiment: loads and hashes it, makes trainable copies, and restores checkpoints.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ impl Base {
     /// Loads the experiment's base model to its device.
     ///
     /// # Errors
-    /// The program was built without the device, or the folder holds no model that it knows.
+    /// The program was built without the device, or the folder holds no supported model.
     pub fn load(experiment: &Experiment) -> Result<Self, InputError> {
         let path = &experiment.model.path;
         let device = experiment.device.open().map_err(|absent| {
@@ -42,7 +42,7 @@ impl Base {
         Ok(Self { decoder, sha256: sha256_of_model(path)? })
     }
 
-    /// A copy that is ready to train: fresh adapters, or every weight.
+    /// A trainable copy: new adapters, or every weight.
     pub(crate) fn trainable(&self, experiment: &Experiment, seed: u64) -> Decoder {
         let mut decoder = self.decoder.clone();
         match experiment.model.method {
@@ -55,7 +55,7 @@ impl Base {
     /// A copy with the weights of a checkpoint, which must have been trained from this base.
     ///
     /// # Errors
-    /// It was trained from another base, or has other parameters than the experiment.
+    /// The checkpoint was trained from another base, or has other parameters than the experiment.
     pub fn restored(
         &self,
         experiment: &Experiment,
@@ -67,14 +67,14 @@ impl Base {
             return Err(InputError::new(path, format!("was trained from other weights than those in `{base}`"))
                 .hint("point `--set model.path=` to the base model it was trained from"));
         }
-        // The checkpoint replaces what the seed draws.
+        // The checkpoint replaces the weights that the seed draws.
         let mut decoder = self.trainable(experiment, experiment.seed);
         checkpoint.restore_weights(&mut decoder)?;
         Ok(decoder)
     }
 }
 
-/// The template and system text over the base model's tokenizer; reads no weights.
+/// A stream builder with the base model's tokenizer, the template and the system text; reads no weights.
 ///
 /// # Errors
 /// The folder holds no model, its context is too short, or its tokenizer lacks a token of the template.

@@ -1,4 +1,4 @@
-//! Checkpoints with the experiments they belong to.
+//! Opens checkpoints together with their experiments.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use undertone_train::Checkpoint;
 use crate::error::StudyError;
 use crate::experiment::Experiment;
 
-/// A checkpoint and the experiment in it, with overrides of single keys.
+/// Reads a checkpoint and the experiment in it, and applies overrides of single keys.
 ///
 /// # Errors
 /// The file is no checkpoint of this version, or its experiment or an override is wrong.

@@ -7,7 +7,7 @@ use undertone_data::{Access, Source, Timing};
 use crate::arms::Evaluated;
 use crate::experiment::{Arm, DeclaredComparison, Experiment};
 
-/// Two arms to compare, by their places among the evaluated ones.
+/// Two arms to compare, by their indices among the evaluated arms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PairOfArms {
     pub(crate) a: usize,
@@ -17,8 +17,9 @@ pub(crate) struct PairOfArms {
     pub(crate) change: String,
 }
 
-/// The pairs of arms that are compared: those the file declares, or the first arm with every other and shuffled thoughts
-/// with the user's own, of which the first is primary. Pairs with an arm that is not in `evaluated` are left out.
+/// The pairs of arms that the file declares. If it declares none: the first arm with every other arm, and every other
+/// source of thoughts with the user's own thoughts; the first pair is primary. Leaves out pairs with an arm that is not
+/// in `evaluated`.
 pub(crate) fn pairs_of_arms(experiment: &Experiment, evaluated: &[Evaluated]) -> Vec<PairOfArms> {
     let pair = |a: &Arm, b: &Arm, primary| {
         let place = |arm: &Arm| evaluated.iter().position(|one| one.name == arm.name);
@@ -41,7 +42,7 @@ pub(crate) fn pairs_of_arms(experiment: &Experiment, evaluated: &[Evaluated]) ->
     pairs.into_iter().enumerate().filter_map(|(place, (a, b))| pair(a, b, place == 0)).collect()
 }
 
-/// The arms a and b of the comparison that the study is made for: the primary one, or the first.
+/// The arms a and b of the primary comparison, or of the first one if none is primary.
 pub(crate) fn primary_pair(experiment: &Experiment) -> [Option<&Arm>; 2] {
     let declared = &experiment.comparisons;
     match declared.iter().find(|one| one.primary).or(declared.first()) {
@@ -52,7 +53,7 @@ pub(crate) fn primary_pair(experiment: &Experiment) -> [Option<&Arm>; 2] {
     }
 }
 
-/// Each arm with a training of its own, compared with the untrained model that sees the same.
+/// The pairs of the untrained model and each trained arm, under the arm's view.
 pub(crate) fn pairs_with_base(experiment: &Experiment, evaluated: &[Evaluated]) -> Vec<PairOfArms> {
     let trained = experiment.arms.iter().filter(|arm| arm.trained_as.is_none());
     trained

@@ -8,16 +8,16 @@ use crate::error::StudyError;
 use crate::observer::{Event, Observer};
 use crate::study::Study;
 
-/// The data, the untrained model, who watches, and whether to stop.
+/// The data, the untrained model, the observer and the stop flag.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// The conversations of an experiment, divided and laid out.
+    /// The conversations of an experiment, split and laid out.
     pub study: &'a Study,
     /// The untrained model.
     pub base: &'a Base,
-    /// Who watches.
+    /// Receives progress events.
     pub observer: &'a dyn Observer,
-    /// Set by whoever wants the study to save and stop.
+    /// Set by the caller to make the study save and stop.
     pub stop: &'a AtomicBool,
 }
 
@@ -26,10 +26,10 @@ impl Context<'_> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Ends a job that was stopped; the same job goes on from `saved`.
+    /// Ends the job if the stop flag is set; the same job resumes from `saved`.
     ///
     /// # Errors
-    /// Somebody wants to stop.
+    /// The stop flag is set.
     pub(crate) fn check_stop(&self, saved: impl Into<PathBuf>) -> Result<(), StudyError> {
         if self.is_stopped() { Err(StudyError::Interrupted(saved.into())) } else { Ok(()) }
     }

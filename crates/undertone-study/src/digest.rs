@@ -11,7 +11,7 @@ pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// The digest of several files, one after another, in the order given.
+/// The digest of several files, concatenated in the given order.
 pub(crate) fn sha256_of_files(paths: &[PathBuf]) -> Result<String, InputError> {
     let mut hash = HashWriter(Sha256::new());
     for path in paths {

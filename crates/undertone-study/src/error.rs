@@ -8,7 +8,7 @@ use undertone_train::TrainError;
 
 use crate::experiment::Problems;
 
-/// Why a study, or a part of it, ended before its end.
+/// Why a study, or a part of it, ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum StudyError {
     /// A file, a setting or an endpoint is wrong.
@@ -20,13 +20,13 @@ pub enum StudyError {
     /// Two arms have no common items.
     #[error("these results cannot be compared: {0}")]
     NotComparable(#[from] NotComparable),
-    /// A loss, a gradient or a score is not a number.
+    /// A loss or a gradient is not a number.
     #[error("training diverged: {0}")]
     Diverged(String),
     /// The scores of a model are not numbers.
     #[error("the model's scores are not valid, because its training has diverged: {0}")]
     Scores(String),
-    /// The user stopped it; the same call goes on from this file or folder.
+    /// The user stopped it; the same call resumes from this file or folder.
     #[error("interrupted; saved `{}`", .0.display())]
     Interrupted(PathBuf),
 }

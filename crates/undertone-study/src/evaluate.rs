@@ -1,4 +1,4 @@
-//! A checkpoint on held-out users, alone or against another model.
+//! Evaluates a checkpoint on held-out users, alone or against another model.
 
 use std::path::{Path, PathBuf};
 
@@ -28,15 +28,15 @@ pub struct Evaluation {
     pub checkpoint: PathBuf,
     /// Another checkpoint, or `base` for the untrained model.
     pub against: Option<PathBuf>,
-    /// Which thoughts are seen, where it differs from training.
+    /// Which thoughts are seen, if this differs from training.
     pub access: Option<Access>,
-    /// Until when they must have been written, where it differs from training.
+    /// Until when the thoughts must have been written, if this differs from training.
     pub timing: Option<Timing>,
-    /// Whose they are, where it differs from training.
+    /// Whose thoughts are seen, if this differs from training.
     pub source: Option<Source>,
     /// Whose conversations are scored.
     pub split: Split,
-    /// Where to write one JSON line an item.
+    /// Where to write one JSON line per item.
     pub records: Option<PathBuf>,
     /// Overrides of the checkpoint's experiment.
     pub overrides: Vec<String>,
@@ -47,7 +47,7 @@ pub struct Evaluation {
 pub struct EvaluationResult {
     /// What the models saw.
     pub view: String,
-    /// What a reader must not overlook.
+    /// Warnings for the reader.
     pub warnings: Vec<String>,
     /// Metrics by kind and model.
     pub metrics: Vec<KindMetrics>,
@@ -61,7 +61,8 @@ impl Evaluation {
     /// Scores the checkpoint, and the other model on the same items.
     ///
     /// # Errors
-    /// A checkpoint cannot be read, or was trained or chosen on users who would be scored; the models cannot be compared.
+    /// A checkpoint cannot be read, or was trained or selected on users who would be scored; the models cannot be
+    /// compared.
     pub fn run(&self) -> Result<EvaluationResult, StudyError> {
         let path = &self.checkpoint;
         let (checkpoint, experiment) = open_checkpoint(path, &self.overrides)?;
@@ -120,7 +121,7 @@ impl Evaluation {
         (View { access, timing }, self.source.unwrap_or(source))
     }
 
-    /// The fold that the checkpoint was trained in: its held-out users depend on it.
+    /// The fold of the checkpoint's training, which determines its held-out users.
     fn fold(&self, checkpoint: &Checkpoint, study: &Study) -> Result<usize, InputError> {
         let (fold, folds) = (checkpoint.description.fold, study.folds.len());
         if fold < folds {

@@ -119,8 +119,8 @@ impl Experiment {
 
     fn resolve(path: &Path, text: &str, overrides: &[String]) -> Result<Self, Problems> {
         let mut problems = Vec::new();
-        let Some(mut table) = strict(path, text, &mut problems) else { return Err(Problems(problems)) };
-        apply(&mut table, overrides, &mut problems);
+        let Some(mut table) = strict::<Self>(path, text, &mut problems) else { return Err(Problems(problems)) };
+        apply::<Self>(&mut table, overrides, &mut problems);
         match table.try_into::<Self>() {
             Ok(experiment) => experiment.checked(path, text, overrides, problems),
             Err(error) if problems.is_empty() => Err(InputError::new(path, error.message()).into()),
@@ -200,7 +200,7 @@ impl Experiment {
     /// The first problem; the text is from outside, too.
     pub fn from_resolved(path: &Path, text: &str) -> Result<Self, InputError> {
         let mut problems = Vec::new();
-        let table = strict(path, text, &mut problems);
+        let table = strict::<Self>(path, text, &mut problems);
         if let Some(InputError { cause, .. }) = problems.into_iter().next() {
             return Err(InputError::new(path, format!("its experiment cannot be read: {cause}"))
                 .hint("it was written by another version of `undertone`"));

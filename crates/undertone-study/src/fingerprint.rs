@@ -1,9 +1,9 @@
-//! Fingerprints: with the same fingerprint, the same bytes.
+//! Fingerprints: results with equal fingerprints have equal bytes.
 //!
 //! A fingerprint is the SHA-256 of canonical JSON (keys sorted) of everything that determines a result: the program,
-//! the base model, the data, how conversations are cut, and the keys of the experiment that bear on it. A training
-//! carries its fingerprint in its checkpoints, and one of another fingerprint is never overwritten; scores and texts
-//! are made again.
+//! the base model, the data, the windows, and the keys of the experiment that affect it. Checkpoints hold the
+//! fingerprint of their training. A training with another fingerprint is never overwritten; scores and texts with
+//! another fingerprint are made again.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -16,10 +16,10 @@ use crate::experiment::{Arm, EvaluationSection, Experiment, thought_sampling};
 use crate::names::THOUGHT_KINDS;
 use crate::study::Study;
 
-/// The version of the layout and of the arithmetic: results of another program are not taken for ours.
+/// The version of the layout and of the arithmetic: results of another version are not reused.
 pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 4, operators 5");
 
-/// Of the weights of an arm's training.
+/// The fingerprint of the weights of an arm's training.
 pub(crate) fn of_training(study: &Study, base: &Base, arm: &Arm, training: Training) -> String {
     let Training { fold, seed } = training;
     let experiment = &study.experiment;
@@ -36,14 +36,15 @@ pub(crate) fn of_training(study: &Study, base: &Base, arm: &Arm, training: Train
     fingerprint("training", parts, study, base)
 }
 
-/// Of the scores of an arm in one training.
+/// The fingerprint of the scores of an arm in one training.
 pub(crate) fn of_records(study: &Study, base: &Base, arm: &Evaluated, training: Training) -> String {
     let EvaluationSection { row_tokens, distractors, .. } = study.experiment.evaluation;
     let evaluation = EvaluationSection { row_tokens, distractors, ..EvaluationSection::default() };
     fingerprint("records", shown_to(study, base, arm, training, evaluation), study, base)
 }
 
-/// Of the messages that an arm writes in one training; `chosen` identifies the messages and what measures them.
+/// The fingerprint of the messages that an arm writes in one training; `chosen` identifies the messages and the
+/// encoder that measures them.
 pub(crate) fn of_written(study: &Study, base: &Base, arm: &Evaluated, training: Training, chosen: &Value) -> String {
     let parts = json!({
         "shown": shown_to(study, base, arm, training, EvaluationSection::default()),
@@ -53,7 +54,7 @@ pub(crate) fn of_written(study: &Study, base: &Base, arm: &Evaluated, training: 
     fingerprint("written", parts, study, base)
 }
 
-/// Of the first messages that a training makes up, or the untrained model.
+/// The fingerprint of the first messages of a training, or of the untrained model.
 pub(crate) fn of_first_messages(study: &Study, base: &Base, trained: Option<&Arm>, training: Training) -> String {
     let writing = &study.experiment.evaluation.writing;
     let parts = json!({
@@ -66,13 +67,13 @@ pub(crate) fn of_first_messages(study: &Study, base: &Base, trained: Option<&Arm
     fingerprint("first messages", parts, study, base)
 }
 
-/// Of the thoughts that are predicted in a fold.
+/// The fingerprint of the predicted thoughts of a fold.
 pub(crate) fn of_predicted(study: &Study, base: &Base, fold: usize) -> String {
     let all = [Split::Train, Split::Validation, Split::Test];
     of_predicted_in(study, base, Source::Predicted, fold, &all).expect("of predicted thoughts")
 }
 
-/// Of the weights of one writer of thoughts in a fold.
+/// The fingerprint of the weights of one writer of thoughts in a fold.
 pub(crate) fn of_thought_writer(study: &Study, base: &Base, fold: usize, writer: &str) -> String {
     fingerprint("writer", json!({ "writers": of_thought_writers(study, base, fold), "writer": writer }), study, base)
 }
@@ -87,7 +88,7 @@ fn of_thought_writers(study: &Study, base: &Base, fold: usize) -> String {
     fingerprint("writers", parts, study, base)
 }
 
-/// Of the thoughts that are predicted in some splits; `None` for arms that see no predicted thoughts.
+/// The fingerprint of the predicted thoughts of some splits; `None` for arms that see no predicted thoughts.
 fn of_predicted_in(study: &Study, base: &Base, source: Source, fold: usize, splits: &[Split]) -> Option<String> {
     (source == Source::Predicted).then(|| {
         let parts = json!({
@@ -99,7 +100,7 @@ fn of_predicted_in(study: &Study, base: &Base, source: Source, fold: usize, spli
     })
 }
 
-/// What an arm is shown in testing, and the model that it is shown to.
+/// What an arm sees in testing, and its model.
 fn shown_to(
     study: &Study,
     base: &Base,
@@ -118,14 +119,14 @@ fn shown_to(
     })
 }
 
-/// The digest of how the conversations of some splits are cut, which every arm has a say in.
+/// The digest of the windows of some splits. Every arm influences where windows are cut.
 fn windows(study: &Study, fold: usize, splits: &[Split]) -> String {
     let corpus = &study.folds[fold].corpus;
-    let of_split = |split: &Split| (*split, corpus.windows(*split).collect::<Vec<_>>());
-    digest(&splits.iter().map(of_split).collect::<Vec<_>>())
+    let split_windows = |split: &Split| (*split, corpus.windows(*split).collect::<Vec<_>>());
+    digest(&splits.iter().map(split_windows).collect::<Vec<_>>())
 }
 
-/// The experiment without what does not bear on one arm.
+/// The experiment without the keys that do not affect one arm.
 fn bearing_on(experiment: &Experiment, arm: Arm, evaluation: EvaluationSection) -> Experiment {
     let (name, output) = (String::new(), Default::default());
     let (seeds, comparisons, arms) = (Default::default(), Vec::new(), vec![arm]);

@@ -1,4 +1,4 @@
-//! The jobs of a study, one file each. A job reuses what it finished before.
+//! The jobs of a study, one file each. A job reuses its earlier results.
 
 pub(crate) mod first_messages;
 pub(crate) mod predict_thoughts;

@@ -1,8 +1,9 @@
-//! A judge: a model behind an OpenAI-compatible endpoint that rates how alike two messages are, and how much thoughts tell.
+//! A judge: a model behind an OpenAI-compatible endpoint. It rates how alike two messages are, and how much thoughts
+//! tell about a message.
 //!
-//! Off unless a study asks for it. Every answer is kept in `judge.jsonl` in the study's folder, with the fingerprint of the
-//! question, the model and the endpoint: nothing is paid for twice, and a stopped study goes on where it stood. The
-//! endpoint's key is read from the environment and never written anywhere.
+//! The judge is off by default. `judge.jsonl` in the study's folder keeps every answer with a hash of endpoint, model
+//! and question, so that a resumed study asks no question twice. The endpoint's key is read from the environment and
+//! never written anywhere.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -22,13 +23,12 @@ use crate::error::StudyError;
 use crate::experiment::JudgeSection;
 use crate::jobs::write::MessageWriter;
 
-/// An endpoint that has not answered after this long is asked again.
+/// The timeout of one request; the question is then asked again.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often it is asked before it is given up, and how long it is left alone after the first failure; twice as long
-/// after each further one.
+/// The most requests for one question, and the pause after the first failure, which doubles after each further one.
 const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(500);
-/// The longest answer that is looked at, in characters.
+/// An answer is cut to this many characters.
 const LONGEST_ANSWER: usize = 200;
 
 const ALIKE: &str = "Two messages that a user could have sent next to an AI assistant follow: the true one, and a prediction of it. \
@@ -42,7 +42,7 @@ const TELLING: &str = "A message that a user sent to an AI assistant follows, an
 /// One line of the file of answers.
 #[derive(Serialize, Deserialize)]
 struct CachedAnswer {
-    /// SHA-256 of the endpoint, the model and what was asked.
+    /// SHA-256 of the endpoint, the model and the question.
     key: String,
     answer: String,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Judge<'a> {
     path: PathBuf,
     answers: BTreeMap<String, String>,
     file: File,
-    /// How many answers held no number.
+    /// Answers without a number in range.
     silent: usize,
     asked: usize,
 }
@@ -65,7 +65,7 @@ impl<'a> Judge<'a> {
     /// Opens the answers in a study's folder; asks nothing yet.
     ///
     /// # Errors
-    /// The key's variable is not set, or the answers cannot be read or written.
+    /// The variable of the endpoint's key is not set, or the answers cannot be read or written.
     pub(crate) fn open(section: &'a JudgeSection, folder: &Path, stop: &'a AtomicBool) -> Result<Self, InputError> {
         let api_key = match section.api_key_variable.as_str() {
             "" => None,
@@ -78,7 +78,7 @@ impl<'a> Judge<'a> {
         let path = folder.join("judge.jsonl");
         let failed = |error: std::io::Error| InputError::io(&path, "keep the judge's answers", &error);
         let text = if path.exists() { std::fs::read_to_string(&path).map_err(failed)? } else { String::new() };
-        // A line that was cut off is asked again.
+        // A truncated line is ignored, and its question is asked again.
         let answers = text.lines().filter_map(|line| serde_json::from_str(line).ok());
         let answers = answers.map(|CachedAnswer { key, answer }| (key, answer)).collect();
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
@@ -89,8 +89,8 @@ impl<'a> Judge<'a> {
         Ok(Self { section, stop, agent: agent.into(), api_key, path, answers, file, silent: 0, asked: 0 })
     }
 
-    /// Puts the judge's score on every message that was written, and, where the section asks for it, leaves out those whose
-    /// thoughts tell little. Returns what a reader must know.
+    /// Scores every written message; with `least_telling` above 1, skips messages whose thoughts tell too little. Returns
+    /// notes for the report.
     ///
     /// # Errors
     /// The endpoint cannot be reached or refuses; the user stopped it.
@@ -127,7 +127,7 @@ impl<'a> Judge<'a> {
         Ok(notes)
     }
 
-    /// The first number of an answer, if it is in its range.
+    /// The first number of the answer, if it is in `range`.
     fn number(&mut self, asked: &str, range: RangeInclusive<f64>) -> Result<Option<f64>, StudyError> {
         let answer = self.answer(asked)?;
         let number = answer.split(|c: char| !c.is_ascii_digit() && c != '.').find_map(|word| word.parse::<f64>().ok());
@@ -136,7 +136,7 @@ impl<'a> Judge<'a> {
         Ok(number)
     }
 
-    /// What was answered before, or is now.
+    /// The earlier answer to a question, or a new one.
     fn answer(&mut self, asked: &str) -> Result<String, StudyError> {
         let JudgeSection { url, model, .. } = self.section;
         let key = sha256_hex(json!([url, model, asked]).to_string().as_bytes());
@@ -157,7 +157,7 @@ impl<'a> Judge<'a> {
         Ok(answer)
     }
 
-    /// One chat completion; what is likely to pass is tried again.
+    /// Requests one chat completion; retries after errors that are likely to be temporary.
     fn ask(&self, asked: &str) -> Result<String, InputError> {
         let JudgeSection { url, model, .. } = self.section;
         let endpoint = format!("{}/chat/completions", url.trim_end_matches('/'));

@@ -1,12 +1,12 @@
-//! Guards against testing a model on users whom it was trained or chosen on.
+//! Guards against testing a model on users that trained or selected it.
 
 use std::path::Path;
 
 use undertone_data::{Conversation, InputError, OverlapReport, Split, Stream, check_disjoint};
 use undertone_train::Description;
 
-/// Refuses to run a checkpoint on users it was trained on, and to test it on users it was chosen on, whatever the
-/// settings say.
+/// Refuses to run a checkpoint on its training users, and to test it on the validation users that selected it,
+/// whatever the settings say.
 ///
 /// # Errors
 /// Names the first such user.
@@ -30,10 +30,10 @@ pub(crate) fn require_unseen(
     }
 }
 
-/// The overlap of the splits of one division, counted from the conversations that are really in them.
+/// The overlap of the splits, counted from the conversations that are really in them.
 ///
 /// # Panics
-/// If a user, a task or a conversation is in two splits: users are divided, so that is a defect of ours.
+/// If a user, a task or a conversation is in two splits: the split is by user, so that is a defect of ours.
 pub(crate) fn require_disjoint<'a>(parts: impl IntoIterator<Item = (Split, &'a Conversation)>) -> OverlapReport {
     let overlap = check_disjoint(parts);
     assert!(overlap.is_disjoint(), "splits overlap: {overlap:?}");

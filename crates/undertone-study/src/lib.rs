@@ -1,9 +1,9 @@
 //! The study engine: from an experiment file to trained arms, comparisons and a report.
 //!
-//! [`Experiment`] reads the file strictly, [`Study`] reads, divides and lays out its conversations, [`Base`] loads the
-//! untrained model, and [`run()`] does the rest: it trains and scores every arm, compares them and writes all results.
-//! [`plan()`] says beforehand what that costs, and [`Evaluation`] scores a single checkpoint. Progress goes to an
-//! [`Observer`], notes go to `tracing`, and a flag stops a study, which the same call then goes on with.
+//! [`Experiment`] reads the file strictly. [`Study`] loads, splits and lays out its conversations. [`Base`] loads the
+//! untrained model. [`run()`] trains and scores every arm, compares them and writes all results. [`plan()`] estimates
+//! the cost beforehand, and [`Evaluation`] scores a single checkpoint. Progress goes to an [`Observer`], notes go to
+//! `tracing`. A flag stops a study, and the same call resumes it.
 //!
 //! ```no_run
 //! use std::path::Path;

@@ -1,35 +1,35 @@
-//! Names that stand in files, tables and folders of a study.
+//! Names in the files, tables and folders of a study.
 
 use undertone_data::TargetKind;
 
-/// The yardstick of token frequencies.
+/// The baseline of token frequencies.
 pub(crate) const UNIGRAM: &str = "unigram";
 
-/// The yardstick that repeats the user's last message.
+/// The baseline that repeats the user's previous message.
 pub(crate) const REPEAT: &str = "repeat";
 
-/// The untrained model where no view bears on it.
+/// The untrained model, for results that no view affects.
 pub(crate) const UNTRAINED: &str = "untrained";
 
-/// The untrained model, and the start of its name under the view of an arm, such as `base-past`.
+/// The untrained model; also the prefix of its name under the view of an arm, such as `base-past`.
 pub(crate) const BASE: &str = "base";
 
 /// The folder of the models that predict thoughts.
 pub(crate) const WRITERS: &str = "writers";
 
-/// The yardsticks, whose names no arm may have.
+/// The names of baselines, which no arm may have.
 pub(crate) const YARDSTICKS: [&str; 4] = [UNIGRAM, REPEAT, UNTRAINED, BASE];
 
-/// The kinds of text that predict thoughts.
+/// The targets that are thoughts.
 pub(crate) const THOUGHT_KINDS: [TargetKind; 2] = [TargetKind::Reaction, TargetKind::Reason];
 
-/// The checkpoint of a training to resume from.
+/// The checkpoint from which a training resumes.
 pub(crate) const LAST_CHECKPOINT: &str = "last.safetensors";
 
-/// The scores of one training, or of all.
+/// The scores of an arm in one training.
 pub(crate) const RECORDS: &str = "records.jsonl";
 
-/// The messages that one training wrote, or all.
+/// The messages that an arm wrote in one training; in the study's folder, those of all arms.
 pub(crate) const WRITTEN: &str = "written.jsonl";
 
 /// The results of a study.

@@ -1,15 +1,16 @@
-//! How a study reports what it does, while it does it.
+//! How a running study reports its progress.
 //!
-//! An observer has a row for each trained arm. What is worth reading later goes to `tracing` instead.
+//! A row is a trained arm, the untrained model under one view, or a writer of thoughts. Messages that are worth reading
+//! later go to `tracing` instead.
 
 use undertone_train::{Progress, Scalars};
 
-/// What happens in a row.
+/// An event in a row.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
-    /// A training begins: which fold and seed, in words; empty where the arm has only one.
+    /// A training begins. The text names its fold and seed; it is empty if the arm has only one training.
     Training(&'a str),
-    /// The loop of a training begins, or goes on after `done` of its steps.
+    /// The loop of a training begins, or resumes after `done` steps.
     Begin {
         /// Steps taken before.
         done: usize,
@@ -18,7 +19,7 @@ pub enum Event<'a> {
     },
     /// A step of a training is done.
     Step(&'a Scalars),
-    /// Something other than training goes on, such as `scores as `past``.
+    /// Work other than training begins, such as ``scores as `past` ``.
     Doing(&'a str),
     /// One training of the row is finished, with its scores and texts.
     Finished,
@@ -26,12 +27,12 @@ pub enum Event<'a> {
     Failed,
 }
 
-/// Somebody who watches a study.
+/// Receives the events of a study.
 pub trait Observer: Sync {
-    /// Rows that will report, each with how many trainings it has.
+    /// Announces rows, each with its number of trainings.
     fn rows(&self, rows: &[(String, usize)]);
 
-    /// Something happens in a row that was announced.
+    /// Receives an event in an announced row.
     fn observe(&self, row: &str, event: Event<'_>);
 }
 
@@ -45,7 +46,7 @@ impl Observer for Silent {
     fn observe(&self, _: &str, _: Event<'_>) {}
 }
 
-/// Passes what a training loop reports on to an observer.
+/// Passes the progress of a training loop to an observer.
 pub(crate) struct RowProgress<'a> {
     pub(crate) observer: &'a dyn Observer,
     pub(crate) row: &'a str,

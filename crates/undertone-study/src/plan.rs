@@ -1,4 +1,4 @@
-//! The plan of a study: what would run, what that costs, and which difference it could find, before anything is spent.
+//! The plan of a study: what would run, what it would cost, and the smallest difference it could detect.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -27,58 +27,58 @@ use crate::jobs::write::MessageWriter;
 use crate::names::{LAST_CHECKPOINT, WRITERS};
 use crate::study::Study;
 
-/// Tokens on which two arms are compared.
+/// The token budget for the smallest detectable difference.
 const COMPARED_TOKENS: usize = 49_152;
 
-/// Texts of a measurement, the tokens of their prompt, and tokens that each writes.
+/// The measurement of writing speed: texts, tokens of their prompt, new tokens per text.
 const MEASURED_TEXTS: usize = 16;
 const MEASURED_PROMPT: usize = 256;
 const MEASURED_WRITING: usize = 16;
 
-/// Tokens that a measurement may run through the model: a minute or less on two cores.
+/// The token budget for measuring speed: a minute or less on two cores.
 const MEASURED_TOKENS: usize = 16_384;
 
-/// A study before it is run.
+/// The plan of a study.
 #[derive(Debug, Serialize)]
 pub struct Plan {
     #[serde(skip)]
     name: String,
     trainings: Vec<Planned>,
     scorings: Vec<Planned>,
-    /// Messages that arms write, and first messages that all models make up, each of as many tokens as it may have.
+    /// Messages that arms write and first messages of all models, each counted with the most tokens it may have.
     writings: Vec<Planned>,
     tokens_per_second: Speeds,
     hours: f64,
     detectable: Option<Detectable>,
 }
 
-/// All trainings, all scorings, or all writing, of one arm.
+/// All trainings, all scorings or all writing of one arm.
 #[derive(Debug, Serialize)]
 struct Planned {
     arm: String,
     /// Folds times seeds.
     runs: usize,
-    /// Those that are finished, and are not run again.
+    /// Finished runs, which are not repeated.
     finished: usize,
-    /// Tokens that go through the model in the unfinished ones.
+    /// Tokens that the unfinished runs put through the model.
     tokens: usize,
     hours: f64,
 }
 
-/// What the primary comparison could see, if users differ as much as under the untrained model.
+/// What the primary comparison could detect, if users differ as much as under the untrained model.
 #[derive(Debug, Serialize)]
 struct Detectable {
     arm_a: String,
     arm_b: String,
     /// Test users of the study with a primary item.
     users: usize,
-    /// Of them, those on whom it was measured.
+    /// How many of them were measured.
     measured_users: usize,
-    /// In nats per token.
+    /// The smallest detectable difference, in nats per token.
     difference: f64,
 }
 
-/// Tokens a second on this machine.
+/// Tokens per second on this machine.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Speeds {
     training: f64,
@@ -122,7 +122,7 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, StudyError> {
 }
 
 impl Speeds {
-    /// Trains on, scores and writes a little.
+    /// Trains, scores and writes a little.
     fn measure(context: &Context<'_>) -> Self {
         let Context { study, base, .. } = context;
         let experiment = &study.experiment;
@@ -146,7 +146,7 @@ impl Speeds {
         let sampling = Sampling { max_new_tokens: MEASURED_WRITING, ..Sampling::default() };
         let opening = Opening { cache, prompt: last.to_vec(), sampling };
         let begun = Instant::now();
-        // No id is the end: as many tokens as were asked for.
+        // `u32::MAX` is no token id, so no text ends early.
         let texts = base.decoder.generate_all(vec![opening; MEASURED_TEXTS], u32::MAX);
         let written: usize = texts.iter().map(|(ids, _)| ids.len()).sum();
         Self { training, scoring, writing: written as f64 / begun.elapsed().as_secs_f64() }
@@ -167,8 +167,8 @@ fn trainings(context: &Context<'_>, arm: &Arm, speed: f64) -> Planned {
     planned(&arm.name, all.len(), left.len(), left.iter().map(|training| cost(training.fold)).sum(), speed)
 }
 
-/// The writers of predicted thoughts, if an arm sees such: each training user is in two of three, and every thought is
-/// written once, of so many tokens at most.
+/// The writers of predicted thoughts, if an arm sees predicted thoughts. Each training user trains two of the three
+/// writers, and every thought is written once, with at most [`PREDICTED_TOKENS`] tokens.
 fn thought_writers(context: &Context<'_>, speeds: Speeds) -> Option<Planned> {
     let study = context.study;
     study.experiment.sees_predicted().then(|| {
@@ -184,7 +184,7 @@ fn thought_writers(context: &Context<'_>, speeds: Speeds) -> Option<Planned> {
     })
 }
 
-/// The unfinished evaluations of an arm: of those that are not in their `file`, the `cost` in tokens.
+/// The evaluations of an arm. One whose `file` is not current costs `cost` tokens.
 fn evaluations(
     study: &Study,
     arm: &Evaluated,
@@ -202,7 +202,7 @@ fn scored_tokens(study: &Study, arm: &Evaluated, fold: usize) -> usize {
     tokens(&study.test_streams(arm.shown, fold, Split::Test))
 }
 
-/// The most tokens that are written in a fold.
+/// The most tokens that an arm writes in a fold.
 fn written_tokens(study: &Study, arm: &Evaluated, fold: usize, chosen: &BTreeSet<&str>) -> usize {
     let streams = study.test_streams(arm.shown, fold, Split::Test);
     let is_written = |target: &&Target| target.is_truth() && chosen.contains(target.item.to_string().as_str());
@@ -210,7 +210,7 @@ fn written_tokens(study: &Study, arm: &Evaluated, fold: usize, chosen: &BTreeSet
     messages * study.experiment.evaluation.writing.max_new_tokens
 }
 
-/// The first messages that models have not made up yet, of so many tokens at most.
+/// The first messages that are not generated yet, each counted with the most tokens it may have.
 fn first_messages(context: &Context<'_>, arms: &[Evaluated], speed: f64) -> Option<Planned> {
     let study = context.study;
     let writing = &study.experiment.evaluation.writing;
@@ -231,7 +231,7 @@ fn planned(arm: &str, runs: usize, left: usize, tokens: usize, speed: f64) -> Pl
     Planned { arm: arm.to_owned(), runs, finished: runs - left, tokens, hours }
 }
 
-/// Whether a training of an arm was finished before.
+/// Whether a training of an arm is finished.
 fn is_finished(context: &Context<'_>, arm: &Arm, training: Training) -> bool {
     let Context { study, base, .. } = context;
     let last = study.training_folder(&arm.name, training).join(LAST_CHECKPOINT);
@@ -240,9 +240,9 @@ fn is_finished(context: &Context<'_>, arm: &Arm, training: Training) -> bool {
     })
 }
 
-/// Tokens a second over a few rows, after one that warms up.
+/// Tokens per second over a few rows, after a warm-up row.
 fn speed(rows: &[Row], mut work: impl FnMut(&Row)) -> f64 {
-    // From the middle: the first conversations of a file are not its longest or shortest by design, but may be.
+    // Rows from the median length up: the first rows of a file may be unusually long or short.
     let mut order: Vec<&Row> = rows.iter().collect();
     order.sort_by_key(|row| row.tokens.len());
     let middle = &order[order.len() / 2..];
@@ -258,13 +258,13 @@ fn speed(rows: &[Row], mut work: impl FnMut(&Row)) -> f64 {
     tokens as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// Scores the untrained model under both views of the primary comparison, on a window of each of as many test
-/// users as can be afforded, chosen by hash. Windows of a user are taken for one.
+/// Scores the untrained model under both views of the primary comparison, on one window per test user, for as many
+/// users as the token budget allows, chosen by hash. One window stands for all windows of its user.
 fn detectable(study: &Study, base: &Base) -> Result<Option<Detectable>, StudyError> {
     let experiment = &study.experiment;
     let [a, b] = primary_pair(experiment);
     let (Some(a), Some(b)) = (a, b) else { return Ok(None) };
-    // Without thoughts to tell apart, the untrained model has nothing to say.
+    // If both arms see the same, the untrained model shows no difference.
     if a.shown() == b.shown() {
         return Ok(None);
     }
@@ -312,7 +312,8 @@ fn detectable(study: &Study, base: &Base) -> Result<Option<Detectable>, StudyErr
     }))
 }
 
-/// Of each user with a primary item one window that has such, chosen by hash: its tokens in both arms together, and its id.
+/// For each user with a primary item, one window with a primary item, chosen by hash: its tokens summed over both
+/// arms, and its id.
 fn window_of_each_user<'a>(
     in_a: &'a [Stream],
     in_b: &'a [Stream],

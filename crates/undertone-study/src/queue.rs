@@ -1,7 +1,7 @@
-//! Every training of every arm, run and scored: one after another, or several side by side.
+//! Runs and scores every training of every arm, one at a time or several in parallel.
 //!
-//! The calling thread hands jobs to workers through a channel and collects their outcomes through another, so nothing is
-//! shared but the context.
+//! The calling thread sends jobs to workers through one channel and receives their outcomes through another. The
+//! threads share only the context.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
@@ -31,40 +31,41 @@ pub(crate) struct ArmResults {
     pub(crate) records: Vec<Vec<ItemRecord>>,
     /// The messages they wrote, arm by arm.
     pub(crate) written: Vec<Vec<Written>>,
-    /// First messages that each model made up, by the arm whose training it is.
+    /// First messages from each model, by the arm that trains it, or under `untrained`.
     pub(crate) first_messages: Vec<(String, Vec<FirstMessages>)>,
-    /// After which step each training was scored, in words.
+    /// One sentence per training: after which step it was scored.
     pub(crate) scored: Vec<String>,
     pub(crate) failed: Vec<Failed>,
 }
 
-/// One model: a training, or none, and the places of the arms that are scored with it.
+/// One model, trained or not, and the arms that are scored with it.
 struct Job {
-    /// The arm whose training it is, or the first arm of the untrained model; the observer's row.
+    /// The arm that trains the model, or the first arm of the untrained model; also the observer's row.
     name: String,
     training: Training,
+    /// By index.
     arms: Vec<usize>,
 }
 
 /// Results of one job.
 #[derive(Default)]
 struct Outcome {
-    /// By the place of the arm.
+    /// By the index of the arm.
     records: Vec<(usize, Vec<ItemRecord>)>,
     written: Vec<(usize, Vec<Written>)>,
     first_messages: Option<FirstMessages>,
-    /// After which step it was scored, in words.
+    /// The sentence that says after which step the model was scored.
     scored: Option<String>,
 }
 
-/// What a worker sends back: the place of the job, and its outcome or a caught panic.
+/// What a worker sends back: the index of the job, and its outcome or a caught panic.
 type Report = (usize, thread::Result<Result<Outcome, StudyError>>);
 
-/// Trains and scores every arm in every fold with every seed, `workers` jobs at a time. The other arms go on when one
-/// fails. The results do not depend on `workers`, nor on what was finished before.
+/// Trains and scores every arm in every fold with every seed, `workers` jobs at a time. If one arm fails, the others
+/// go on. The results do not depend on `workers`, nor on where an earlier run stopped.
 ///
 /// # Errors
-/// The user stopped it; or every trained arm failed, and so the first one's failure.
+/// The user stopped it; or every trained arm failed, and then the first failure is returned.
 pub(crate) fn run_arms(
     context: &Context<'_>,
     writer: &MessageWriter,
@@ -99,7 +100,7 @@ pub(crate) fn run_arms(
     gathered(arms, &all, outcomes, failed)
 }
 
-/// Keeps the workers busy until every job is done, has failed, or the user stops.
+/// Keeps the workers busy until every job is done or has failed, or the user stops.
 fn dispatch(
     context: &Context<'_>,
     all: &[Job],
@@ -124,7 +125,7 @@ fn dispatch(
         let (place, outcome) = reports.recv().expect("a job is running");
         running -= 1;
         let name = &all[place].name;
-        // A defect of ours ends the program as it would without threads.
+        // A panic is a defect of ours: it ends the program as it would without threads.
         match outcome.unwrap_or_else(|panic| resume_unwind(panic)) {
             Ok(outcome) => {
                 outcomes[place] = Some(outcome);
@@ -140,12 +141,12 @@ fn dispatch(
     }
 }
 
-/// Every model that is scored, fold by fold and seed by seed, so that a study that is cut off has whole arms to compare.
+/// One job per model, fold by fold and seed by seed: a stopped study has all arms of the folds that are done.
 fn all_jobs(context: &Context<'_>, arms: &[Evaluated]) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     for training in context.study.trainings() {
         for (place, arm) in arms.iter().enumerate() {
-            // The untrained model has no seed: it is scored once.
+            // The untrained model has no seed: it is scored once per fold.
             if arm.trained.is_none() && training.seed != context.study.experiment.seed {
                 continue;
             }
@@ -159,7 +160,7 @@ fn all_jobs(context: &Context<'_>, arms: &[Evaluated]) -> Vec<Job> {
     jobs
 }
 
-/// One model: trained if it is not yet, and every arm scored that is scored with it.
+/// Trains a model unless that is done, and scores every arm that uses it.
 fn run(context: &Context<'_>, writer: &MessageWriter, arms: &[Evaluated], job: &Job) -> Result<Outcome, StudyError> {
     let Context { study, base, .. } = context;
     let Job { name, training, arms: places } = job;
@@ -184,7 +185,7 @@ fn run(context: &Context<'_>, writer: &MessageWriter, arms: &[Evaluated], job: &
             Some(best) => base.restored(experiment, &Checkpoint::read(best)?, best),
         }
     };
-    // All arms of a job are of one model.
+    // All arms of a job share one model.
     let mut known = KnownRows::default();
     for &place in places {
         let arm = &arms[place];
@@ -200,7 +201,7 @@ fn run(context: &Context<'_>, writer: &MessageWriter, arms: &[Evaluated], job: &
     Ok(outcome)
 }
 
-/// Everything in the order of the arms, without the arms that failed.
+/// Gathers all outcomes in the order of the arms, without the arms that failed.
 fn gathered(
     arms: Vec<Evaluated>,
     jobs: &[Job],

@@ -28,19 +28,19 @@ use crate::study::Study;
 pub struct Finished {
     /// What it found.
     pub results: Results,
-    /// The folder with all files of results.
+    /// The folder with all result files.
     pub folder: PathBuf,
     /// The folders with the checkpoints of trained arms.
     pub checkpoints: Vec<PathBuf>,
-    /// Arms that failed, and are in no comparison.
+    /// Arms that failed; no comparison includes them.
     pub failed: Vec<Failed>,
 }
 
-/// Runs a study in its folder, from the start or from where it stands: trains every arm, scores all on the same held-out
-/// users, compares them, and writes results and report. `workers` arms are trained side by side.
+/// Runs a study in its folder, from the start or from where it stopped: trains every arm, scores all on the same
+/// held-out users, compares them, and writes results and report. Runs up to `workers` trainings in parallel.
 ///
 /// # Errors
-/// Something from outside is wrong, such as a folder of another study; every trained arm failed; or `stop` was set.
+/// An input is wrong, such as a folder of another study; every trained arm failed; or `stop` was set.
 pub fn run(
     study: &mut Study,
     base: &Base,
@@ -63,7 +63,7 @@ pub fn run(
     let study = &*study;
     let ArmResults { arms, mut records, written, first_messages, mut scored, failed } =
         run_arms(&Context { study, base, observer, stop }, &writer, workers)?;
-    // The yardsticks have no arm: they come last.
+    // The baseline has no arm, so it comes last.
     records.push(study.unigram());
     for record in records.iter_mut().flatten() {
         record.primary = primary.contains(&record.item);
@@ -83,7 +83,7 @@ pub fn run(
     Ok(Finished { results, folder, checkpoints, failed })
 }
 
-/// The records of every arm and of the yardstick, as JSON Lines and as Parquet.
+/// Writes the records of every arm and of the unigram baseline, as JSON Lines and as Parquet.
 fn write_records(folder: &Path, arms: &[Evaluated], records: &[Vec<ItemRecord>]) -> Result<(), StudyError> {
     let names = arms.iter().map(|arm| arm.name.as_str()).chain([UNIGRAM]);
     let mut files = BTreeSet::new();
@@ -97,7 +97,7 @@ fn write_records(folder: &Path, arms: &[Evaluated], records: &[Vec<ItemRecord>])
     Ok(write_whole(&folder.join("records.parquet"), &table)?)
 }
 
-/// The messages that arms wrote; no file where they wrote none.
+/// Writes the file of messages that arms wrote; removes it if they wrote none.
 fn write_messages(folder: &Path, written: &[Written]) -> Result<(), InputError> {
     let path = folder.join(WRITTEN);
     if !written.is_empty() {
@@ -109,7 +109,7 @@ fn write_messages(folder: &Path, written: &[Written]) -> Result<(), InputError> 
     Ok(())
 }
 
-/// `results.json`, `report.md`, `report.html` and the plots.
+/// Writes `results.json`, `report.md`, `report.html` and the plots.
 fn write_results(study: &Study, results: &Results, scores: Scores<'_>) -> Result<(), InputError> {
     let folder = study.experiment.folder();
     write_whole(&folder.join("report.md"), results.markdown().as_bytes())?;
@@ -124,7 +124,7 @@ fn write_results(study: &Study, results: &Results, scores: Scores<'_>) -> Result
     Ok(())
 }
 
-/// Removes the files of a folder of results that an earlier form of the study left.
+/// Removes the files of a results folder that an earlier run of the study left, except those in `keep`.
 fn remove_others(folder: &Path, keep: &BTreeSet<String>) -> Result<(), InputError> {
     for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
         let is_kept = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| keep.contains(name));
@@ -135,7 +135,7 @@ fn remove_others(folder: &Path, keep: &BTreeSet<String>) -> Result<(), InputErro
     Ok(())
 }
 
-/// The training loss of each trained arm by step, the mean over folds and seeds.
+/// The training loss of each trained arm by step, averaged over folds and seeds.
 fn learning_curves(study: &Study) -> Result<Vec<Curve>, InputError> {
     let mut curves = Vec::new();
     for arm in study.experiment.trained_arms() {

@@ -1,4 +1,4 @@
-//! A study: the conversations of an experiment, divided and laid out once, and the arms run on them.
+//! A study: the conversations of an experiment, split by user and laid out once, and the arms that run on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,33 +17,33 @@ use crate::experiment::{Arm, Experiment};
 use crate::leakage::require_disjoint;
 use crate::names::{BASE, THOUGHT_KINDS, UNIGRAM};
 
-/// Everything an experiment reads, before any model.
+/// Everything that an experiment reads before it loads a model.
 pub struct Study {
     /// The experiment.
     pub experiment: Experiment,
     /// Every conversation that was read, as token ids.
     pub encoded: Arc<[Encoded]>,
-    /// One division of users, or one a fold.
+    /// One split of the users, or one per fold.
     pub folds: Vec<FoldData>,
     /// What the reader counted.
     pub read: ReadReport,
-    /// What the conversations are made of.
+    /// Statistics of the conversations.
     pub stats: DataStats,
     /// SHA-256 over the data files.
     pub data_sha256: String,
 }
 
-/// One division of users with the corpus laid out for it.
+/// One split of the users, with the corpus laid out for it.
 pub struct FoldData {
     /// The conversations, laid out.
     pub corpus: Corpus,
-    /// What the splits have in common: nothing.
+    /// The overlap of the splits, checked to be empty.
     pub overlap: OverlapReport,
-    /// Users by split.
+    /// The number of users per split.
     pub users: BTreeMap<Split, usize>,
 }
 
-/// Predicted thoughts of a fold: by conversation, message and thought, as token ids.
+/// The predicted thoughts of a fold as token ids, by conversation, message and thought.
 pub type PredictedThoughts = BTreeMap<String, Thoughts>;
 
 /// Reads all conversations of an experiment.
@@ -60,8 +60,8 @@ fn read_conversations(experiment: &Experiment) -> Result<(Vec<Conversation>, Rea
 }
 
 impl Study {
-    /// Reads, divides, encodes and cuts. `path` is the experiment file, for messages. `extra` views are
-    /// laid out too, for an evaluation that is not among the arms.
+    /// Loads, splits, tokenizes and windows the conversations. `path` is the experiment file, for error messages.
+    /// `extra` views are laid out too, for an evaluation that is not among the arms.
     ///
     /// # Errors
     /// The data, the split or the model's folder is wrong.
@@ -110,14 +110,14 @@ impl Study {
         (0..self.folds.len()).flat_map(|fold| seeds.iter().map(move |&seed| Training { fold, seed })).collect()
     }
 
-    /// Which training it is, as far as there are several of an arm.
+    /// Names the fold and the seed if an arm has several of them; empty otherwise.
     pub(crate) fn in_words(&self, Training { fold, seed }: Training) -> String {
         let fold = (self.folds.len() > 1).then(|| format!("fold {fold}"));
         let seed = (self.experiment.seeds.0 > 1).then(|| format!("seed {seed}"));
         fold.into_iter().chain(seed).collect::<Vec<_>>().join(" ")
     }
 
-    /// The arms, and before them the untrained base model under each view that an arm is trained with.
+    /// The untrained base model under each view that an arm is trained with, then the arms.
     pub fn evaluated(&self) -> Vec<Evaluated> {
         let mut all: Vec<Evaluated> = Vec::new();
         for arm in self.experiment.arms.iter().filter(|arm| arm.trained_as.is_none()) {
@@ -133,14 +133,14 @@ impl Study {
         all
     }
 
-    /// Whether the model of an arm makes up first messages. First messages follow nothing, so no view changes them, and the
-    /// untrained model makes them up once.
+    /// Whether the model of an arm generates first messages. A first message has no context, so no view changes it,
+    /// and the untrained model generates first messages only once.
     pub(crate) fn makes_up_first_messages(&self, training: Training, arm: &Evaluated) -> bool {
         let is_first = || training == self.trainings()[0] && arm.name == self.evaluated()[0].name;
         self.experiment.evaluation.writing.first_messages > 0 && (arm.trained.is_some() || is_first())
     }
 
-    /// The training or validation windows of an arm; `draw` names what thoughts are left out by chance.
+    /// The training or validation windows of an arm; `draw` is the seed of its thought dropout, `None` for no dropout.
     pub fn training_streams(&self, arm: &Arm, fold: usize, split: Split, draw: Option<[u64; 2]>) -> Vec<Stream> {
         let (view, source) = arm.shown();
         let kinds = self.experiment.training_targets(arm);
@@ -155,8 +155,8 @@ impl Study {
         self.folds[fold].corpus.streams(split, source, Layout { view, kinds, purpose: Purpose::Score, dropout: None })
     }
 
-    /// The items of the primary comparison: not a first user turn, and with an earlier thought visible
-    /// in every arm that may see all earlier thoughts.
+    /// The items of the primary comparison: no first user message, and an earlier thought is visible in every arm
+    /// that may see all earlier thoughts.
     pub fn primary_items(&self, split: Split) -> BTreeSet<String> {
         let mut shown: Vec<(View, Source)> = self.experiment.arms.iter().map(Arm::shown).collect();
         shown.retain(|(view, _)| view.sees_thoughts() && !view.hangs_prompts());
@@ -184,17 +184,17 @@ impl Study {
         primary.unwrap_or_default()
     }
 
-    /// The user messages among some items.
+    /// The next prompts among the primary items.
     pub(crate) fn primary_prompts(&self, primary: &BTreeSet<String>) -> BTreeSet<String> {
         let prompts = |encoded: &Encoded| encoded.items(0..encoded.messages.len(), &[TargetKind::NextPrompt]);
         let all = self.encoded.iter().flat_map(prompts).map(|item| item.to_string());
         all.filter(|item| primary.contains(item)).collect()
     }
 
-    /// Checks that every fold has something to train each arm on, and something to test it on.
+    /// Checks that every arm has training targets and test targets in every fold.
     ///
     /// # Errors
-    /// Says what is missing.
+    /// An arm has no training target, or no test user has a target.
     pub fn require_targets(&self) -> Result<(), InputError> {
         for arm in &self.experiment.arms {
             for fold in 0..self.folds.len() {
@@ -209,7 +209,7 @@ impl Study {
         Ok(())
     }
 
-    /// An arm has nothing to train on.
+    /// The error for an arm without training targets.
     pub(crate) fn no_training_target(&self, arm: &Arm) -> InputError {
         self.no_target(format!("no training user has a target for the arm `{}`", arm.name))
     }
@@ -219,23 +219,23 @@ impl Study {
         InputError::new(path, cause).hint("use more conversations, other `targets`, or another split")
     }
 
-    /// Shows predicted thoughts to the arms that see them; fold by fold.
+    /// Gives each fold its predicted thoughts, for the arms that see them.
     pub fn set_predicted(&mut self, thoughts: Vec<PredictedThoughts>) {
         for (fold, thoughts) in self.folds.iter_mut().zip(thoughts) {
             fold.corpus.set_predicted(thoughts);
         }
     }
 
-    /// The folder of one training of an arm, or of what an untrained arm did.
+    /// The folder of one training of an arm, or of the results of an untrained arm.
     pub fn training_folder(&self, name: &str, training: Training) -> PathBuf {
         self.experiment.folder().join(name).join(training.folder(self.experiment.seed))
     }
 
-    /// The frequencies of training users' tokens as a yardstick, on every test item that is text.
+    /// The unigram baseline: scores every test item that is text with the token frequencies of the training users.
     pub(crate) fn unigram(&self) -> Vec<ItemRecord> {
         let kinds = &self.experiment.data.targets;
         let layout = |purpose| Layout { view: View::default(), kinds, purpose, dropout: None };
-        let of_fold = |(fold, data): (usize, &FoldData)| {
+        let fold_records = |(fold, data): (usize, &FoldData)| {
             let streams = |split, purpose| data.corpus.streams(split, Source::Own, layout(purpose));
             let vocabulary = data.corpus.builder().template.vocabulary();
             let mut records = unigram(
@@ -247,14 +247,14 @@ impl Study {
             records.iter_mut().for_each(|record| record.fold = Some(fold));
             records
         };
-        self.folds.iter().enumerate().flat_map(of_fold).collect()
+        self.folds.iter().enumerate().flat_map(fold_records).collect()
     }
 }
 
 /// Every kind that is a target in training or evaluation of any arm.
 fn all_targets(experiment: &Experiment) -> Vec<TargetKind> {
-    let of_arms = experiment.arms.iter().flat_map(|arm| experiment.training_targets(arm));
-    let mut kinds: BTreeSet<TargetKind> = of_arms.chain(experiment.data.targets.iter().copied()).collect();
+    let arm_targets = experiment.arms.iter().flat_map(|arm| experiment.training_targets(arm));
+    let mut kinds: BTreeSet<TargetKind> = arm_targets.chain(experiment.data.targets.iter().copied()).collect();
     if experiment.sees_predicted() {
         kinds.extend(THOUGHT_KINDS);
     }

@@ -7,10 +7,10 @@ use rayon::prelude::*;
 use super::{exp, sum, vectorised};
 use crate::types::AdamWStep;
 
-/// Elements a task takes at least: less is not worth a thread.
+/// Least number of elements in a task: fewer are not worth a thread.
 const TASK_ELEMENTS: usize = 1 << 14;
 
-/// Rows of `width` that one task takes.
+/// Rows of `width` elements in one task.
 fn rows_per_task(width: usize) -> usize {
     TASK_ELEMENTS.div_ceil(width.max(1))
 }
@@ -40,7 +40,7 @@ pub(crate) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
             },
         );
     });
-    // SAFETY: chunks of both are whole rows of one width, and each element of a row was written.
+    // SAFETY: `out` and `x` have the same chunks of whole rows, and every element of a row was written.
     unsafe { out.assume_init() }.into_vec()
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn rms_norm_backward(x: &[f32], weight: &[f32], epsilon: f32, d_y: &[
     });
 }
 
-/// The gradient of w: Σ dy ∘ x r over the rows, in pieces of one size.
+/// The gradient of w: Σ dy ∘ x r over the rows, summed in pieces of fixed size.
 pub(crate) fn rms_norm_d_weight(x: &[f32], d_y: &[f32], width: usize, epsilon: f32) -> Vec<f32> {
     let chunk = rows_per_task(width) * width;
     let sum_of_piece = |(x, d_y): (&[f32], &[f32])| {
@@ -87,8 +87,8 @@ pub(crate) fn rms_norm_d_weight(x: &[f32], d_y: &[f32], width: usize, epsilon: f
     })
 }
 
-/// Turns element i of each head with element i + half, in place. `x` is `[tokens, heads, 2 · half]`,
-/// `cos` and `sin` are `[tokens, half]`; `direction` −1 turns back.
+/// Rotates element i of each head with element i + half, in place. `x` is `[tokens, heads, 2 · half]`,
+/// `cos` and `sin` are `[tokens, half]`; `direction` is 1, or −1 to rotate back.
 pub(crate) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], half: usize, direction: f32) {
     let tokens = cos.len() / half;
     let row = x.len() / tokens.max(1);
@@ -129,11 +129,12 @@ pub(crate) fn swiglu(gate: &[f32], up: &[f32]) -> Vec<f32> {
             },
         );
     });
-    // SAFETY: all three have one length and one size of chunks, so each element was written.
+    // SAFETY: all three slices have the same length and the same chunks, so every element was written.
     unsafe { out.assume_init() }.into_vec()
 }
 
-/// The gradients of gate and up, written over `d_out` and into a new buffer: dgate = d ∘ up ∘ σ (1 + gate (1 − σ)), dup = d ∘ silu.
+/// The gradients of gate and up: dgate = d ∘ up ∘ σ (1 + gate (1 − σ)), dup = d ∘ silu. That of gate overwrites `d_out`;
+/// that of up is returned.
 pub(crate) fn swiglu_backward(gate: &[f32], up: &[f32], d_out: &mut [f32]) -> Vec<f32> {
     assert_eq!([gate.len(); 2], [up.len(), d_out.len()], "one shape");
     let mut d_up = Box::new_uninit_slice(gate.len());
@@ -152,7 +153,7 @@ pub(crate) fn swiglu_backward(gate: &[f32], up: &[f32], d_out: &mut [f32]) -> Ve
             },
         );
     });
-    // SAFETY: all four have one length and one size of chunks, so each element was written.
+    // SAFETY: all four slices have the same length and the same chunks, so every element was written.
     unsafe { d_up.assume_init() }.into_vec()
 }
 
@@ -203,7 +204,7 @@ pub(crate) fn adamw([value, first, second]: [&mut [f32]; 3], gradient: &[f32], c
     });
 }
 
-/// Σ x², in f64 over pieces of one size.
+/// Σ x²: sums of fixed-size pieces in f32, added in f64.
 pub(crate) fn sum_of_squares(x: &[f32]) -> f64 {
     let sum_of_piece = |x: &[f32]| {
         vectorised(

@@ -1,4 +1,4 @@
-//! Matrix products of strided views, by the `gemm` crate; a few rows by ourselves.
+//! Matrix products of strided views: by the `gemm` crate, or by our own loop for a few rows.
 
 use std::ops::Range;
 
@@ -18,12 +18,12 @@ pub(crate) struct MatRef<'a> {
 }
 
 impl<'a> MatRef<'a> {
-    /// Rows that lie one after another.
+    /// A row-major matrix with contiguous rows.
     pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Self { data, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
-    /// Rows that lie `row_stride` apart.
+    /// A row-major matrix with rows `row_stride` apart.
     pub(crate) fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         Self { data, rows, columns, row_stride, column_stride: 1 }
     }
@@ -38,14 +38,14 @@ impl<'a> MatRef<'a> {
         }
     }
 
-    /// Some of its rows and columns.
+    /// The submatrix of some rows and columns.
     pub(crate) fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
         assert!(rows.end <= self.rows && columns.end <= self.columns, "the part is inside");
         let first = rows.start * self.row_stride + columns.start * self.column_stride;
         Self { data: &self.data[first..], rows: rows.len(), columns: columns.len(), ..self }
     }
 
-    /// One past the last element.
+    /// Index one past the last element.
     fn end(&self) -> usize {
         if self.rows == 0 || self.columns == 0 {
             return 0;
@@ -54,7 +54,7 @@ impl<'a> MatRef<'a> {
     }
 }
 
-/// Who computes a product.
+/// The threads that compute a product.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Workers {
     /// The calling thread: for products inside a task.
@@ -63,16 +63,16 @@ pub(crate) enum Workers {
     All,
 }
 
-/// `out (+)= factor · a b`, one row after another; returns the numbers of `out`.
+/// `out (+)= factor · a b`, with contiguous rows; returns the numbers of `out`.
 ///
 /// # Panics
-/// If shapes do not fit each other or their memory.
+/// If shapes do not fit each other or their memory, or the inner dimension is 0.
 pub(crate) fn multiply<'a>(out: Out<'a>, a: MatRef<'_>, b: MatRef<'_>, factor: f32, workers: Workers) -> &'a mut [f32] {
     assert_eq!(out.len(), a.rows * b.columns, "the product's shape");
     let (mut out, stride) = (out, b.columns);
     multiply_strided(&mut out, stride, a, b, factor, workers);
     #[allow(unsafe_code)]
-    // SAFETY: rows that lie one after another are all of the memory, and each element was written.
+    // SAFETY: the contiguous rows fill the memory, and every element was written.
     unsafe {
         out.into_numbers()
     }
@@ -81,7 +81,7 @@ pub(crate) fn multiply<'a>(out: Out<'a>, a: MatRef<'_>, b: MatRef<'_>, factor: f
 /// `out (+)= factor · a b`, where `out` has rows `stride` apart.
 ///
 /// # Panics
-/// If shapes do not fit each other or their memory.
+/// If shapes do not fit each other or their memory, or the inner dimension is 0.
 #[allow(unsafe_code)]
 pub(crate) fn multiply_strided(
     out: &mut Out<'_>,
@@ -107,8 +107,8 @@ pub(crate) fn multiply_strided(
         Workers::One => gemm::Parallelism::None,
         Workers::All => gemm::Parallelism::Rayon(0),
     };
-    // SAFETY: every element that is read or written lies inside the slices, as asserted; `out` is
-    // exclusive, so it overlaps neither factor, and is read only where it accumulates, so is initialized.
+    // SAFETY: every element that is read or written lies inside the slices, as asserted. `out` is borrowed
+    // exclusively, so it overlaps neither factor. It is read only if it accumulates, and then it is initialized.
     unsafe {
         gemm::gemm(
             m,
@@ -134,20 +134,20 @@ pub(crate) fn multiply_strided(
     }
 }
 
-/// Rows up to which a product with a weight takes about as long as the weight takes to be read, and each comes out on the device
-/// flex as it would alone.
+/// Up to this many rows, a product with a weight takes about as long as reading the weight. On the device flex, each
+/// row of such a product equals the product of that row alone.
 pub const FEW_ROWS: usize = 8;
 
-/// Elements of the matrix that one task takes.
+/// Elements of the right factor that one task reads.
 const FEW_TASK: usize = 1 << 16;
 
-/// A few rows times a matrix whose columns lie each in one piece: as quick as memory gives the matrix. Each row comes out
-/// as it would alone.
+/// A few rows times a matrix with contiguous columns, at the speed of reading the matrix from memory. Each row of the
+/// product equals the product of that row alone.
 #[allow(unsafe_code)]
 fn multiply_few(out: &mut Out<'_>, stride: usize, a: MatRef<'_>, b: MatRef<'_>, factor: f32) {
     let (m, k) = (a.rows, a.columns);
     let columns = FEW_TASK.div_ceil(k);
-    // Column by column, so that each task writes to one piece.
+    // Column by column, so that each task writes contiguous memory.
     let mut products = Box::new_uninit_slice(m * b.columns);
     products.par_chunks_mut(columns * m).enumerate().for_each(|(task, products)| {
         vectorised(
@@ -163,12 +163,12 @@ fn multiply_few(out: &mut Out<'_>, stride: usize, a: MatRef<'_>, b: MatRef<'_>, 
             },
         );
     });
-    // SAFETY: the chunks are whole columns, and each element of a column was written.
+    // SAFETY: every chunk holds whole columns, and every element of a column was written.
     let products = unsafe { products.assume_init() };
     let (start, accumulates) = (out.as_mut_ptr(), out.accumulates());
     for row in 0..m {
         for (column, products) in products.chunks_exact(m).enumerate() {
-            // SAFETY: the caller asserts that the product fits; what is added to is initialized.
+            // SAFETY: the caller asserts that the product fits `out`, which is initialized if it accumulates.
             unsafe {
                 let out = start.add(row * stride + column);
                 out.write(if accumulates { out.read() + products[row] } else { products[row] });

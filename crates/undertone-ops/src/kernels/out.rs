@@ -1,28 +1,28 @@
-//! Memory that kernels write.
+//! Memory for the results of kernels.
 //!
-//! A buffer for a result is not zeroed first: that would cost up to a tenth of a matrix product. Until a kernel has
-//! written it, it is `MaybeUninit`, and a kernel returns the memory it was given as initialized numbers.
+//! A buffer for a result is not zeroed first, which would cost up to a tenth of a matrix product. It is `MaybeUninit`
+//! until a kernel has written it; the kernel then returns the same memory as initialized numbers.
 
 use std::mem::MaybeUninit;
 
-/// Memory for a product: overwritten, or added to.
+/// Memory for a product, which overwrites the memory or is added to it.
 pub(crate) struct Out<'a> {
     data: &'a mut [MaybeUninit<f32>],
     accumulates: bool,
 }
 
 impl<'a> Out<'a> {
-    /// Memory that is overwritten, whatever it holds.
+    /// Memory that the product overwrites; it need not be initialized.
     pub(crate) fn uninit(data: &'a mut [MaybeUninit<f32>]) -> Self {
         Self { data, accumulates: false }
     }
 
-    /// Numbers that are overwritten.
+    /// Numbers that the product overwrites.
     pub(crate) fn overwrite(data: &'a mut [f32]) -> Self {
         Self { data: as_uninit(data), accumulates: false }
     }
 
-    /// Numbers that are added to.
+    /// Numbers that the product is added to.
     pub(crate) fn add(data: &'a mut [f32]) -> Self {
         Self { data: as_uninit(data), accumulates: true }
     }
@@ -31,7 +31,7 @@ impl<'a> Out<'a> {
         self.data.len()
     }
 
-    /// Whether the memory is initialized, and added to.
+    /// Whether the product is added to the memory, which is then initialized.
     pub(crate) fn accumulates(&self) -> bool {
         self.accumulates
     }
@@ -46,29 +46,30 @@ impl<'a> Out<'a> {
     /// All of them have been written, or the memory accumulates.
     #[allow(unsafe_code)]
     pub(crate) unsafe fn into_numbers(self) -> &'a mut [f32] {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees that all numbers are initialized.
         unsafe { self.data.assume_init_mut() }
     }
 }
 
-/// Numbers as memory that need not be initialized; for kernels, which write nothing but numbers.
+/// Numbers viewed as memory that need not be initialized; kernels write only numbers to it.
 #[allow(unsafe_code)]
 fn as_uninit(data: &mut [f32]) -> &mut [MaybeUninit<f32>] {
-    // SAFETY: the types have one layout, and `Out` lets nobody write anything that is not a number.
+    // SAFETY: both types have the same layout, and `Out` exposes the memory only as f32, so only numbers are written.
     unsafe { &mut *(std::ptr::from_mut(data) as *mut [MaybeUninit<f32>]) }
 }
 
-/// A vector of `length` numbers that `write` writes: it proves so by returning all of the memory as numbers.
+/// A vector of `length` numbers that `write` writes. By returning the whole memory as numbers, `write` proves that it
+/// has initialized all of it.
 ///
 /// # Panics
-/// If it returns other memory.
+/// If `write` returns other memory, or only a part.
 #[allow(unsafe_code)]
 pub(crate) fn written(length: usize, write: impl for<'a> FnOnce(Out<'a>) -> &'a mut [f32]) -> Vec<f32> {
     let mut data = Box::new_uninit_slice(length);
     let numbers = std::ptr::from_ref(write(Out::uninit(&mut data)));
     let whole = std::ptr::from_ref(&*data) as *const [f32];
     assert!(std::ptr::eq(numbers, whole), "all of the memory is returned");
-    // SAFETY: a slice of numbers that is exactly this memory was returned, so all of it is initialized.
+    // SAFETY: `write` returned a slice of numbers that is exactly this memory, so all of it is initialized.
     unsafe { data.assume_init() }.into_vec()
 }
 
@@ -89,7 +90,7 @@ mod tests {
     #[test]
     fn a_vector_holds_what_was_written() {
         assert_eq!(written(5, ones), [1.0; 5]);
-        assert_eq!(written(0, ones), []);
+        assert!(written(0, ones).is_empty());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The records of two arms, item by item; or why they are no pairs.
+//! Pairs the records of two arms by item, or says why they cannot be compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ const NAMED: usize = 3;
 /// Why two sets of records cannot be compared.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum NotComparable {
-    /// A record that no sum may hold.
+    /// A record is invalid.
     #[error(transparent)]
     Record(RecordFault),
     /// One side has no records.
@@ -30,15 +30,15 @@ pub enum NotComparable {
         /// The items that only a, and only b, scored.
         alone: [Vec<String>; 2],
     },
-    /// The arms were trained with different seeds: those of a and of b.
+    /// The arms were trained with different seeds.
     #[error("the arms were trained with different seeds: `{}` with {:?}, `{}` with {:?}", arms[0], seeds[0], arms[1], seeds[1])]
     Seeds {
         /// The names of arms a and b.
         arms: [String; 2],
-        /// Their seeds.
+        /// The seeds of arms a and b.
         seeds: [Vec<u64>; 2],
     },
-    /// Items of the same name are not the same targets: for each what differs, in words.
+    /// Items of the same id are different targets; for each, a sentence on what differs.
     #[error("the arms differ in the targets of {}: {}", counted(.0.len(), "item"), first(.0, "; "))]
     Targets(Vec<String>),
 }
@@ -62,34 +62,34 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// One item as both arms scored it: a record for each training seed. An untrained arm, which has no seed, stands
-/// beside every seed of the other.
+/// One item as both arms scored it: a record for each training seed. An untrained arm, which has no seed, is paired
+/// with every seed of the other.
 pub(super) struct Pair<'a> {
     pub(super) a: Vec<&'a ItemRecord>,
     pub(super) b: Vec<&'a ItemRecord>,
 }
 
 impl Pair<'_> {
-    /// What both arms say of the item itself.
+    /// One record of the item, for the fields that do not depend on the arm.
     pub(super) fn item(&self) -> &ItemRecord {
         self.a[0]
     }
 
-    /// Whether it holds of the item in either arm.
-    pub(super) fn either(&self, of: impl Fn(&ItemRecord) -> bool) -> bool {
-        self.a.iter().chain(&self.b).any(|record| of(record))
+    /// Whether `flag` holds for the item in either arm.
+    pub(super) fn either(&self, flag: impl Fn(&ItemRecord) -> bool) -> bool {
+        self.a.iter().chain(&self.b).any(|record| flag(record))
     }
 
-    /// Whether the arms differ in it.
-    pub(super) fn differs(&self, of: impl Fn(&ItemRecord) -> bool) -> bool {
-        of(self.a[0]) != of(self.b[0])
+    /// Whether the arms differ in `flag`.
+    pub(super) fn differs(&self, flag: impl Fn(&ItemRecord) -> bool) -> bool {
+        flag(self.a[0]) != flag(self.b[0])
     }
 }
 
-/// The records of some seeds of one arm, by item.
+/// The records of one arm, by seed and then by item.
 type BySeed<'a> = BTreeMap<Option<u64>, BTreeMap<&'a str, &'a ItemRecord>>;
 
-/// The one arm of checked records.
+/// Checks the records and returns their only arm.
 pub(super) fn only_arm(records: &[ItemRecord]) -> Result<String, NotComparable> {
     check_records(records).map_err(NotComparable::Record)?;
     let arms: BTreeSet<&str> = records.iter().map(|record| record.arm.as_str()).collect();
@@ -127,8 +127,8 @@ pub(super) fn pair<'a>(
     let count = in_a.len().max(in_b.len());
     let mut pairs: BTreeMap<&str, Pair<'a>> = BTreeMap::new();
     for (a, b) in in_a.values().cycle().zip(in_b.values().cycle()).take(count) {
-        let missing = |from: &BTreeMap<&str, _>, of: &BTreeMap<&str, _>| -> Vec<String> {
-            let missing = of.keys().filter(|item| !from.contains_key(*item));
+        let missing = |from: &BTreeMap<&str, _>, wanted: &BTreeMap<&str, _>| -> Vec<String> {
+            let missing = wanted.keys().filter(|item| !from.contains_key(*item));
             missing.map(|item| item.to_string()).collect()
         };
         let alone = [missing(b, a), missing(a, b)];
@@ -152,7 +152,7 @@ pub(super) fn pair<'a>(
     }
 }
 
-/// The first field in which two records of one item are not of the same target, in words.
+/// The first field in which two records of one item describe different targets, in words.
 fn difference(pair: &Pair<'_>, [arm_a, arm_b]: [&str; 2]) -> Option<String> {
     let fields = |record: &ItemRecord| {
         let label = record.label.as_ref();

@@ -66,7 +66,7 @@ fn the_difference_is_a_ratio_of_sums_by_user() {
 
 #[test]
 fn items_are_paired_so_what_both_arms_share_cancels() {
-    // Users differ from 1 to 20 nats per token, but arm b is 0.5 lower on every single token.
+    // Users range from 1 to 20 nats per token; arm b is 0.5 lower on every token.
     let users: Vec<String> = (1..=20).map(|user| format!("user{user:02}")).collect();
     let rows = |lower: f64| -> Vec<ItemRecord> {
         let record = |(user, level): (&String, u8)| ItemRecord {
@@ -107,7 +107,7 @@ fn a_comparison_survives_json() {
 #[test]
 fn subsets_are_told_apart_and_empty_ones_said() {
     let (mut a, mut b) = (arm("none", &NONE), arm("past", &PAST));
-    // `a` is primary only where thoughts are seen, `b` quotes one, `c` is a first message.
+    // `a` is primary only in the arm that sees thoughts, `b` quotes a thought, `c` is a first message.
     a[0].primary = false;
     b[1].quotes_target = true;
     (a[2].primary, b[2].primary) = (false, false);
@@ -130,10 +130,10 @@ fn kinds_are_never_pooled() {
     a[0].kind = TargetKind::Reaction;
     b[0].kind = TargetKind::Reaction;
     let comparison = compared(&a, &b);
-    let of = |kind| comparison.contrast(kind, Subset::All).map(|c| (c.items, c.tokens));
-    assert_eq!(of(TargetKind::NextPrompt), Some((2, 50)));
-    assert_eq!(of(TargetKind::Reaction), Some((1, 10)));
-    assert_eq!(of(TargetKind::Reason), None);
+    let items_and_tokens = |kind| comparison.contrast(kind, Subset::All).map(|c| (c.items, c.tokens));
+    assert_eq!(items_and_tokens(TargetKind::NextPrompt), Some((2, 50)));
+    assert_eq!(items_and_tokens(TargetKind::Reaction), Some((1, 10)));
+    assert_eq!(items_and_tokens(TargetKind::Reason), None);
 }
 
 #[test]
@@ -175,9 +175,9 @@ fn items_that_are_not_the_same_target_are_refused_field_by_field() {
     refused_if(|r| r.fold = Some(2), "`fold` of `b` is `none` in `none` and `2`");
 }
 
-/// The same records, as trained with some seeds; each seed adds `apart` nats to every item.
+/// The same records for each seed; seed s adds s · `apart` nats to every item.
 fn with_seeds(records: &[ItemRecord], seeds: &[u64], apart: f64) -> Vec<ItemRecord> {
-    let of_seed = |seed: &u64| {
+    let trained_with = |seed: &u64| {
         let change = |record: &ItemRecord| ItemRecord {
             seed: Some(*seed),
             nats: record.nats + apart * *seed as f64,
@@ -185,7 +185,7 @@ fn with_seeds(records: &[ItemRecord], seeds: &[u64], apart: f64) -> Vec<ItemReco
         };
         records.iter().map(change).collect::<Vec<_>>()
     };
-    seeds.iter().flat_map(of_seed).collect()
+    seeds.iter().flat_map(trained_with).collect()
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn seeds_are_paired_averaged_and_part_of_the_error() {
     close(losses.difference.ratio.value, (91.0 + 3.0 - 100.0) / 60.0);
     close(losses.difference.standard_error.unwrap().of_seeds.unwrap(), 3.0 / 60.0 / 3.0_f64.sqrt());
     assert_eq!(comparison.seeds, 3);
-    // An untrained arm has no seed and stands beside each of the other's.
+    // An untrained arm has no seed and is paired with each seed of the other.
     let untrained = compared(&arm("base", &NONE), &b);
     close(untrained.contrasts[0].losses.as_ref().unwrap().difference.ratio.value, losses.difference.ratio.value);
 }

@@ -1,4 +1,4 @@
-//! Users resampled with replacement, the statistic recomputed each time.
+//! The bootstrap: resamples users with replacement and recomputes the statistic each time.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -8,7 +8,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 use super::interval::Interval;
 use super::users::UserSums;
 
-/// The two-sided coverage of every interval.
+/// The nominal two-sided coverage of every interval.
 pub(super) const LEVEL: f64 = 0.95;
 
 /// The fewest resamples that percentiles at 2.5 % and 97.5 % can be read from.
@@ -32,8 +32,8 @@ impl Default for BootstrapOptions {
     }
 }
 
-/// Σ nats / Σ tokens of resampled users, for several statistics of the same users: each resample draws as many
-/// users as there are, and as many training seeds, with replacement.
+/// Σ nats / Σ tokens of every resample, for `N` statistics of the same users. A resample draws n of the n users
+/// and k of the k training seeds, both with replacement.
 ///
 /// Sums run in the order of the draw, so the same users in the same order, draws and seed give the same
 /// bytes.
@@ -103,7 +103,7 @@ pub(super) fn bca(sorted: &[f64], value: f64, jackknife: &[f64]) -> Interval {
     Interval { low: end(0.5 - LEVEL / 2.0), high: end(0.5 + LEVEL / 2.0) }
 }
 
-/// Σ nats / Σ tokens without each user in turn; there are at least two.
+/// Jackknife: Σ nats / Σ tokens without each user in turn. Needs at least two users.
 pub(super) fn jackknife(users: &[UserSums]) -> Vec<f64> {
     let nats: f64 = users.iter().map(UserSums::mean_nats).sum();
     let tokens: usize = users.iter().map(|user| user.tokens).sum();
@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn bca_takes_the_percentiles_of_its_formula() {
-        // 600 of the draws 0, 1, …, 999 lie below the value: z₀ = Φ⁻¹(0.6) = 0.253347. The mean of these six
-        // numbers has a = 0.079518. Python's `statistics.NormalDist` gives the percentiles 0.105769 and 0.998356.
+        // 600 of the draws 0, 1, …, 999 lie below the value: z₀ = Φ⁻¹(0.6) = 0.253347. The mean of `data` has
+        // a = 0.079518. Python's `statistics.NormalDist` gives the percentiles 0.105769 and 0.998356.
         let draws: Vec<f64> = (0..1000).map(f64::from).collect();
         let data = [1.0, 2.0, 4.0, 8.0, 16.0, 3.0];
         let total: f64 = data.iter().sum();

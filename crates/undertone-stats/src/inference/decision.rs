@@ -1,4 +1,4 @@
-//! One word for a comparison, by a rule that was fixed before the data.
+//! The decision about a comparison, by a rule fixed before the data are seen.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use super::estimate::Inference;
 
-/// The two-sided level of every decision.
+/// The two-sided significance level of every decision.
 pub const ALPHA: f64 = 0.05;
 
-/// What a comparison of b with a says of b, where lower is better.
+/// The decision about arm b against arm a; lower is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
-    /// Lower: the test, corrected for how many were made, and the interval both leave zero out.
+    /// b is lower: the corrected p-value is at most [`ALPHA`] and the Student's t interval excludes zero.
     Better,
-    /// Higher, likewise.
+    /// b is higher, by the same rule.
     Worse,
-    /// Closer to each other than the margin that was declared to matter, by two one-sided tests.
+    /// The difference is smaller than the declared margin, by two one-sided tests.
     Tied,
     /// None of these: the study is too small to tell.
     Undecided,
@@ -34,26 +34,26 @@ impl fmt::Display for Decision {
     }
 }
 
-/// What a decision rests on.
+/// A decision and its evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The word.
+    /// The decision.
     pub decision: Decision,
-    /// The sign-flip p-value after Holm's correction, or as it is for the primary comparison.
+    /// The sign-flip p-value after Holm's correction; uncorrected for the primary comparison.
     pub p_adjusted: Option<f64>,
     /// The p-value of two one-sided tests against the margin, if one was declared.
     pub p_tied: Option<f64>,
-    /// Whether the difference is decided, and yet shown to be smaller than the margin.
+    /// Whether the difference is decided but shown to be smaller than the margin.
     pub within_margin: bool,
 }
 
 impl Evidence {
-    /// From what the users say, the corrected p-value, and the margin in nats per token.
+    /// Decides from an inference, its corrected p-value, and the margin in nats per token.
     pub fn new(inference: &Inference, p_adjusted: Option<f64>, margin: Option<f64>) -> Self {
         let value = inference.ratio.value;
         let p_tied = margin.zip(inference.standard_error).map(|(margin, error)| error.tost(value, margin));
         let is_within = p_tied.is_some_and(|p| p <= ALPHA);
-        // The interval holds the variance of training, which the test does not.
+        // The interval includes the variance between trainings; the test does not.
         let is_apart = inference.ratio.intervals.is_some_and(|intervals| !intervals.student_t.contains_zero());
         let is_different = is_apart && p_adjusted.is_some_and(|p| p <= ALPHA);
         let decision = match (is_different, is_within) {
@@ -66,7 +66,7 @@ impl Evidence {
     }
 }
 
-/// Holm's correction (1979): p-values that can each be held against the level, however many there are.
+/// Holm's step-down correction (1979): adjusted p-values that control the family-wise error rate.
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
@@ -109,14 +109,14 @@ mod tests {
         let word = |value, spread, p, margin| decide(value, spread, p, margin).decision;
         assert_eq!(word(-0.1, 0.1, Some(0.01), None), Better);
         assert_eq!(word(0.1, 0.1, Some(0.01), None), Worse);
-        // The correction counts, and so does the interval.
+        // The corrected p-value and the interval must both exclude zero.
         assert_eq!(word(-0.1, 0.1, Some(0.06), None), Undecided);
         assert_eq!(word(-0.1, 0.3, Some(0.01), None), Undecided);
         // Tied only within a margin that was declared.
         assert_eq!(word(0.001, 0.01, Some(0.7), Some(0.02)), Tied);
         assert_eq!(word(0.001, 0.01, Some(0.7), Some(0.004)), Undecided);
         assert_eq!(word(0.001, 0.01, Some(0.7), None), Undecided);
-        // Decided, and yet too small to matter.
+        // Decided but too small to matter.
         let small = decide(-0.01, 0.01, Some(0.01), Some(0.05));
         assert_eq!((small.decision, small.within_margin), (Better, true));
     }

@@ -1,4 +1,4 @@
-//! A permutation test: were the two arms alike, each user's difference could as well have had the other sign.
+//! A permutation test: under the null hypothesis, each user's difference has either sign with equal probability.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -7,21 +7,21 @@ use serde::{Deserialize, Serialize};
 use super::bootstrap::BootstrapOptions;
 use super::users::UserSums;
 
-/// Up to this many users every one of the 2ⁿ patterns of signs is counted, if there are no more draws.
+/// Up to this many users, all 2ⁿ sign patterns are counted.
 const MOST_EXACT_USERS: usize = 16;
 
-/// The test that a difference is 0, by flipping the signs of whole users (Fisher 1935; for clusters, Bugni et
-/// al. 2019). Two-sided. It holds the trained models fixed: means over seeds are flipped.
+/// The two-sided test that a difference is 0, by flipping the signs of whole users (Fisher 1935; for clusters,
+/// Bugni et al. 2019). It holds the trained models fixed: it flips means over seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SignFlip {
-    /// The share of patterns of signs whose |Σ nats| is at least that of the data, the data's own among them.
+    /// The share of sign patterns whose |Σ nats| is at least the observed one; the observed pattern counts too.
     pub p: f64,
-    /// Whether every pattern was counted, and not a sample drawn.
+    /// Whether all patterns were counted, not a random sample.
     pub exact: bool,
 }
 
 impl SignFlip {
-    /// From the sums of at least one user.
+    /// Tests the sums of at least one user.
     pub(super) fn new(users: &[UserSums], options: BootstrapOptions) -> Self {
         let sums: Vec<f64> = users.iter().map(UserSums::mean_nats).collect();
         // Sums of the same numbers in another order differ by rounding.
@@ -44,7 +44,7 @@ impl SignFlip {
                 reaches(&|user| signs[user / 64] >> (user % 64) & 1 == 1)
             })
             .sum();
-        // The data's own pattern is one more (Phipson and Smyth 2010): p is never 0.
+        // The observed pattern is added to the sample (Phipson and Smyth 2010), so p is never 0.
         Self { p: (hits + 1) as f64 / (options.draws + 1) as f64, exact: false }
     }
 }
@@ -60,12 +60,12 @@ mod tests {
 
     #[test]
     fn few_users_are_counted_exactly() {
-        // Of 8 patterns of −1, −2, −3, all alike and all flipped reach 6.
+        // Of the 8 sign patterns of −1, −2, −3, two reach 6: none flipped and all flipped.
         assert_eq!(test(&[-1.0, -2.0, -3.0]), SignFlip { p: 0.25, exact: true });
-        // |±1 ± 2 ± 3| ≥ 2 but for the two patterns that cancel.
+        // |±1 ± 2 ± 1| ≥ 2 except for the two patterns that cancel.
         assert_eq!(test(&[-1.0, -2.0, 1.0]).p, 6.0 / 8.0);
         assert_eq!(test(&[0.0, 0.0]).p, 1.0);
-        // Rounding does not hide that all patterns of thirds reach the same.
+        // The sum is 0 but for rounding, so every pattern reaches it.
         assert_eq!(test(&[0.1, 0.2, -0.3]).p, 1.0);
     }
 

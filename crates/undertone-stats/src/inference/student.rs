@@ -1,5 +1,5 @@
-//! Standard errors of a ratio of sums, and what follows from them: Student's interval, two one-sided tests, and
-//! the smallest difference that a study can see.
+//! The standard error of a ratio of sums, and what follows from it: Student's t interval, two one-sided tests, and
+//! the minimum detectable difference.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -8,35 +8,35 @@ use super::bootstrap::LEVEL;
 use super::interval::Interval;
 use super::users::{UserSums, ratio};
 
-/// The power at which differences count as detectable.
+/// The power at which a difference counts as detectable.
 const POWER: f64 = 0.8;
 
-/// From so many degrees of freedom on, Student's t is taken as this one: it is the normal distribution to 1e-5.
+/// A cap on degrees of freedom: here Student's t equals the normal distribution to 1e-5.
 const MOST_FREEDOM: f64 = 1e5;
 
-/// More users than this say that a difference is out of reach.
+/// A difference that needs more users than this counts as undetectable.
 const MOST_USERS: usize = 1_000_000_000;
 
 /// The standard error of R = Σx / Σt over n users, in nats per token.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StandardError {
-    /// Of both together.
+    /// From users and training seeds together.
     pub total: f64,
-    /// From the choice of users: √( n/(n−1) · Σ (x − R·t)² ) / Σt, the ratio estimator's delta-method error for
+    /// From the sampling of users: √( n/(n−1) · Σ (x − R·t)² ) / Σt, the ratio estimator's delta-method error for
     /// clusters drawn with replacement (Cochran 1977, *Sampling Techniques*, section 6.3, without the finite
-    /// population correction). Where every t is 1 it is that of a mean.
+    /// population correction). If every t is 1, it is the standard error of a mean.
     pub of_users: f64,
-    /// From training again: the standard deviation of R over k seeds, by √k. `None` with one seed: it is
-    /// unknown then, not 0.
+    /// From training seeds: the standard deviation of R over k seeds, divided by √k. `None` with one seed: it is
+    /// unknown, not 0.
     pub of_seeds: Option<f64>,
-    /// Degrees of freedom: n − 1, or of both together by Welch and Satterthwaite.
+    /// n − 1 with one seed; with several, combined from users and seeds by Welch and Satterthwaite.
     pub degrees_of_freedom: f64,
-    /// n.
+    /// n, the number of users.
     pub users: usize,
 }
 
 impl StandardError {
-    /// `None` for fewer than two users.
+    /// The standard error over these users; `None` for fewer than two.
     pub fn of(users: &[UserSums]) -> Option<Self> {
         let (count, value) = (users.len() as f64, ratio(users)?);
         if users.len() < 2 {
@@ -46,9 +46,9 @@ impl StandardError {
         let squares: f64 = users.iter().map(|user| (user.mean_nats() - value * user.tokens as f64).powi(2)).sum();
         let of_users = (count / (count - 1.0) * squares).sqrt() / tokens;
         let seeds = users[0].nats.len();
-        let of_seed = |seed: usize| users.iter().map(|user| user.nats[seed]).sum::<f64>() / tokens;
+        let ratio_of_seed = |seed: usize| users.iter().map(|user| user.nats[seed]).sum::<f64>() / tokens;
         let of_seeds = (seeds > 1).then(|| {
-            let squares: f64 = (0..seeds).map(|seed| (of_seed(seed) - value).powi(2)).sum();
+            let squares: f64 = (0..seeds).map(|seed| (ratio_of_seed(seed) - value).powi(2)).sum();
             (squares / (seeds - 1) as f64 / seeds as f64).sqrt()
         });
         let variances = [of_users, of_seeds.unwrap_or(0.0)].map(|error| error * error);
@@ -70,7 +70,7 @@ impl StandardError {
 
     /// The quantile of Student's t for a probability above one half.
     fn quantile(self, probability: f64) -> f64 {
-        // By halving: `inverse_cdf` of statrs 0.19 never ends for some degrees of freedom.
+        // By bisection: `inverse_cdf` of statrs 0.19 does not terminate for some degrees of freedom.
         let student = self.student();
         let (mut low, mut high) = (0.0, 1.0);
         while student.cdf(high) < probability {
@@ -83,14 +83,14 @@ impl StandardError {
         high
     }
 
-    /// R ± t(97.5 %) · the total error.
+    /// R ± t(97.5 %) · the total standard error.
     pub fn interval(self, value: f64) -> Interval {
         let half_width = self.quantile(0.5 + LEVEL / 2.0) * self.total;
         Interval { low: value - half_width, high: value + half_width }
     }
 
-    /// The p-value of two one-sided tests (Schuirmann 1987) that the difference is at least `margin` on either
-    /// side of zero: small where it is shown to be smaller than the margin.
+    /// The p-value of two one-sided tests (Schuirmann 1987) of the null hypothesis |R| ≥ `margin`: a small p shows
+    /// that the difference is smaller than the margin.
     pub fn tost(self, value: f64, margin: f64) -> f64 {
         let distance = margin - value.abs();
         match self.total > 0.0 {
@@ -99,26 +99,26 @@ impl StandardError {
         }
     }
 
-    /// R by the standard deviation of users' shares of it, Cohen's d_z where users have as many tokens;
-    /// `None` if users do not differ.
+    /// R divided by the standard deviation of users' contributions to it: Cohen's d_z if all users have equally
+    /// many tokens. `None` if users do not differ.
     pub fn effect_size(self, value: f64) -> Option<f64> {
         (self.of_users > 0.0).then(|| value / (self.of_users * (self.users as f64).sqrt()))
     }
 
-    /// The smallest true difference that four of five such studies would call different from zero (Bloom 1995).
+    /// The smallest true difference that four of five such studies call different from zero (Bloom 1995).
     pub fn minimum_detectable(self) -> f64 {
         (self.quantile(0.5 + LEVEL / 2.0) + self.quantile(POWER)) * self.total
     }
 
-    /// What it would be with another number of users like these.
+    /// The standard error with another number of users like these.
     pub fn with_users(self, users: usize) -> Self {
         let of_users = self.of_users * (self.users as f64 / users as f64).sqrt();
         let total = of_users.hypot(self.of_seeds.unwrap_or(0.0));
         Self { total, of_users, degrees_of_freedom: (users as f64 - 1.0).max(1.0), users, ..self }
     }
 
-    /// How many users like these, trained with as many seeds, make `value` the smallest detectable difference;
-    /// `None` if no number does, because training itself varies too much.
+    /// How many users like these, with the same number of training seeds, make `value` detectable; `None` if no
+    /// number does, because the variance between trainings is too large.
     pub fn users_needed(self, value: f64) -> Option<usize> {
         let detectable = |users: usize| self.with_users(users).minimum_detectable() <= value.abs();
         let mut high = 2;
@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(alike.of_seeds, Some(0.0));
         close(alike.total, 0.013_125_f64.sqrt(), 1e-15);
         close(alike.degrees_of_freedom, 2.0, 1e-12);
-        // Over all, 8/40 with one seed and 16/40 with the other: standard deviation √0.02, by √2.
+        // R is 8/40 with one seed and 16/40 with the other: standard deviation √0.02, divided by √2.
         close(apart.of_seeds.unwrap(), 0.1, 1e-15);
         close(apart.total, (0.013_125_f64 + 0.01).sqrt(), 1e-15);
         close(apart.degrees_of_freedom, 0.023_125_f64.powi(2) / (0.013_125_f64.powi(2) / 2.0 + 1e-4), 1e-9);
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn two_one_sided_tests_are_one_sided_tests() {
-        // Of three users with R = 0 and error 0.1: t(2) = 4.3027 has 2.5 % above it.
+        // Three users, R = 0, standard error 0.1: t(2) = 4.3027 has 2.5 % above it.
         let error = StandardError { total: 0.1, of_users: 0.1, of_seeds: None, degrees_of_freedom: 2.0, users: 3 };
         close(error.tost(0.0, 0.430_265_27), 0.025, 1e-8);
         close(error.tost(-0.1, 0.530_265_27), 0.025, 1e-8);

@@ -1,4 +1,4 @@
-//! Intervals, tests and decisions against known answers, on simulated studies.
+//! Intervals and tests against known answers and on simulated studies.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,8 +19,8 @@ fn infer(sums: &[(f64, usize)]) -> Inference {
 
 #[test]
 fn the_ratio_weighs_tokens_and_the_mean_weighs_users() {
-    // Users at 0.1 and 0.3 nats per token, the second with three times the tokens. A quarter of
-    // the resamples is only the first, a quarter only the second: both ends are exact.
+    // Users at 0.1 and 0.3 nats per token, the second with three times the tokens. A quarter of the
+    // resamples holds only the first, a quarter only the second, so both ends are exact.
     let two = infer(&[(1.0, 10), (9.0, 30)]);
     close(two.ratio.value, 0.25, 1e-15);
     close(two.mean_of_user_means.value, 0.2, 1e-15);
@@ -33,9 +33,9 @@ fn the_ratio_weighs_tokens_and_the_mean_weighs_users() {
 
 #[test]
 fn the_percentiles_are_those_of_all_possible_resamples() {
-    // Four users at 0, 1, 2 and 4 give 256 equally likely resamples. Their sum is below 2 in 5
-    // of them (1.95 %) and below 3 in more than 15 (5.9 %), so the 2.5 % quantile is 2 / 4. It is
-    // above 13 in 5 and above 12 in 9 (3.5 %), so the 97.5 % quantile is 13 / 4.
+    // Four users at 0, 1, 2 and 4 give 256 equally likely resamples. The sum is below 2 in 5 of
+    // them (1.95 %) and below 3 in 15 (5.9 %), so the 2.5 % quantile is 2 / 4. The sum is above 13
+    // in 5 and above 12 in 9 (3.5 %), so the 97.5 % quantile is 13 / 4.
     let four = infer(&[(0.0, 1), (1.0, 1), (2.0, 1), (4.0, 1)]);
     for estimate in [four.ratio, four.mean_of_user_means] {
         assert_eq!(estimate.intervals.unwrap().percentile, Interval { low: 0.5, high: 3.25 });
@@ -45,7 +45,7 @@ fn the_percentiles_are_those_of_all_possible_resamples() {
 #[test]
 fn bca_is_that_of_scipy() {
     // scipy 1.16.3: stats.bootstrap(([1, 2, 4, 8, 16, 3],), np.mean, method=…, n_resamples=200_000): percentile 2.1667
-    // to 10.1667, BCa 2.6667 to 11.6667. Means lie on sixths.
+    // to 10.1667, BCa 2.6667 to 11.6667. Means are multiples of 1/6.
     let six = infer(&[(1.0, 1), (2.0, 1), (4.0, 1), (8.0, 1), (16.0, 1), (3.0, 1)]);
     let intervals = six.ratio.intervals.unwrap();
     for (interval, low, high) in [(intervals.percentile, 13.0, 61.0), (intervals.bca, 16.0, 70.0)] {
@@ -87,26 +87,26 @@ fn resampled_seeds_widen_the_bootstrap() {
         let interval = Inference::new(&users, BootstrapOptions::default()).unwrap().ratio.intervals.unwrap().percentile;
         interval.high - interval.low
     };
-    // With three seeds, users' error √(2/3/60) = 0.105 and seeds' √(2/3/3) = 0.471 times what they lie apart.
+    // With three seeds, the standard error is √(2/3/60) = 0.105 from users and √(2/3/3) = 0.471 · `apart` from seeds.
     close(width(0.0), 3.92 * 0.105, 0.02);
     close(width(1.0), 3.92 * 0.105_f64.hypot(0.471), 0.15);
 }
 
-/// A standard normal number, nearly: the sum of 12 uniform ones, less 6.
+/// An approximately standard normal number: the sum of 12 uniform ones, minus 6.
 fn normal(generator: &mut ChaCha8Rng) -> f64 {
     (0..12).map(|_| generator.random::<f64>()).sum::<f64>() - 6.0
 }
 
-/// A study: for each user its sums, and the same item by item. Users write from 4 to 12 messages, and differ
-/// around `truth` by `spread_of_users`.
+/// A simulated study: its sums by user and by item. A user writes 4 to 12 messages; users' means have mean `truth` and
+/// standard deviation `spread_of_users`.
 fn simulate(generator: &mut ChaCha8Rng, users: usize, truth: f64, spread_of_users: f64) -> [Vec<(f64, usize)>; 2] {
     let (mut by_user, mut by_item) = (Vec::new(), Vec::new());
     for _ in 0..users {
-        let of_user = truth + spread_of_users * normal(generator);
+        let user_mean = truth + spread_of_users * normal(generator);
         let (mut total, mut total_tokens) = (0.0, 0);
         for _ in 0..generator.random_range(4..=12) {
             let tokens = generator.random_range(5..=40);
-            let nats = tokens as f64 * (of_user + 0.3 * normal(generator));
+            let nats = tokens as f64 * (user_mean + 0.3 * normal(generator));
             by_item.push((nats, tokens));
             total += nats;
             total_tokens += tokens;
@@ -116,13 +116,13 @@ fn simulate(generator: &mut ChaCha8Rng, users: usize, truth: f64, spread_of_user
     [by_user, by_item]
 }
 
-/// How often intervals of simulated studies hold the truth.
+/// The share of simulated studies whose interval contains the truth.
 #[derive(Debug, Default)]
 struct Coverage {
     percentile: f64,
     bca: f64,
     student_t: f64,
-    /// By resampling items as if they were users.
+    /// The percentile interval from items resampled as if they were users.
     by_item: f64,
 }
 
@@ -152,7 +152,7 @@ fn resampling_users_covers_and_resampling_items_does_not() {
         assert!(right.contains(&share), "{clustered:?}");
     }
     assert!(clustered.by_item < 0.75, "{clustered:?}");
-    // Where users do not differ, all are right: the fault is the clustering, not the method.
+    // If users do not differ, all intervals cover: the fault above is ignored clustering, not the method.
     let alike = coverage(400, 80, 0.0);
     for share in [alike.percentile, alike.bca, alike.student_t, alike.by_item] {
         assert!(right.contains(&share), "{alike:?}");
@@ -190,7 +190,7 @@ fn p_values_are_uniform_under_the_null_and_items_would_claim_too_much() {
 fn a_minimum_detectable_difference_is_detected_four_times_in_five() {
     let mut generator = ChaCha8Rng::seed_from_u64(9);
     let users = 40;
-    // From one study without a difference, what another could see.
+    // The mean minimum detectable difference of 50 studies without a difference.
     let typical: f64 = (0..50)
         .map(|_| {
             let [sums, _] = simulate(&mut generator, users, 0.0, 0.3);

@@ -24,8 +24,8 @@ impl UserSums {
     }
 }
 
-/// Sums items by user: of each its nats for every seed, and its tokens. Users come out in the order of their
-/// names, items add up in the order given.
+/// Sums items by user. An item is its user, its nats for each seed, and its tokens. Users are sorted by name;
+/// items are added in the order given.
 ///
 /// # Panics
 /// If items have different numbers of seeds.
@@ -47,7 +47,7 @@ pub fn ratio(users: &[UserSums]) -> Option<f64> {
     (tokens > 0).then(|| nats / tokens as f64)
 }
 
-/// The mean over users of each one's nats per token; `None` without users.
+/// The mean over users of each user's nats per token; `None` without users.
 pub fn mean_of_user_means(users: &[UserSums]) -> Option<f64> {
     ratio(&users.iter().map(UserSums::of_one_token).collect::<Vec<_>>())
 }

@@ -1,4 +1,4 @@
-//! What makes a record one that nothing may be computed from.
+//! Checks records: an invalid record must not enter any computation.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,10 +12,10 @@ const MAX_COUNT: usize = 1 << 31;
 const MAX_NATS: f64 = 1e12;
 /// How far below zero rounding may push a loss, in nats per token; −ln p itself is never negative.
 const NATS_SLACK: f64 = 1e-3;
-/// How far from 1 the probabilities of one label may sum: they come from a softmax in `f32`.
+/// How far the sum of one label's probabilities may be from 1, for rounding.
 const PROBABILITY_SLACK: f64 = 1e-3;
 
-/// A record that nothing may be computed from.
+/// An invalid record.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("item `{item}` of arm `{arm}`: {problem}")]
 pub struct RecordFault {
@@ -30,29 +30,29 @@ pub struct RecordFault {
 /// What is wrong with a record.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum RecordProblem {
-    /// The loss is not finite, below zero or absurdly large; in nats.
+    /// The loss in nats is not finite, is negative or is absurdly large.
     #[error("`nats` is {0}, not a finite number from 0 to {MAX_NATS:e}")]
     Nats(f64),
     /// The target has no tokens, or absurdly many.
     #[error("`tokens` is {0}, not from 1 to {MAX_COUNT}")]
     Tokens(usize),
-    /// There are not as many nats of tokens as tokens.
+    /// `token_nats` does not have one number per token.
     #[error("`token_nats` has {nats} numbers, and `tokens` is {tokens}")]
     TokenNats {
-        /// How many nats there are.
+        /// The length of `token_nats`.
         nats: usize,
-        /// How many tokens.
+        /// The number of tokens.
         tokens: usize,
     },
     /// The target has absurdly many bytes.
     #[error("`bytes` is {0}, more than {MAX_COUNT}")]
     Bytes(usize),
-    /// The number of distractors is not that of the records before: how many there are.
+    /// The number of distractors differs from that of earlier records of the same kind.
     #[error("there are {distractors} distractors, but {before} in records of the same kind before it")]
     Distractors {
         /// How many this record has.
         distractors: usize,
-        /// How many the records before it have.
+        /// How many earlier records have.
         before: usize,
     },
     /// A kind that is not a label has a label outcome.
@@ -69,24 +69,24 @@ pub enum RecordProblem {
     /// The probability of a candidate is not a number from 0 to 1.
     #[error("a probability is {0}, not a number from 0 to 1")]
     Probability(f64),
-    /// The probabilities do not sum to 1, but to this.
+    /// The probabilities sum to this, not to 1.
     #[error("the probabilities sum to {0}, not to 1")]
     ProbabilitySum(f64),
-    /// Other records of the same kind have another number of candidates.
+    /// The number of candidates differs from that of earlier records of the same kind.
     #[error("there are {classes} candidates, but {before} in records of the same kind before it")]
     Classes {
         /// How many candidates this record has.
         classes: usize,
-        /// How many the records before it have.
+        /// How many earlier records have.
         before: usize,
     },
-    /// The arm has the item already, with the same training seed.
+    /// An earlier record has the same arm, item and training seed.
     #[error("the arm has this item already")]
     Duplicate,
 }
 
 impl ItemRecord {
-    /// Checks what can be checked of one record alone.
+    /// Checks one record by itself.
     fn check(&self) -> Result<(), RecordProblem> {
         let slack = NATS_SLACK * self.tokens as f64;
         if !(-slack..=MAX_NATS).contains(&self.nats) {
@@ -134,7 +134,7 @@ impl ItemRecord {
     }
 }
 
-/// What must be remembered of earlier records to check the next one.
+/// Checks records in order, and remembers what the next check needs.
 #[derive(Default)]
 pub(super) struct Checker {
     seen: HashSet<(String, Option<u64>, String)>,
@@ -152,7 +152,7 @@ impl Checker {
                 return Err(RecordProblem::Classes { classes, before });
             }
         }
-        // First messages have none.
+        // First messages have no distractors.
         let distractors = record.distractors.len();
         if distractors > 0 {
             let before = *self.distractors.entry(record.kind).or_insert(distractors);

@@ -1,4 +1,4 @@
-//! Scored spans, collected into one record an item.
+//! Collects scored spans into one record per item.
 
 use std::collections::HashMap;
 
@@ -6,14 +6,14 @@ use undertone_data::{Candidate, Item, Target};
 
 use super::item::{Distractor, ItemRecord, LabelOutcome};
 
-/// Every span that was scored, by its item; items keep the order in which they came.
+/// All scored spans, grouped by item; items keep the order in which they were added.
 #[derive(Debug, Default)]
 pub struct ItemScores {
     items: Vec<Candidates>,
     places: HashMap<Item, usize>,
 }
 
-/// The scored spans of one item: its own text or labels, and distractors in its place.
+/// The scored spans of one item: its text or its label candidates, and its distractors.
 #[derive(Debug)]
 struct Candidates {
     user: String,
@@ -21,7 +21,7 @@ struct Candidates {
     spans: Vec<(Target, Vec<f32>)>,
 }
 
-/// Σ over the tokens of a span, in f64.
+/// The sum over the tokens of a span, in f64.
 fn total(nats: &[f32]) -> f64 {
     nats.iter().map(|&nats| f64::from(nats)).sum()
 }
@@ -36,7 +36,7 @@ impl ItemScores {
         self.items[place].spans.push((target, nats));
     }
 
-    /// One record an item. A label item has the nats of its true label, and as probabilities the softmax of the
+    /// One record per item. A label item has the nats of its true label; its probabilities are the softmax of the
     /// candidates' negated summed nats, end token included. `primary`, `fold` and `seed` are left unset.
     ///
     /// # Panics

@@ -9,15 +9,15 @@ use undertone_data::{InputError, Place};
 use super::check::{Checker, check_records};
 use super::item::ItemRecord;
 
-/// The longest line a file of records may have, in bytes: the longest of ours is a few kilobytes.
+/// The longest line a file of records may have, in bytes; real lines have at most a few kilobytes.
 pub(super) const MAX_LINE_BYTES: usize = 1 << 20;
 
 /// Writes records as JSON Lines, in the order given.
 ///
 /// # Errors
 ///
-/// Those of `out`; and [`io::ErrorKind::InvalidData`] around a [`RecordFault`](super::RecordFault), before anything is
-/// written: JSON has no `NaN`, and a file that cannot be read back is none.
+/// Errors of `out`; and [`io::ErrorKind::InvalidData`] around a [`RecordFault`](super::RecordFault), before anything
+/// is written: JSON has no `NaN`, so the file could not be read back.
 pub fn write_records(mut out: impl Write, records: &[ItemRecord]) -> io::Result<()> {
     check_records(records).map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault))?;
     for record in records {
@@ -27,11 +27,11 @@ pub fn write_records(mut out: impl Write, records: &[ItemRecord]) -> io::Result<
     out.flush()
 }
 
-/// Reads records written by [`write_records`], in file order; blank lines are passed over.
+/// Reads records written by [`write_records`], in file order; blank lines are skipped.
 ///
 /// # Errors
 ///
-/// The file cannot be read; or a line is too long, no record, or at fault as in [`check_records`].
+/// The file cannot be read; or a line is too long, is not a record, or fails [`check_records`].
 pub fn read_records(path: impl AsRef<Path>) -> Result<Vec<ItemRecord>, InputError> {
     let path = path.as_ref();
     let file = File::open(path).map_err(|error| InputError::io(path, "open", &error))?;
@@ -63,7 +63,7 @@ pub fn read_records(path: impl AsRef<Path>) -> Result<Vec<ItemRecord>, InputErro
     Ok(records)
 }
 
-/// A JSON error without its line, which is always 1 where each line is parsed alone.
+/// A JSON error without its line number, which is always 1 because each line is parsed alone.
 fn without_line(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     let text = error.to_string();

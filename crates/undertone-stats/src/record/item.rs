@@ -7,7 +7,7 @@ use undertone_data::TargetKind;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ItemRecord {
-    /// The target's id: the same in every arm, unique within one, for each training seed.
+    /// The target's id: the same in every arm, unique within one arm and training seed.
     pub item: String,
     /// The conversation the target is from.
     pub conversation: String,
@@ -19,17 +19,17 @@ pub struct ItemRecord {
     pub arm: String,
     /// The loss: −ln p of the target, summed over its supervised tokens.
     pub nats: f64,
-    /// The nats of each supervised token, where they were kept; of a label, those of the true one.
+    /// The nats of each supervised token, if kept; for a label, those of the true label.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub token_nats: Vec<f32>,
-    /// The supervised tokens: the content's and the end token.
+    /// The number of supervised tokens: the content's and the end token.
     pub tokens: usize,
-    /// The UTF-8 bytes of the content.
+    /// The number of UTF-8 bytes of the content.
     pub bytes: usize,
     /// For label kinds, how the candidates were scored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<LabelOutcome>,
-    /// How messages of other users scored in the place of this one, where the study asks for it.
+    /// Messages of other users, scored in the place of this one if the study asks for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub distractors: Vec<Distractor>,
     /// Whether the item belongs to the primary comparison.
@@ -41,7 +41,7 @@ pub struct ItemRecord {
     /// The cross-validation fold that the item was held out in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fold: Option<usize>,
-    /// The seed that the arm's model was trained with; none if it was not trained.
+    /// The seed that the arm's model was trained with; `None` if it was not trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 }
@@ -57,18 +57,18 @@ pub struct LabelOutcome {
     pub probabilities: Vec<f64>,
 }
 
-/// A message of another user, scored where the true one stands.
+/// A message of another user, scored in the place of the true one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Distractor {
-    /// Its loss, summed over its tokens.
+    /// Its loss in nats, summed over its tokens.
     pub nats: f64,
-    /// Its tokens, the end token among them.
+    /// Its number of tokens, including the end token.
     pub tokens: usize,
 }
 
 impl LabelOutcome {
-    /// The index of the most probable label; of equals, the first.
+    /// The index of the most probable label; the first of ties.
     pub fn prediction(&self) -> usize {
         let mut best = 0;
         for (class, probability) in self.probabilities.iter().enumerate() {
@@ -81,8 +81,8 @@ impl LabelOutcome {
 }
 
 impl ItemRecord {
-    /// The place of the true message among itself and its distractors by nats per token, the least first, so that
-    /// length alone decides nothing; of equals it is the last. None without distractors.
+    /// The rank of the true message among itself and its distractors, from 1, lowest loss first. Losses are per token,
+    /// so that length alone decides nothing; the true message is the last of ties. `None` without distractors.
     pub fn rank(&self) -> Option<usize> {
         let own = self.nats / self.tokens as f64;
         let before = self.distractors.iter().filter(|other| other.nats / other.tokens as f64 <= own).count();

@@ -125,17 +125,17 @@ fn the_true_message_is_ranked_by_nats_per_token_and_last_of_equals() {
         let distractors = others.iter().map(|&(nats, tokens)| Distractor { nats, tokens }).collect();
         ItemRecord { distractors, ..record("first", 8.0) }.rank()
     };
-    // The true one has 2 nats a token.
+    // The true message has 2 nats per token.
     assert_eq!(rank(&[(9.0, 4), (2.5, 1)]), Some(1));
     assert_eq!(rank(&[(9.0, 9), (2.5, 1)]), Some(2));
     assert_eq!(rank(&[(9.0, 9), (2.0, 1)]), Some(3));
     assert_eq!(rank(&[]), None);
-    let of = |item: &str, distractors: Vec<Distractor>| ItemRecord { distractors, ..record(item, 8.0) };
+    let having = |item: &str, distractors: Vec<Distractor>| ItemRecord { distractors, ..record(item, 8.0) };
     let one = Distractor { nats: 1.0, tokens: 1 };
-    assert_eq!(check_records(&[record("first", 8.0), of("second", vec![one])]), Ok(()));
-    let fault = check_records(&[of("second", vec![one]), of("third", vec![one; 2])]).unwrap_err();
+    assert_eq!(check_records(&[record("first", 8.0), having("second", vec![one])]), Ok(()));
+    let fault = check_records(&[having("second", vec![one]), having("third", vec![one; 2])]).unwrap_err();
     assert_eq!(fault.problem, RecordProblem::Distractors { distractors: 2, before: 1 });
-    let empty = of("second", vec![Distractor { tokens: 0, ..one }]);
+    let empty = having("second", vec![Distractor { tokens: 0, ..one }]);
     assert_eq!(check_records(&[empty]).unwrap_err().problem, RecordProblem::Tokens(0));
 }
 

@@ -2,17 +2,22 @@
 
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use undertone_data::{InputError, Place};
 
 use super::strict::strict;
 
-/// Puts every override where it belongs.
-pub(super) fn apply(table: &mut toml::Table, overrides: &[String], problems: &mut Vec<InputError>) {
+/// Puts every override where it belongs; `T` says which keys there are.
+pub(super) fn apply<T: DeserializeOwned>(
+    table: &mut toml::Table,
+    overrides: &[String],
+    problems: &mut Vec<InputError>,
+) {
     for setting in overrides {
         match override_text(setting) {
             Ok((keys, text)) => {
                 let mut found = Vec::new();
-                let value = strict(Path::new("--set"), &text, &mut found);
+                let value = strict::<T>(Path::new("--set"), &text, &mut found);
                 problems.extend(found.into_iter().map(|problem| problem.at(Place::Named(setting.clone()))));
                 set(table, &keys, value.unwrap_or_default());
             }

@@ -16,7 +16,6 @@ use undertone_data::{InputError, Place};
 
 use self::fault::{Cause, Fault};
 use self::reader::Reader;
-use super::Experiment;
 
 /// The most bytes of an experiment file that are read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -36,10 +35,14 @@ pub(super) fn read_text(path: &Path) -> Result<String, InputError> {
     Ok(text)
 }
 
-/// The entries of a text that an [`Experiment`] can hold; the others are noted as problems.
+/// The entries of a text that a `T` can hold; the others are noted as problems.
 ///
 /// `None` if the text is not TOML.
-pub(super) fn strict(path: &Path, text: &str, problems: &mut Vec<InputError>) -> Option<toml::Table> {
+pub(super) fn strict<T: DeserializeOwned>(
+    path: &Path,
+    text: &str,
+    problems: &mut Vec<InputError>,
+) -> Option<toml::Table> {
     let line = |offset: usize| Place::Line(line_at(text, offset));
     let document = match Document::parse(text) {
         Ok(document) => document,
@@ -52,7 +55,7 @@ pub(super) fn strict(path: &Path, text: &str, problems: &mut Vec<InputError>) ->
         }
     };
     let mut faulty = Vec::new();
-    while let Err(fault) = read::<Experiment>(&document, &faulty) {
+    while let Err(fault) = read::<T>(&document, &faulty) {
         problems.push(explained(path, text, &fault).at(line(fault.place())));
         faulty.push(fault.entry?);
     }

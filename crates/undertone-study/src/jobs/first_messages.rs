@@ -1,4 +1,4 @@
-//! First messages of conversations, made up by each model, and how diverse they are.
+//! Generates first messages of conversations with each model, and measures their diversity.
 
 use std::collections::BTreeMap;
 
@@ -15,28 +15,28 @@ use crate::experiment::Arm;
 use crate::fingerprint;
 use crate::study::Study;
 
-/// Seeds of one training's messages; those of the next training follow.
+/// The number of message seeds that belong to one training seed.
 const SEEDS_OF_A_TRAINING: u64 = 1 << 20;
 
-/// First messages that one training made up.
+/// The first messages of one training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FirstMessages {
     messages: Vec<String>,
 }
 
-/// How unlike each other the first messages of an arm are.
+/// The diversity of the first messages of an arm.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Diversity {
     /// The arm; real users come last.
     pub(crate) arm: String,
-    /// How many messages.
+    /// The number of messages.
     pub(crate) messages: usize,
     /// The mean over trainings, from 0 to 100.
     pub(crate) diversity: f64,
 }
 
-/// Where the first messages of a training are, or of the untrained model.
+/// The file with the first messages of a training, or of the untrained model.
 pub(crate) fn first_messages_file(
     context: &Context<'_>,
     name: &str,
@@ -48,7 +48,7 @@ pub(crate) fn first_messages_file(
     CachedFile::new(path, fingerprint::of_first_messages(study, base, trained, training))
 }
 
-/// Lets a model make up first messages, or reads those that exist.
+/// Generates first messages with a model, or reads those that exist.
 ///
 /// # Errors
 /// The file cannot be read or written; the user stopped it.
@@ -71,7 +71,7 @@ pub(crate) fn first_messages(
     let builder = context.study.folds[0].corpus.builder();
     let (decoder, prompt) = (decoder()?, builder.opening(Speaker::Message(Role::User)));
     let opening = |number: u64| {
-        // From the model's own distribution: diversity is a property of what it has learned, not of a temperature.
+        // Samples from the model's own distribution: diversity is a property of the model, not of a temperature.
         let max_new_tokens = writing.max_new_tokens;
         let seed = seed.wrapping_mul(SEEDS_OF_A_TRAINING).wrapping_add(number);
         let sampling = Sampling { temperature: 1.0, top_p: 1.0, seed, max_new_tokens, ..Sampling::default() };
@@ -86,7 +86,7 @@ pub(crate) fn first_messages(
     Ok(first_messages)
 }
 
-/// How diverse the first messages of each arm are, and those of as many real users.
+/// The diversity of the first messages of each arm, and of as many real first messages.
 pub(crate) fn first_message_diversity(study: &Study, by_arm: &[(String, Vec<FirstMessages>)]) -> Vec<Diversity> {
     let wanted = study.experiment.evaluation.writing.first_messages;
     if wanted == 0 {

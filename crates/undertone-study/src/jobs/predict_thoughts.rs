@@ -1,9 +1,10 @@
-//! Predicted thoughts: written by models that were trained to write thoughts, never on the user they write for.
+//! Predicted thoughts: models that are trained to write thoughts write them, never for a user they were trained on.
 //!
-//! In each fold three writers are trained: on one half of the training users, on the other half, and on all. The writer of
-//! one half writes for the other half, and the writer of all for validation and test users (cross-fitting). A writer sees
-//! the messages up to the one that a thought is about, and no thought. A predicted thought is therefore what a system could
-//! have whose users never tell what they think. It stands where the user gave a thought: that there is one is not predicted.
+//! In each fold three writers are trained: on one half of the training users, on the other half, and on all. The writer
+//! of one half writes for the other half, and the writer of all for validation and test users (cross-fitting). A writer
+//! sees the messages up to the one that a thought is about, and no thought. So a system could have predicted thoughts
+//! even of users who never tell it what they think. A predicted thought replaces a thought that the user gave; the
+//! writer does not predict whether there is one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use crate::names::{THOUGHT_KINDS, WRITERS};
 use crate::observer::Event;
 use crate::study::{PredictedThoughts, Study};
 
-/// The writer of thoughts that is trained on these users.
+/// A writer of thoughts, by the users it is trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ThoughtWriter {
     /// One half of the training users.
@@ -54,7 +55,7 @@ impl ThoughtWriter {
         format!("writer `{}` of fold {fold}", self.name())
     }
 
-    /// Where its training is, and the fingerprint of that.
+    /// The folder of its training, and the fingerprint of that training.
     fn run(self, context: &Context<'_>, fold: usize) -> (PathBuf, String) {
         let Context { study, base, .. } = context;
         let folder = thoughts_path(&study.experiment, fold).with_extension("").join(self.name());
@@ -66,29 +67,29 @@ fn thoughts_path(experiment: &Experiment, fold: usize) -> PathBuf {
     experiment.folder().join(WRITERS).join(format!("fold{fold}.json"))
 }
 
-/// Where the predicted thoughts of a fold are.
+/// The file with the predicted thoughts of a fold.
 pub(crate) fn thoughts_file(context: &Context<'_>, fold: usize) -> CachedFile {
     let Context { study, base, .. } = context;
     CachedFile::new(thoughts_path(&study.experiment, fold), fingerprint::of_predicted(study, base, fold))
 }
 
-/// Where the trainings of all writers are, and their fingerprints; none where no arm sees predicted thoughts.
+/// The training folders of all writers, with their fingerprints; empty if no arm sees predicted thoughts.
 pub(crate) fn writer_runs(context: &Context<'_>) -> Vec<(PathBuf, String)> {
     let study = context.study;
     let folds = if study.experiment.sees_predicted() { study.folds.len() } else { 0 };
     (0..folds).flat_map(|fold| ThoughtWriter::ALL.map(|writer| writer.run(context, fold))).collect()
 }
 
-/// What writers of thoughts see and are trained on.
+/// The arm of the writers of thoughts: what they see, and their targets.
 pub(crate) fn writer_arm() -> Arm {
     Arm { name: "writer".into(), targets: Some(THOUGHT_KINDS.to_vec()), ..Arm::default() }
 }
 
-/// The predicted thoughts of every fold: trains the writers and lets them write, where that was not done before. None where
-/// no arm sees predicted thoughts.
+/// The predicted thoughts of every fold; empty if no arm sees predicted thoughts. Trains the writers and lets them
+/// write, unless that is done.
 ///
 /// # Errors
-/// As training; the file of thoughts is of other conversations; there are not two training users with thoughts.
+/// A training fails; the file of thoughts is of other conversations; fewer than two training users have thoughts.
 pub fn predict_thoughts(context: &Context<'_>) -> Result<Vec<PredictedThoughts>, StudyError> {
     let study = context.study;
     if !study.experiment.sees_predicted() {
@@ -112,12 +113,12 @@ pub fn predict_thoughts(context: &Context<'_>) -> Result<Vec<PredictedThoughts>,
         .collect()
 }
 
-/// The predicted thoughts of every fold as they were written before, for commands that train nothing.
+/// Reads the predicted thoughts of every fold, for commands that train nothing.
 ///
 /// # Errors
-/// They were not written, or are of other conversations.
+/// The thoughts are not written yet, or are of other conversations.
 pub fn read_predicted_thoughts(study: &Study) -> Result<Vec<PredictedThoughts>, InputError> {
-    let of_fold = |fold| {
+    let read_fold = |fold| {
         let path = thoughts_path(&study.experiment, fold);
         if !path.exists() {
             return Err(InputError::new(path, "the arm sees predicted thoughts, and they are not written yet")
@@ -125,10 +126,10 @@ pub fn read_predicted_thoughts(study: &Study) -> Result<Vec<PredictedThoughts>, 
         }
         read_thoughts(study, &path)
     };
-    (0..study.folds.len()).map(of_fold).collect()
+    (0..study.folds.len()).map(read_fold).collect()
 }
 
-/// The thoughts in a file, if they are of these conversations.
+/// Reads the thoughts in a file, if they are of these conversations.
 fn read_thoughts(study: &Study, path: &Path) -> Result<PredictedThoughts, InputError> {
     let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read", &error))?;
     let unfit = |cause: String| InputError::new(path, cause).hint("remove the file, and it is written again");
@@ -210,13 +211,13 @@ fn written_thoughts(context: &Context<'_>, fold: usize) -> Result<PredictedThoug
     Ok(thoughts)
 }
 
-/// The conversations of a split without any thought to see, and with every thought to write.
+/// The conversations of a split, with no thought visible and every thought as a target.
 fn to_write(study: &Study, fold: usize, split: Split) -> Vec<Stream> {
     let layout = Layout { view: View::default(), kinds: &THOUGHT_KINDS, purpose: Purpose::Train, dropout: None };
     study.folds[fold].corpus.streams(split, Source::Own, layout)
 }
 
-/// Lets the writer of a checkpoint write every thought of some conversations.
+/// Lets the writer in a checkpoint write every thought of some conversations.
 fn write_for(
     context: &Context<'_>,
     row: &str,

@@ -1,4 +1,4 @@
-//! Scoring: a model on the held-out users of a fold, under the view of an arm.
+//! Scores a model on the held-out users of a fold, under the view of an arm.
 
 use std::time::Instant;
 
@@ -15,14 +15,14 @@ use crate::fingerprint;
 use crate::names::RECORDS;
 use crate::observer::Event;
 
-/// Where the scores of an arm in one training are.
+/// The file with the scores of an arm in one training.
 pub(crate) fn scores_file(context: &Context<'_>, arm: &Evaluated, training: Training) -> CachedFile {
     let Context { study, base, .. } = context;
     let path = study.training_folder(&arm.name, training).join(RECORDS);
     CachedFile::new(path, fingerprint::of_records(study, base, arm, training))
 }
 
-/// Scores a model on held-out users, or reads the scores that exist. `known` is of this model.
+/// Scores a model on held-out users, or reads the scores that exist. `known` holds rows that this model has scored.
 ///
 /// # Errors
 /// The model or the scores cannot be read; a score is not a number; the user stopped it.
@@ -61,7 +61,7 @@ pub(crate) fn score_arm(
 /// Records as JSON Lines.
 ///
 /// # Errors
-/// A score that is not a number: names its item.
+/// A score is not a number; the error names its item.
 pub(crate) fn record_lines(records: &[ItemRecord]) -> Result<Vec<u8>, StudyError> {
     let mut bytes = Vec::new();
     write_records(&mut bytes, records).map_err(|fault| StudyError::Scores(fault.to_string()))?;

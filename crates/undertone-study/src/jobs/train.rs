@@ -1,4 +1,4 @@
-//! Training: one arm, or one writer of thoughts, from the start or from its last checkpoint.
+//! Trains one arm, or one writer of thoughts, from the start or from its last checkpoint.
 
 use std::path::{Path, PathBuf};
 
@@ -21,16 +21,16 @@ pub(crate) struct TrainingJob<'a> {
     pub(crate) training: Training,
     /// What determines the weights.
     pub(crate) fingerprint: String,
-    /// The windows of every epoch, or of each.
+    /// One list of windows for all epochs, or one per epoch.
     pub(crate) windows: &'a [Vec<Stream>],
     pub(crate) validation: &'a [Stream],
     /// Where checkpoints and logs go.
     pub(crate) folder: &'a Path,
-    /// Whether a training that has begun goes on.
+    /// Whether to resume a training that has begun; if not, its checkpoint is an error.
     pub(crate) resume: bool,
 }
 
-/// Trains an arm in its folder and returns its best checkpoint. A finished training of the same fingerprint is used as it is.
+/// Trains an arm in its folder and returns its best checkpoint. Reuses a finished training with the same fingerprint.
 ///
 /// # Errors
 /// No training user has a target; the folder holds another training, or one that has begun and `resume` is off;
@@ -38,7 +38,7 @@ pub(crate) struct TrainingJob<'a> {
 pub fn train_arm(context: &Context<'_>, arm: &Arm, training: Training, resume: bool) -> Result<PathBuf, StudyError> {
     let Context { study, base, .. } = context;
     let Training { fold, seed } = training;
-    // Where thoughts are dropped by chance, each epoch has draws of its own.
+    // With thought dropout, each epoch drops other thoughts.
     let epochs = if arm.thought_dropout > 0.0 { study.experiment.training.epochs as u64 } else { 1 };
     let windows: Vec<Vec<Stream>> =
         (0..epochs).map(|epoch| study.training_streams(arm, fold, Split::Train, Some([seed, epoch]))).collect();

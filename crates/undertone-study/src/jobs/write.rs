@@ -1,4 +1,4 @@
-//! Messages that every arm writes in the place of users' messages, to be compared with the true ones.
+//! Lets every arm write messages in place of users' messages, to compare them with the true ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::names::{REPEAT, WRITTEN};
 use crate::observer::Event;
 use crate::study::Study;
 
-/// The messages that every arm writes, and what they are measured with.
+/// The messages that every arm writes, and the encoder that measures them.
 pub(crate) struct MessageWriter {
     /// The true messages, by item.
     truths: BTreeMap<String, Truth>,
@@ -33,9 +33,9 @@ pub(crate) struct MessageWriter {
 struct Truth {
     user: String,
     text: String,
-    /// The user's message before.
+    /// The user's previous message.
     before: String,
-    /// What the user thought of earlier messages, one a line.
+    /// The user's thoughts on earlier messages, one per line.
     thoughts: String,
 }
 
@@ -43,7 +43,7 @@ impl MessageWriter {
     /// Chooses the messages and loads the encoder.
     ///
     /// # Errors
-    /// The encoder's folder is not there or is none.
+    /// The encoder's folder is missing, or holds no encoder.
     pub(crate) fn new(study: &Study, primary: &BTreeSet<String>) -> Result<Self, InputError> {
         let experiment = &study.experiment;
         let writing = &experiment.evaluation.writing;
@@ -77,7 +77,7 @@ impl MessageWriter {
         json!({ "items": self.items().collect::<Vec<_>>(), "encoder": self.encoder_sha256 })
     }
 
-    /// How many messages every arm writes.
+    /// The number of messages that every arm writes.
     pub(crate) fn messages(&self) -> usize {
         self.truths.len()
     }
@@ -92,12 +92,12 @@ impl MessageWriter {
         &self.truths[item].text
     }
 
-    /// What the user thought before, one thought a line.
+    /// The user's thoughts before the message, one per line.
     pub(crate) fn thoughts(&self, item: &str) -> &str {
         &self.truths[item].thoughts
     }
 
-    /// Where the messages that an arm writes in one training are.
+    /// The file with the messages that an arm writes in one training.
     pub(crate) fn file(&self, context: &Context<'_>, arm: &Evaluated, training: Training) -> CachedFile {
         let Context { study, base, .. } = context;
         let path = study.training_folder(&arm.name, training).join(WRITTEN);
@@ -125,7 +125,7 @@ impl MessageWriter {
         let streams = study.test_streams(arm.shown, training.fold, Split::Test);
         let template = &study.folds[training.fold].corpus.builder().template;
         let sampling = study.experiment.evaluation.writing.sampling(study.experiment.seed);
-        // After a stop no further message is begun.
+        // After a stop no new message is begun.
         let chosen = |target: &Target| !context.is_stopped() && self.truths.contains_key(&target.item.to_string());
         let begun = Instant::now();
         let texts = write(&decoder()?, &streams, chosen, template.end(), sampling);
@@ -154,7 +154,7 @@ impl MessageWriter {
         Ok(written)
     }
 
-    /// The yardstick: each user's last message once more.
+    /// The baseline that repeats each user's previous message.
     pub(crate) fn repeated(&self) -> Vec<Written> {
         let repeated = |(item, truth): (&String, &Truth)| Written {
             item: item.clone(),
