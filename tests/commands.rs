@@ -1,9 +1,8 @@
-//! What the program does, from a GGUF file to an export that loads again, told as a user would try it:
-//! on a tiny model and the project's synthetic conversations.
+//! The program end to end, from a GGUF file to an export that loads again, in the order in which a user would try
+//! it: on a tiny model and the project's synthetic conversations.
 //!
-//! The first test is the whole story; the others are its single promises: a study is the same wherever
-//! it runs, resumes instead of repeating itself, tests every user once in folds, and flags what must not
-//! be overlooked.
+//! The first test runs the whole path; each other test checks one promise: a study gives the same bytes wherever
+//! it runs, reuses finished work, tests every user once in folds, and flags what must not be overlooked.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +44,7 @@ fn the_whole_story() {
     }
     place.write("x.toml", EXPERIMENT.replace("path = \"model\"", "path = \"imported\""));
 
-    // The conversations are looked at: whether they can be read, and what they are made of.
+    // `data check` says whether the conversations can be read, `data stats` what they contain.
     let checked = place.run("data check data.jsonl --json").json();
     assert_eq!(
         (checked["read"]["conversations"].as_u64(), checked["read"]["skipped_lines"].as_u64()),
@@ -56,7 +55,7 @@ fn the_whole_story() {
     let labels = stats["reasons"]["labels"].as_array().unwrap();
     assert_eq!(strings(labels, "name")[0], "Task Motivation & Goal", "people read the paper's names");
 
-    // One of them as an arm sees it: a reaction before the message it precedes, targets marked.
+    // `inspect` shows a conversation as an arm sees it: a reaction before the next user message, targets marked.
     let shown = place.run("inspect x.toml --arm past --conversation user9001_task1_conversation1").succeeded().stdout;
     for expected in [
         "«shorter pls<|im_end|>» ← next_prompt, 12 tokens",
@@ -83,7 +82,7 @@ fn the_whole_story() {
     );
     assert!(place.files("out/tiny/past/fold0/tensorboard").keys().any(|name| name.starts_with("events.out.tfevents.")));
 
-    // It is scored on users it has never seen, beside the untrained model.
+    // The trained arm and the untrained model are scored on users that training did not see.
     let words = format!("evaluate {CHECKPOINT} --against base --json --records records.jsonl");
     let scored = place.run(&words).json();
     assert!(loss(&scored, CHECKPOINT) < loss(&scored, "base") - 0.1, "{scored}");
@@ -98,7 +97,7 @@ fn the_whole_story() {
     assert!(interval["low"].as_f64() <= difference["value"].as_f64());
     assert!(interval["high"].as_f64() >= difference["value"].as_f64());
 
-    // It writes what a user says next: the same with the same seed, something else with another.
+    // The trained arm writes a user's next message: the same for the same seed, another for another seed.
     let predict = |seed: u64| {
         let words = format!("predict {CHECKPOINT} data.jsonl --temperature 1 --max-new-tokens 30 --json --seed {seed}");
         let predicted = place.run(&words).json();
@@ -112,7 +111,7 @@ fn the_whole_story() {
     };
     assert_eq!(greedy(), greedy());
 
-    // It is exported, whole and as an adapter.
+    // The trained arm is exported, as a full model and as an adapter.
     let exported = place.run(&format!("export {CHECKPOINT} exported --json")).json();
     let files = |name: &str| place.files(name).into_keys().collect::<BTreeSet<String>>();
     let told: BTreeSet<String> =
@@ -130,7 +129,7 @@ fn the_whole_story() {
     let provenance: Value = serde_json::from_slice(&place.read("adapter/undertone.json")).unwrap();
     assert_eq!(provenance["arm"], "past");
 
-    // What was exported is a base model like any other: untrained, it scores what the checkpoint did.
+    // The exported model is a base model like any other: without training, it scores as the checkpoint did.
     let further = "train x.toml --arm past --set model.path=exported --set name=further --set training.epochs=1";
     place.run(further).succeeded();
     let again = place.run("evaluate out/further/past/fold0/best.safetensors --against base --json").json();
@@ -153,7 +152,7 @@ fn a_study_is_the_same_wherever_it_runs() {
     {
         assert!(ours.contains_key(&format!("tiny/{name}")), "{name} in {:?}", ours.keys());
     }
-    // Another seed is another study.
+    // Another seed gives other results.
     let different = other.run("ablate x.toml --json --set seed=1 --set name=second").json();
     let own: Value = serde_json::from_slice(&one.read("out/tiny/results.json")).unwrap();
     assert_ne!(different["metrics"], own["metrics"]);
@@ -179,14 +178,14 @@ fn a_second_run_reuses_what_is_there() {
     assert_eq!(written(), before);
     assert_eq!(place.text("out/tiny/report.md"), report);
 
-    // Lost scores are scored again, without training.
+    // Lost scores are computed again, without training.
     std::fs::remove_file(place.path("out/tiny/past/fold0/records.jsonl")).unwrap();
     let third = place.run("ablate x.toml").succeeded();
     assert!(!third.stderr.contains("step ") && third.stderr.contains("past: scored "), "{}", third.stderr);
     assert_eq!(place.text("out/tiny/report.md"), report);
 }
 
-/// `train` and `ablate` share a folder: what one has trained the other does not train again.
+/// `train` and `ablate` share a folder: neither repeats a training of the other.
 #[test]
 fn a_study_takes_over_an_arm_that_was_trained_before() {
     let place = Workplace::new(12);
@@ -201,7 +200,7 @@ fn a_study_takes_over_an_arm_that_was_trained_before() {
     assert_eq!(place.text("out/tiny/report.md"), apart.text("out/tiny/report.md"));
 }
 
-/// An empty folder of the study's name holds no other study.
+/// An empty folder with the study's name does not count as another study.
 #[test]
 fn a_study_moves_into_an_empty_folder() {
     let place = Workplace::new(12);
@@ -241,7 +240,7 @@ fn folds_test_every_user_exactly_once() {
         let report = place.text(&format!("out/folds-{folds}/report.md"));
         assert!(report.contains("every user is tested exactly once"), "{report}");
     }
-    // A checkpoint of a fold is scored on the users of that fold alone.
+    // A checkpoint of a fold is scored only on the users of that fold.
     let tested = |fold: usize| {
         let words = format!("evaluate out/folds-3/past/fold{fold}/best.safetensors --json --records fold{fold}.jsonl");
         place.run(&words).json();
@@ -270,11 +269,11 @@ fn oracle_anchored_and_synthetic_are_flagged_where_results_stand() {
         assert!(report.contains(&format!("> **{flag}**\n")), "{flag} in {report}");
         assert!(ran.stdout.contains(&format!("! {flag}\n")), "{flag} in {}", ran.stdout);
     }
-    // Flags stand before the first number.
+    // Flags come before the first number.
     assert!(report.find("ORACLE").unwrap() < report.find("nats per token on").unwrap());
 
-    // The oracle sees the reason of its own target in a branch of its own; hindsight sees what strict
-    // timing hides; strangers' thoughts are not the user's.
+    // The oracle sees the target's own reason, in a separate branch; hindsight sees what strict timing
+    // hides; strangers' thoughts are not the user's.
     let sees = |arm: &str| {
         let words = format!("inspect x.toml --scoring --json --conversation user9001_task1_conversation1 --arm {arm}");
         place.run(&words).json()["streams"][0].clone()
@@ -307,10 +306,10 @@ fn oracle_anchored_and_synthetic_are_flagged_where_results_stand() {
     assert!(evaluated("--timing anchored").contains("ANCHORED"), "{}", evaluated("--timing anchored"));
     assert!(evaluated("--view past").contains("SYNTHETIC"), "{}", evaluated("--view past"));
 
-    // An arm that is trained as another is scored, and has no training of its own.
+    // An arm that is trained as another is scored but not trained.
     assert!(!place.path("out/tiny/strangers/fold0/best.safetensors").exists());
     assert!(place.path("out/tiny/strangers/fold0/records.jsonl").exists());
-    // Whatever is not flagged is not in the report of a plain study.
+    // The report of a plain study has none of these flags.
     let plain = Workplace::new(12);
     plain.run("ablate x.toml --set data.synthetic=false --set training.epochs=1").succeeded();
     for word in ["SYNTHETIC", "ORACLE", "ANCHORED"] {
@@ -327,10 +326,10 @@ fn five_kinds_of_targets_are_trained_together_and_reported_apart() {
     let metrics = results["metrics"].as_array().unwrap();
     let texts = KINDS.iter().filter(|kind| !kind.ends_with("_label")).count();
     assert_eq!(metrics.len(), 4 * KINDS.len() + texts, "four arms, and the yardstick for text");
-    for of_arm in metrics {
-        let kind = of_arm["kind"].as_str().unwrap();
-        let labels = &of_arm["labels"];
-        assert_eq!(labels.is_object(), kind.ends_with("_label"), "{of_arm}");
+    for arm_metrics in metrics {
+        let kind = arm_metrics["kind"].as_str().unwrap();
+        let labels = &arm_metrics["labels"];
+        assert_eq!(labels.is_object(), kind.ends_with("_label"), "{arm_metrics}");
         if labels.is_object() {
             for measure in ["accuracy", "macro_f1"] {
                 let value = labels[measure].as_f64().unwrap_or_else(|| panic!("{measure} in {labels}"));
@@ -340,7 +339,7 @@ fn five_kinds_of_targets_are_trained_together_and_reported_apart() {
     }
     for record in lines(&place, "out/tiny/records/past.jsonl") {
         let kind = record["kind"].as_str().unwrap();
-        // CONVERSATION/MESSAGE/KIND, and a number where a message bears several thoughts.
+        // CONVERSATION/MESSAGE/KIND, and a number if the message has several thoughts.
         assert_eq!(record["item"].as_str().unwrap().split('/').nth(2), Some(kind));
         if kind.ends_with("_label") {
             let probabilities: Vec<f64> =
@@ -358,15 +357,20 @@ fn five_kinds_of_targets_are_trained_together_and_reported_apart() {
     }
     // Training on a kind lowers its loss.
     for kind in KINDS {
-        let of = |arm: &str| {
+        let kind_loss = |arm: &str| {
             let found = metrics.iter().find(|metrics| metrics["arm"] == arm && metrics["kind"] == kind).unwrap();
             found["nats_per_token"].as_f64().unwrap()
         };
-        assert!(of("past") < of("base-past"), "{kind}: {} from {}", of("past"), of("base-past"));
+        assert!(
+            kind_loss("past") < kind_loss("base-past"),
+            "{kind}: {} from {}",
+            kind_loss("past"),
+            kind_loss("base-past")
+        );
     }
 }
 
-/// A study of one kind may train an arm on more: what is scored stays the same.
+/// An arm may train on more kinds than the study scores; the scored items stay the same.
 #[test]
 fn an_arm_may_train_on_other_targets_than_are_scored() {
     let place = Workplace::new(12);
@@ -383,7 +387,7 @@ fn an_arm_may_train_on_other_targets_than_are_scored() {
     assert_eq!(supervised("none"), supervised("past"), "arms that see more are not trained on more");
 }
 
-/// Results on stdout, everything for people on stderr.
+/// With `--json`, stdout holds one JSON document; everything for people goes to stderr.
 #[test]
 fn stdout_is_json_and_nothing_else() {
     let place = Workplace::new(12);
@@ -405,7 +409,7 @@ fn stdout_is_json_and_nothing_else() {
         let words = words.replace("CHECKPOINT", CHECKPOINT);
         assert!(place.run(&format!("{words} --json")).json().is_object(), "{words}");
     }
-    // Without it, commands whose result is a file say so on stderr, and print nothing else.
+    // Without `--json`, commands whose result is a file name it on stderr and print nothing to stdout.
     let quiet = place.run("train x.toml --arm past --set name=quiet").succeeded();
     assert_eq!(quiet.stdout, "");
     assert!(

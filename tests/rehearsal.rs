@@ -1,5 +1,5 @@
-//! A known effect of thoughts, planted in the text of made-up conversations, is found again by training a real model; and
-//! none is reported where none was planted.
+//! Plants a known effect of thoughts in synthetic conversations and trains a real model on them: the study finds the
+//! effect, and reports none where none was planted.
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
@@ -45,15 +45,16 @@ a = "others"
 b = "past"
 "#;
 
-/// What a comparison found: nats per message, their interval, and the word.
+/// The result of a comparison: the difference in nats per message, its interval, and the decision.
 struct Found {
     nats: f64,
     interval: [f64; 2],
     word: String,
 }
 
-/// Makes conversations whose reactions are so reliable and runs the study: what was planted, in nats per message, and what
-/// was found with the user's own thoughts against none, and against others' shown to the same model.
+/// Makes conversations whose reactions have this reliability and runs the study. Returns the planted effect in nats per
+/// message, and the results of showing the user's own thoughts: against no thoughts, and against other users' thoughts
+/// shown to the same model.
 fn study(reliability: f64) -> Option<(f64, [Found; 2])> {
     let model = folders::model()?.canonicalize().unwrap();
     let place = Workplace::new(0);
@@ -86,10 +87,11 @@ fn a_planted_effect_is_found_again() {
     let Some((planted, [against_none, against_others])) = study(1.0) else { return };
     assert!((planted - 16.0_f64.ln()).abs() < 0.05, "{planted}");
     assert_eq!((against_none.word.as_str(), against_others.word.as_str()), ("better", "better"));
-    // Sixteen users and three epochs teach most of it; the arm without thoughts also believes in subjects that it should not.
+    // Sixteen users and three epochs teach most of the effect. The arm without thoughts also learns to expect wrong
+    // subjects, which can raise the saving above what was planted.
     let saved = -against_none.nats;
     assert!(saved > 0.6 * planted && saved < 1.6 * planted, "{saved} of {planted}");
-    // Who believes others' hints errs.
+    // The model follows other users' hints, which mislead it.
     assert!(-against_others.nats > saved);
 }
 
@@ -97,7 +99,8 @@ fn a_planted_effect_is_found_again() {
 fn nothing_is_found_where_nothing_was_planted() {
     let Some((planted, [_, against_others])) = study(0.0) else { return };
     assert!(planted.abs() < 1e-9, "{planted}");
-    // Two trainings differ in more than what they see; whose words one model sees is all that differs here.
+    // Two trainings differ in more than their input. Here one model sees two inputs, which differ only in whose words
+    // they contain.
     let Found { nats, interval: [low, high], word } = against_others;
     assert_eq!(word, "undecided");
     assert!(low < 0.0 && high > 0.0, "{nats}, from {low} to {high}");

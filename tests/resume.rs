@@ -1,9 +1,9 @@
-//! A training that is cut off goes on, in a new process, to the same bytes as one that never was.
+//! An interrupted training resumes in a new process and ends with the same bytes as an uninterrupted one.
 //!
-//! Cut off twice over: by SIGKILL, which leaves no time for anything, and by Ctrl-C, which leaves time
+//! There are two interruptions: SIGKILL, which leaves no time for anything, and Ctrl-C, which leaves time
 //! to finish a step and save. Each test trains once without interruption, then the same experiment
-//! elsewhere with interruptions, and compares every file that a training leaves. The runs have what
-//! could differ: dropout, several rows a step, several epochs, validations between checkpoints.
+//! elsewhere with interruptions, and compares every file that a training leaves. The runs include what
+//! could differ: dropout, several rows per step, several epochs, validations between checkpoints.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
@@ -19,8 +19,8 @@ use undertone_testing::{folders, program, tiny_folder};
 /// Where the arm `past` trains.
 const FOLDER: &str = "out/tiny/past/fold0";
 
-/// 12 training conversations of 600 to 1,000 tokens, 3 a step in rows of 1,200: 4 steps of 2 or 3 rows
-/// an epoch, 16 steps in all. Checkpoints at 3, 6, 9 … and validations at 5, 10, 15 seldom meet.
+/// 12 training conversations of 600 to 1,000 tokens, 3 per step in rows of 1,200: 4 steps of 2 or 3 rows
+/// per epoch, 16 steps in all. Checkpoints at 3, 6, 9 … and validations at 5, 10, 15 rarely coincide.
 const TRAIN: &str = "train x.toml --arm past --set lora.dropout=0.2 --set split.train=0.6 --set split.validation=0.1 \
     --set training.epochs=4 --set training.conversations_per_step=3 --set training.row_tokens=1200 \
     --set training.weight_decay=0.1 --set training.save_every_steps=3 --set training.validate_every_steps=5";
@@ -50,7 +50,7 @@ fn kill_after(place: &Workplace, words: &str, step: u64) -> Ran {
     ran
 }
 
-/// `log.jsonl` without what depends on the machine's mood.
+/// `log.jsonl` without speed and memory, which vary from run to run.
 fn log(place: &Workplace) -> Vec<Value> {
     let timeless = |line: &str| {
         let mut scalars: Value = serde_json::from_str(line).unwrap();
@@ -60,7 +60,8 @@ fn log(place: &Workplace) -> Vec<Value> {
     place.text(&format!("{FOLDER}/log.jsonl")).lines().map(timeless).collect()
 }
 
-/// Whether two trainings left the same: checkpoints to the byte, the log but for times, and no file more.
+/// Checks that two trainings left the same files: equal checkpoints, equal logs except for speed and memory, no other
+/// files.
 #[track_caller]
 fn check_same(interrupted: &Workplace, uninterrupted: &Workplace, steps: u64) {
     for name in ["last.safetensors", "best.safetensors", "experiment.toml"] {
@@ -75,8 +76,8 @@ fn check_same(interrupted: &Workplace, uninterrupted: &Workplace, steps: u64) {
     assert_eq!(names(interrupted), names(uninterrupted), "nothing half-written is left");
 }
 
-/// Kills a training after each of these steps, each time in a process that resumed the one before,
-/// lets the last one finish, and compares with a training that nobody killed.
+/// Kills a training after each of these steps and resumes it in a new process each time, lets the last
+/// process finish, and compares the training with an uninterrupted one.
 fn check_killed(words: &str, kill_at: &[u64], steps: u64) {
     let uninterrupted = Workplace::new(20);
     uninterrupted.run(words).succeeded();
@@ -95,7 +96,8 @@ fn check_killed(words: &str, kill_at: &[u64], steps: u64) {
 
 #[test]
 fn a_killed_training_of_adapters_resumes_to_the_same_bytes() {
-    // Before the first checkpoint; behind one; behind a validation; at the end of an epoch; in the last.
+    // Before the first checkpoint; after one; after a validation; at the end of an epoch; at a checkpoint; in the last
+    // epoch.
     check_killed(TRAIN, &[2, 4, 5, 8, 9, 14], 16);
 }
 
@@ -107,7 +109,7 @@ fn a_killed_full_fine_tuning_resumes_to_the_same_bytes() {
 
 #[test]
 fn checkpoints_differ_if_anything_that_is_drawn_at_random_differs() {
-    // What the comparisons above are worth: another seed changes every file they compare.
+    // The comparisons above can fail: another seed changes the checkpoints and the log.
     let (one, other) = (Workplace::new(12), Workplace::new(12));
     one.run("train x.toml --arm past").succeeded();
     other.run("train x.toml --arm past --set seed=1").succeeded();
@@ -141,7 +143,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         interrupted; saved `out/tiny/past/fold0/last.safetensors`\n\n\
         hint: the same command goes on from there (`train` needs `--resume`)"
     );
-    // It saved where it stood, not where the last regular checkpoint was.
+    // It saved the step it had reached, not the last regular checkpoint.
     let stood = *logged_steps(&interrupted).last().unwrap();
     let before = interrupted.files(FOLDER);
     let refused = interrupted.run(TRAIN);
@@ -159,7 +161,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     check_same(&interrupted, &uninterrupted, 16);
 }
 
-/// A study that is stopped while an arm writes says the same in the end, word for word.
+/// A study that is stopped while an arm writes ends with the same texts, word for word.
 #[test]
 fn ctrl_c_while_an_arm_writes_goes_on_to_the_same_messages() {
     let writing = "ablate x.toml --set training.epochs=1 --set evaluation.writing.messages=12 \
@@ -169,7 +171,7 @@ fn ctrl_c_while_an_arm_writes_goes_on_to_the_same_messages() {
 
     let interrupted = Workplace::new(20);
     let mut running = interrupted.start(writing);
-    // It is scored first, then it writes.
+    // The arm is scored first, then it writes.
     let (scored, written) = ("out/tiny/past/fold0/keys.json", "out/tiny/past/fold0/written.jsonl");
     while !interrupted.path(scored).exists() {
         assert!(running.child.try_wait().unwrap().is_none(), "it ended before it was scored");
@@ -213,7 +215,7 @@ fn a_training_of_another_experiment_is_not_resumed() {
             "{change}"
         );
     }
-    // Nor is one on other conversations, or of another base model.
+    // A training on other conversations or of another base model is not resumed either.
     place.write("data.jsonl", program::sample(11));
     assert_eq!(place.run("train x.toml --arm past --resume").status.code(), Some(2));
     place.write("data.jsonl", program::sample(12));

@@ -1,12 +1,12 @@
-//! What one study is made of, from the outside: controls, yardsticks, what is measured besides losses, arms that fail, arms
-//! side by side, and its plan; on a tiny model and the project's synthetic conversations.
+//! Whole studies: controls, baselines, measures other than losses, failing arms, arms in parallel, and plans; on a tiny
+//! model and the project's synthetic conversations.
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
 use undertone_testing::endpoint::Endpoint;
 use undertone_testing::program::{EXPERIMENT, Workplace, left_by, lines, strings};
 
-/// Arms that differ in what stands for thoughts, trained twice, and two comparisons of them.
+/// Arms that differ in what takes the place of thoughts, and three comparisons.
 const CONTROLS: &str = r#"
 [[arm]]
 name = "last"
@@ -62,7 +62,7 @@ fn controls_differ_in_the_words_of_thoughts_and_in_nothing_else() {
         filler["pieces"].as_array().unwrap().last().unwrap()["to_token"],
         past["pieces"].as_array().unwrap().last().unwrap()["to_token"]
     );
-    // The last reaction stands in the branch of the message after it, and in no other.
+    // The last reaction is in the branch of the message after it, and in no other.
     let last = sees("last", "--scoring ");
     assert_eq!(last["pieces"].to_string().matches(own).count(), 1);
     assert!(speakers(&last).iter().all(|speaker| speaker != "reason"));
@@ -75,7 +75,7 @@ fn controls_differ_in_the_words_of_thoughts_and_in_nothing_else() {
     let comparisons = results["comparisons"].as_array().unwrap();
     assert_eq!(strings(comparisons, "arm_b"), ["past", "past", "past"]);
     let evidence = |index: usize| &comparisons[index]["contrasts"][0]["losses"]["evidence"];
-    // Everything is within a margin of ten nats, unless it is decided.
+    // With a margin of ten nats, everything is tied unless it is decided.
     assert!(["tied", "better", "worse"].contains(&evidence(0)["decision"].as_str().unwrap()), "{}", evidence(0));
     let p =
         |index: usize| comparisons[index]["contrasts"][0]["losses"]["difference"]["sign_flip"]["p"].as_f64().unwrap();
@@ -85,8 +85,8 @@ fn controls_differ_in_the_words_of_thoughts_and_in_nothing_else() {
     assert!(corrected(1) == (2.0 * p(1)).min(1.0) || corrected(2) == (2.0 * p(2)).min(1.0));
     // Both seeds were trained and are part of the error; the untrained model was scored once.
     assert!(comparisons[0]["seeds_note"].as_str().unwrap().contains("2 training seeds"));
-    let of = |arm: &str| lines(&place, &format!("out/tiny/records/{arm}.jsonl"));
-    assert_eq!(of("past").len(), 2 * of("base-past").len());
+    let records_of = |arm: &str| lines(&place, &format!("out/tiny/records/{arm}.jsonl"));
+    assert_eq!(records_of("past").len(), 2 * records_of("base-past").len());
     for seed in ["fold0", "fold0-seed1"] {
         assert!(place.path(&format!("out/tiny/past/{seed}/best.safetensors")).exists(), "{seed}");
     }
@@ -95,9 +95,9 @@ fn controls_differ_in_the_words_of_thoughts_and_in_nothing_else() {
         place.read("out/tiny/past/fold0-seed1/best.safetensors")
     );
 
-    // The page stands alone and shows every arm; plots are files too.
+    // The page needs no other file and shows every arm; plots are also files of their own.
     let page = place.text("out/tiny/report.html");
-    let tested = strings(&of("past"), "conversation").remove(0);
+    let tested = strings(&records_of("past"), "conversation").remove(0);
     for expected in ["past − none ★", "trajectory", "Learning curves", "By turn", &tested] {
         assert!(page.contains(expected), "{expected}");
     }
@@ -122,7 +122,7 @@ fn an_arm_that_fails_does_not_take_the_others_along() {
     let report = place.text("out/tiny/report.md");
     assert!(report.contains("FAILED: the arm `past` is in no comparison"), "{report}");
     assert!(report.contains("`hindsight` − `none`") && !report.contains("`past` − `none`"), "{report}");
-    // Mended, it goes on, and what was finished is not done again.
+    // After the repair the study goes on, and finished work is not repeated.
     let before = place.read("out/tiny/none/fold0/log.jsonl");
     std::fs::remove_file(place.path("out/tiny/past/fold0/last.safetensors")).unwrap();
     place.run("ablate x.toml --set training.epochs=1").succeeded();
@@ -130,8 +130,8 @@ fn an_arm_that_fails_does_not_take_the_others_along() {
     assert!(before == place.read("out/tiny/none/fold0/log.jsonl"));
 }
 
-/// What is compared and measured may change in a study that has begun. Nothing is trained again for it, and the report says
-/// what was changed by whoever had seen results.
+/// Comparisons and measures may change in a study that has begun. Nothing is trained again, and the report lists what
+/// changed after there were results.
 #[test]
 fn a_study_may_be_amended_and_says_so() {
     let place = Workplace::new(20);
@@ -140,15 +140,15 @@ fn a_study_may_be_amended_and_says_so() {
     assert_eq!(results()["amendments"], serde_json::json!([]));
     let before = left_by(&place, "out");
     let weights = |files: &std::collections::BTreeMap<String, Vec<u8>>| -> Vec<(String, Vec<u8>)> {
-        let of_first_seed = |name: &String| name.ends_with("fold0/last.safetensors");
+        let is_first_seed = |name: &String| name.ends_with("fold0/last.safetensors");
         files
             .iter()
-            .filter(|(name, _)| of_first_seed(name))
+            .filter(|(name, _)| is_first_seed(name))
             .map(|(name, bytes)| (name.clone(), bytes.clone()))
             .collect()
     };
 
-    // Other scores for the same models: one candidate more for each message.
+    // Other scores for the same models: one more candidate for each message.
     let wider = EXPERIMENT.replace("draws = 1000", "draws = 1000\ndistractors = 1\nmargin = 0.5");
     let reliance = "[[arm]]\nname = \"reliance\"\nview = \"none\"\ntrained_as = \"past\"\n";
     place.write("x.toml", format!("seeds = 2\n{wider}\n{reliance}"));
@@ -166,7 +166,7 @@ fn a_study_may_be_amended_and_says_so() {
     assert!(report.contains(told) && report.contains("`seeds` from 1 to 2"), "{report}");
     assert!(place.text("out/tiny/report.html").contains("CHANGED after there were results: "));
 
-    // The same once more changes nothing, a rule alone scores nothing anew, and going back is a change of its own.
+    // A repeated run changes nothing, a new rule alone scores nothing again, and going back is another change.
     place.run("ablate x.toml").succeeded();
     assert_eq!(results()["amendments"].as_array().unwrap().len(), 5);
     assert_eq!(place.text("out/tiny/report.md"), String::from_utf8_lossy(&after["tiny/report.md"]));
@@ -191,7 +191,7 @@ fn what_is_trained_may_not_be_amended_and_what_becomes_primary_is_corrected() {
     let report = place.text("out/tiny/report.md");
     assert!(report.contains("past − none ★"), "{report}");
     let before = left_by(&place, "out");
-    // Another view, and a context in which windows are cut elsewhere, make other trainings.
+    // Another view, or a context that cuts windows elsewhere, changes the training.
     let other_view = third.replace("\"reactions\"", "\"reasons\"");
     let wider = format!("{third}\n[[arm]]\nname = \"wider\"\nview = \"oracle\"\n");
     for (experiment, cause) in [
@@ -207,7 +207,7 @@ fn what_is_trained_may_not_be_amended_and_what_becomes_primary_is_corrected() {
         }
         assert!(before == left_by(&place, "out"), "a refusal changes nothing");
     }
-    // Whoever has seen results and moves another arm to the front has no primary comparison any more.
+    // If another arm is moved to the front after there were results, no comparison is primary any more.
     let [head, none] =
         EXPERIMENT.split_once("[[arm]]").map(|(head, arms)| [head.to_owned(), format!("[[arm]]{arms}")]).unwrap();
     place.write("x.toml", format!("{head}{third}{none}"));
@@ -216,7 +216,7 @@ fn what_is_trained_may_not_be_amended_and_what_becomes_primary_is_corrected() {
     let report = place.text("out/tiny/report.md");
     assert!(report.contains("`comparison, the primary one` from past − none to none − third"), "{report}");
     assert!(!report.contains('★'), "{report}");
-    // A folder whose experiment was taken away is nobody's.
+    // A folder with scores but without its `experiment.toml` is refused.
     std::fs::remove_file(place.path("out/tiny/experiment.toml")).unwrap();
     let ran = place.run("ablate x.toml --set training.epochs=1");
     assert_eq!(ran.status.code(), Some(2));
@@ -234,7 +234,7 @@ fn a_plan_says_what_is_left_and_runs_nothing() {
     };
     assert_eq!(strings(before["trainings"].as_array().unwrap(), "arm"), ["none", "past"]);
     assert!(tokens(&before, "trainings").iter().chain(&tokens(&before, "scorings")).all(|tokens| *tokens > 0));
-    // Two epochs over what `past` sees, which is more than what `none` sees.
+    // `past` sees more than `none`, so its training reads more tokens.
     assert!(tokens(&before, "trainings")[1] > tokens(&before, "trainings")[0]);
     assert!(before["hours"].as_f64().unwrap() > 0.0 && before["detectable"]["difference"].as_f64().unwrap() > 0.0);
     place.run("train x.toml --arm none").succeeded();
@@ -252,7 +252,7 @@ fn arms_side_by_side_give_what_arms_in_a_row_give() {
     place.run("ablate x.toml --set training.epochs=1 --set output=side --jobs 3").succeeded();
     let [row, side] = ["row", "side"].map(|output| {
         let mut files = left_by(&place, &format!("{output}/tiny"));
-        // These name their own folder.
+        // These files contain the path of their folder.
         files.retain(|name, _| !name.ends_with("experiment.toml") && !name.ends_with(".safetensors"));
         files.into_iter().map(|(name, bytes)| (name, String::from_utf8_lossy(&bytes).into_owned())).collect::<Vec<_>>()
     });
@@ -278,14 +278,14 @@ fn what_arms_write_and_tell_apart_is_measured_on_the_same_messages() {
     let candidates = shown.to_string().matches("\"distractor\":").count();
     let results = place.run("ablate x.toml --json --set training.epochs=1").json();
 
-    // Every later message of a test user has three others beside it, of nobody the same.
+    // Every message of a test user has three distractors, except first messages, which have none.
     let past = lines(&place, "out/tiny/records/past.jsonl");
     let prompts: Vec<&Value> = past.iter().filter(|record| record["kind"] == "next_prompt").collect();
     let beside = |record: &Value| record["distractors"].as_array().map_or(0, Vec::len);
     assert!(prompts.iter().any(|record| beside(record) == 0) && prompts.iter().any(|record| beside(record) == 3));
     assert!(prompts.iter().all(|record| [0, 3].contains(&beside(record))));
     assert!(candidates.is_multiple_of(3), "{candidates}");
-    // The yardstick tells the same messages apart.
+    // The unigram baseline ranks the same messages.
     let unigram = lines(&place, "out/tiny/records/unigram.jsonl");
     let told = |records: &[Value]| {
         let told = records.iter().filter(|record| beside(record) > 0);
@@ -293,11 +293,11 @@ fn what_arms_write_and_tell_apart_is_measured_on_the_same_messages() {
     };
     assert_eq!(told(&unigram), told(&past));
 
-    // Every arm wrote the same messages, and so did the yardstick.
+    // Every arm wrote messages for the same items, and so did the baseline.
     let written = lines(&place, "out/tiny/written.jsonl");
     let items = |arm: &str| {
-        let of_arm = written.iter().filter(|one| one["arm"] == arm);
-        of_arm.map(|one| one["item"].as_str().unwrap().to_owned()).collect::<std::collections::BTreeSet<_>>()
+        let arm_lines = written.iter().filter(|one| one["arm"] == arm);
+        arm_lines.map(|one| one["item"].as_str().unwrap().to_owned()).collect::<std::collections::BTreeSet<_>>()
     };
     assert_eq!(items("past").len(), 5);
     for arm in ["base-none", "base-past", "none", "repeat"] {
@@ -311,11 +311,11 @@ fn what_arms_write_and_tell_apart_is_measured_on_the_same_messages() {
     for measure in ["top_one", "reciprocal_rank", "chrf", "rouge_l"] {
         assert!((0.0..=100.0).contains(&mean("past", measure)), "{measure}");
     }
-    // Of four candidates the mean reciprocal rank is at least that of always being last.
+    // With four candidates, the mean reciprocal rank is at least that of always ranking last.
     assert!(mean("past", "reciprocal_rank") >= 25.0 && mean("past", "reciprocal_rank") >= mean("past", "top_one"));
     assert_eq!(strings(results["first_messages"].as_array().unwrap(), "arm").last().unwrap(), "real users");
 
-    // Whether the conversation ends is asked after every reply of a test user, and half of none.
+    // The end is asked after every reply to a test user; a conversation ends at most once.
     let ends: Vec<&Value> = past.iter().filter(|record| record["kind"] == "conversation_end").collect();
     let truths: u64 = ends.iter().map(|record| record["label"]["truth"].as_u64().unwrap()).sum();
     let conversations: std::collections::BTreeSet<&str> =
@@ -328,7 +328,7 @@ fn what_arms_write_and_tell_apart_is_measured_on_the_same_messages() {
         assert!(report.contains(expected), "{expected} in {report}");
     }
 
-    // A second run writes nothing again, and says the same.
+    // A second run writes no message again and leaves the same files.
     let before = left_by(&place, "out/tiny");
     place.run("ablate x.toml --json --set training.epochs=1").json();
     assert!(before == left_by(&place, "out/tiny"));
@@ -358,19 +358,19 @@ fn predicted_thoughts_are_written_by_models_that_do_not_know_the_user() {
     let arm = "\n[[arm]]\nname = \"predicted\"\nview = \"past\"\nsource = \"predicted\"\n";
     place.write("x.toml", format!("{EXPERIMENT}{arm}"));
     let shown = "inspect x.toml --scoring --json --conversation user9001_task1_conversation1 --arm";
-    // Nothing is shown before it is written.
+    // Predicted thoughts cannot be shown before they are written.
     let early = place.run(&format!("{shown} predicted"));
     assert_eq!(early.status.code(), Some(2));
     assert!(early.stderr.contains("not written yet") && early.stderr.contains("ablate"), "{}", early.stderr);
     place.run("ablate x.toml --set training.epochs=1").succeeded();
     let sees = |arm: &str| place.run(&format!("{shown} {arm}")).json()["streams"][0].clone();
     let (own, predicted) = (sees("past"), sees("predicted"));
-    // They stand where the user's own stand, and say something else.
+    // Predicted thoughts have the places of the user's own, and other texts.
     let speakers = |stream: &Value| strings(stream["pieces"].as_array().unwrap(), "speaker");
     assert_eq!(speakers(&own), speakers(&predicted));
     assert_ne!(own["pieces"], predicted["pieces"]);
     assert!(!predicted["pieces"].to_string().contains("Way too much to read while standing on the bus."));
-    // A second run writes and trains nothing again; without the thoughts the same ones are written.
+    // A second run writes and trains nothing again; deleted thoughts are written again, with the same texts.
     let before = left_by(&place, "out/tiny");
     let saved = place.read("out/tiny/writers/fold0.json");
     place.run("ablate x.toml --set training.epochs=1").succeeded();
@@ -378,12 +378,12 @@ fn predicted_thoughts_are_written_by_models_that_do_not_know_the_user() {
     std::fs::remove_file(place.path("out/tiny/writers/fold0.json")).unwrap();
     place.run("ablate x.toml --set training.epochs=1").succeeded();
     assert!(saved == place.read("out/tiny/writers/fold0.json"));
-    // What does not belong here is not taken.
+    // A file with thoughts of other conversations is refused.
     place.write("out/tiny/writers/fold0.json", "{\"other\": []}");
     let ran = place.run("ablate x.toml --set training.epochs=1");
     assert_eq!(ran.status.code(), Some(2));
     assert!(ran.stderr.contains("does not have the thoughts of"), "{}", ran.stderr);
-    // A model that has read the target's message cannot say why it was written.
+    // A model that has read the target's message must not write the reason for it.
     place.write("x.toml", format!("{EXPERIMENT}{}", arm.replace("view = \"past\"", "view = \"oracle\"")));
     let ran = place.run("ablate x.toml");
     assert_eq!(ran.status.code(), Some(2));
@@ -393,7 +393,7 @@ fn predicted_thoughts_are_written_by_models_that_do_not_know_the_user() {
 #[test]
 fn a_judge_is_asked_once_and_its_answers_are_kept() {
     let place = Workplace::new(20);
-    // It fails once, rates thoughts 4 or 2, and says nothing useful of one message.
+    // The judge fails once, rates thoughts 4 or 2, and gives no number for some messages.
     let endpoint = Endpoint::new(|number, question| match (number, question.contains("thoughts tell")) {
         (0, _) => (500, "busy".into()),
         (_, true) if number % 3 == 0 => (200, "2".into()),
@@ -419,7 +419,7 @@ fn a_judge_is_asked_once_and_its_answers_are_kept() {
     for said in ["Judged by `fake`", "thoughts the judge rated 4 or more of 5", "held no number"] {
         assert!(report.contains(said), "{said} in {report}");
     }
-    // Nothing is asked twice; a line that was cut off is.
+    // Nothing is asked twice, except for a line that was cut off.
     place.run("ablate x.toml --set training.epochs=1").succeeded();
     assert_eq!(endpoint.asked(), asked);
     let kept = place.text("out/tiny/judge.jsonl");

@@ -1,4 +1,4 @@
-//! Lets the program find LibTorch by itself: its folder goes into the rpath.
+//! Puts LibTorch's folder into the rpath, so that the program finds the library by itself.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");

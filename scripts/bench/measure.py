@@ -1,4 +1,4 @@
-"""Runs both sides of a row in turns, and returns what each said.
+"""Runs both sides of a row in turns, and returns what each reports.
 
 Every measurement is `{"ours": [...], "peer": [...]}`, one record of a program's own numbers for each turn.
 """
@@ -14,7 +14,7 @@ SIDES = ("ours", "peer")
 
 Measured = dict[str, list[dict]]
 
-# Rows are tried in steps of so many tokens, up to the model's context.
+# Lengths are tried in steps of `LENGTH_STEP` tokens, up to the model's context.
 LENGTH_STEP = 512
 CONTEXT_TOKENS = 8192
 LIMIT_MIB = 16 * 1024
@@ -25,7 +25,7 @@ def tell(line: str) -> None:
 
 
 def turns(index: int) -> tuple[str, ...]:
-    """Who goes first changes from turn to turn."""
+    """The sides in order: another side goes first in each turn."""
     return SIDES if index % 2 == 0 else SIDES[::-1]
 
 
@@ -52,7 +52,7 @@ def longest(row: Row) -> Measured:
 
     def fits(command: list[str], tokens: int) -> dict | None:
         ran = run([str(tokens) if word == "TOKENS" else word for word in command])
-        # Out of memory is what is being looked for; anything else is a failure.
+        # Running out of memory is an expected result; any other error is a failure.
         if ran.returncode != 0 and not is_out_of_memory(ran):
             last_line(ran)
         record = None if ran.returncode else last_line(ran)
@@ -79,7 +79,7 @@ def is_out_of_memory(ran: subprocess.CompletedProcess) -> bool:
 
 
 class Worker:
-    """A program that does one conversation for every line it is given."""
+    """A program that processes one conversation for every line of its input."""
 
     def __init__(self, command: list[str]) -> None:
         self.command = command
@@ -105,8 +105,8 @@ class Worker:
 
 
 def conversations(row: Row, limit: int | None) -> Measured:
-    """One conversation after another; what both computed must be the same within 1 %."""
-    # Ours first: it writes the rows that the other one reads.
+    """Measures one conversation after another; the nats of both sides must agree within 1 %."""
+    # Ours starts first: it writes the rows that the peer reads.
     workers = {"ours": Worker(row.ours)}
     workers["peer"] = Worker(row.peer)
     count = min(limit or sys.maxsize, workers["ours"].conversations)

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
-# Longer rows are trained with the allocator set to hand memory back: as it is, they need more than 16 GiB.
+# Longer rows need the allocator set to hand memory back: by default they take more than 16 GiB.
 TIGHT_TOKENS = 4096
 
 
@@ -31,8 +31,8 @@ def load(folder: str, dtype: torch.dtype) -> torch.nn.Module:
 
 
 def set_allocator(tight: bool) -> None:
-    """Blocks of glibc's allocator from 1 MiB that go back to the system when freed; or from 32 MiB, which is where
-    its own rule ends up with tensors like ours: quicker, and up to four times the memory."""
+    """Sets the size from which glibc's allocator hands freed blocks back to the system: 1 MiB if `tight`, else 32 MiB,
+    where its own rule ends up with tensors like ours. 32 MiB is faster, with up to four times the memory."""
     m_trim_threshold, m_mmap_threshold = -1, -3
     mebibytes = 1 if tight else 32
     libc = ctypes.CDLL(None)
@@ -82,7 +82,7 @@ def step(arguments: argparse.Namespace) -> None:
 
 
 class Trainer:
-    """TRL's trainer with the adapters that the other side starts from, asked for one optimiser step at a time."""
+    """TRL's trainer. It starts from the same adapters as the other side, and takes one optimiser step at a time."""
 
     def __init__(self, folder: str, adapter: Path, output: str) -> None:
         from datasets import Dataset
@@ -90,7 +90,7 @@ class Trainer:
 
         model = PeftModel.from_pretrained(load(folder, torch.float32), adapter, is_trainable=True)
         config = SFTConfig(output_dir=output, use_cpu=True, bf16=False, report_to=[], per_device_train_batch_size=1)
-        # The rows come from us, already in tokens.
+        # Never used: the rows come from the caller, as token ids.
         nothing = Dataset.from_list([{"input_ids": [0, 0], "labels": [0, 0]}])
         tokenizer = AutoTokenizer.from_pretrained(folder)
         self.trainer = SFTTrainer(model=model, args=config, train_dataset=nothing, processing_class=tokenizer)
@@ -100,7 +100,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-4, weight_decay=0.0)
 
     def step(self, rows: list[tuple[list[int], list[int]]]) -> None:
-        """Input ids and labels of some rows, accumulated into one step; the loss is the mean over all their targets."""
+        """One step over the input ids and labels of some rows; the loss is the mean over all their targets."""
         targets = sum(label != -100 for _, labels in rows for label in labels)
         self.optimizer.zero_grad()
         for ids, labels in rows:
@@ -113,7 +113,7 @@ class Trainer:
 
 @torch.inference_mode()
 def nats(model: torch.nn.Module, prompt: list[int], completion: list[int]) -> float:
-    """Of a completion, by one forward pass with logits for it alone."""
+    """The nats of a completion, by one forward pass with logits for it alone."""
     ids = torch.tensor([prompt + completion])
     logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(completion) + 1).logits[0, :-1]
     return torch.nn.functional.cross_entropy(logits.double(), ids[0, -len(completion) :], reduction="sum").item()
@@ -121,7 +121,7 @@ def nats(model: torch.nn.Module, prompt: list[int], completion: list[int]) -> fl
 
 @torch.inference_mode()
 def nats_of_spans(model: torch.nn.Module, window: dict) -> dict[str, float]:
-    """Of every target of a window, by one forward pass."""
+    """The nats of every target of a window, by one forward pass."""
     ids = torch.tensor([window["tokens"]])
     positions = [index - 1 for start, end in window["spans"] for index in range(start, end)]
     logits = model(input_ids=ids, use_cache=False, logits_to_keep=torch.tensor(positions)).logits[0]
@@ -131,7 +131,7 @@ def nats_of_spans(model: torch.nn.Module, window: dict) -> dict[str, float]:
 
 
 def conversations(arguments: argparse.Namespace) -> None:
-    """Each line of standard input asks for the next conversation; what it took is told as `conversation_time.rs` tells it."""
+    """Processes one conversation for each line of standard input; prints records as `conversation_time.rs` does."""
     folder = Path(arguments.folder)
     lines = (folder / "rows.jsonl").read_text().splitlines()
     todo = [json.loads(line) for line in lines]
@@ -156,7 +156,7 @@ def conversations(arguments: argparse.Namespace) -> None:
         else:
             results |= {row["key"]: nats(model, row["prompt"], row["completion"]) for row in conversation["rows"]}
         seconds = time.perf_counter() - begun
-        # The other program's turn.
+        # Hands freed memory back before the other program's turn.
         set_allocator(tight=False)
         say({"id": conversation["id"], "seconds": seconds})
         done.append(conversation)
@@ -178,7 +178,7 @@ def labels_of(window: dict) -> list[int]:
 
 @torch.inference_mode()
 def generate(arguments: argparse.Namespace) -> None:
-    """Greedy, with transformers' cache: as many tokens as asked for after a prompt of `tokens`."""
+    """Greedy generation with transformers' cache: exactly `new_tokens` tokens after a prompt of `tokens`."""
     model = load(arguments.model, getattr(torch, arguments.dtype)).eval()
     ids = torch.tensor([[index * 7919 % model.config.vocab_size for index in range(arguments.tokens)]])
     seconds = []

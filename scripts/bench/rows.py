@@ -1,4 +1,4 @@
-"""What `make bench` compares: the rows of its table, each with the command of either side."""
+"""What `make bench` compares: the rows of its table, each with the commands of both sides."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +22,17 @@ UNITS = {SPEED: "tokens/s", MEMORY: "MiB", SECONDS: "s", LENGTH: "tokens"}
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: the same work by both, and which of the numbers counts."""
+    """One comparison: the same work on both sides, and the metric that counts."""
 
     name: str
     what: str
     ours: list[str]
     peer: list[str]
     metric: str
-    # What this row is held to: a ratio, at least for a speed, at most for a memory; or our own length. None: it is
-    # there to be read beside another.
+    # The bound: the least ratio for speed and seconds, the most for memory, or our least length. None: no bound, the
+    # row only explains another.
     bound: float | None
-    # Whole programs in turns; one conversation after another in turns; or the longest row that fits.
+    # Measures whole programs in turns, single conversations in turns, or the longest row that fits.
     how: Literal["pairs", "conversations", "longest"] = "pairs"
 
     def holds(self, ours: float, ratio: float) -> bool:
@@ -70,21 +70,21 @@ def conversations(name: str, what: str, work: str, task: str, data: str, bound: 
 
 
 def rows(data: str) -> list[Row]:
-    """In the order of the table. `data` is the file of conversations."""
+    """All rows in the order of the table. `data` is the file of conversations."""
     best = "the same in the best precision of either: `medium` against bf16"
     lora = [
         Row("lora-1024-f32", "LoRA step, 1,024 tokens, f32", step(1024, "highest"), peer_step(1024, "float32"), SPEED, 1.6),
         Row("lora-1024-best", best, step(1024, "medium"), peer_step(1024, "bfloat16"), SPEED, 2.0),
     ]
-    of_2048 = step(2048, "highest", steps=1), peer_step(2048, "float32", steps=1)
-    of_4096 = step(4096, "highest", steps=1), peer_step(4096, "float32", steps=1)
-    # `TOKENS` is what is tried; the limit is a guard, and the peak is what counts.
+    steps_2048 = step(2048, "highest", steps=1), peer_step(2048, "float32", steps=1)
+    steps_4096 = step(4096, "highest", steps=1), peer_step(4096, "float32", steps=1)
+    # `TOKENS` stands for the tried length. The limit is a guard; the peak decides.
     longest = step("TOKENS", "highest", steps=1), peer_step("TOKENS", "float32", "--limit-mib", "20480", steps=1)
     longer = [
-        Row("lora-4096-f32", "LoRA step, 4,096 tokens, f32", *of_4096, SPEED, 2.0),
-        Row("memory-2048", "peak memory of a step, 2,048 tokens, f32", *of_2048, MEMORY, 0.4),
-        Row("memory-4096", "peak memory of a step, 4,096 tokens, f32", *of_4096, MEMORY, 0.4),
-        Row("memory-4096-tight", "the same, the peer's allocator set to hand memory back", of_4096[0], [*of_4096[1], "--tight"], MEMORY, None),
+        Row("lora-4096-f32", "LoRA step, 4,096 tokens, f32", *steps_4096, SPEED, 2.0),
+        Row("memory-2048", "peak memory of a step, 2,048 tokens, f32", *steps_2048, MEMORY, 0.4),
+        Row("memory-4096", "peak memory of a step, 4,096 tokens, f32", *steps_4096, MEMORY, 0.4),
+        Row("memory-4096-tight", "the same, the peer's allocator set to hand memory back", steps_4096[0], [*steps_4096[1], "--tight"], MEMORY, None),
         Row("longest", "longest trainable row in 16 GiB, f32", *longest, LENGTH, 8192, "longest"),
     ]
     full = step(1024, "highest", "full"), peer_step(1024, "float32", "--full")

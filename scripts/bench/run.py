@@ -1,12 +1,12 @@
 """`make bench`: Undertone against the reference trainer, on this machine, in one run.
 
-Both do the same work in turns, so that whatever else the machine does falls on both. Each measurement is a
-process of its own. Prints a table of medians and ratios and writes them, with every measurement and what was
-measured with, to `experiments/bench/NAME.json`: after each row, and beside rows that were measured on the same
-kind of machine with the same versions before, so that hours of measuring can be cut in pieces.
+Both do the same work in turns, so that other load on the machine affects both. Each measurement is its own process.
+Prints a table of medians and ratios. Writes them, with every measurement, the machine and the versions, to
+`experiments/bench/NAME.json` after each row. Keeps earlier rows of the same kind of machine and the same versions, so
+that hours of measuring can be split.
 
-In: `--pairs N` (5 unless told), `--only ROW …`, `--name NAME`, `--data FILE` with `--conversations N` for the rows that
-go through real conversations, which take hours whole; `--table` only prints what NAME holds. Needs `make model`; the
+In: `--pairs N` (5 by default), `--only ROW …`, `--name NAME`, `--data FILE` with `--conversations N` for the rows of
+real conversations, which take hours in full; `--table` only prints what NAME holds. Needs `make model`; the
 reference trainer is installed to `.cache/bench-venv` (7 GB) from `requirements.txt`.
 """
 
@@ -29,7 +29,7 @@ REQUIREMENTS = HERE / "requirements.txt"
 
 
 def prepare_peer() -> None:
-    """The reference trainer in an environment of its own."""
+    """Installs the reference trainer in its own environment."""
     done = PEER / "requirements.txt"
     if done.is_file() and done.read_text() == REQUIREMENTS.read_text():
         return
@@ -41,7 +41,7 @@ def prepare_peer() -> None:
 
 
 def setting() -> dict:
-    """What numbers must share to stand in one table."""
+    """What all numbers of one table must share: the machine and the versions."""
     cpu_info = Path("/proc/cpuinfo").read_text()
     cpu = next((line.split(":", 1)[1].strip() for line in cpu_info.splitlines() if "model name" in line), platform.processor())
     units = {"amx_bf16": "amx_bf16" in cpu_info, "avx512_bf16": "avx512_bf16" in cpu_info}
@@ -52,13 +52,13 @@ def setting() -> dict:
 
 
 def numbers_of(row: Row, measured: Measured) -> dict:
-    """The number of either side, and the ratio with its spread."""
+    """The numbers of both sides, and their ratio with its spread."""
     single = {side: [result[row.metric] for result in measured[side]] for side in SIDES}
-    # Of seconds fewer are better, of everything else the ratio is ours to the peer's.
+    # Seconds: the peer's over ours, because fewer are better. Everything else: ours over the peer's.
     over = ("peer", "ours") if row.metric == SECONDS else ("ours", "peer")
     ratios = [a / b for a, b in zip(*(single[side] for side in over), strict=True)]
     if row.how == "conversations":
-        # Wall time of all together; the spread is that of single conversations.
+        # The total wall time; the spread is over single conversations.
         numbers = {side: sum(values) for side, values in single.items()}
         ratio = numbers["peer"] / numbers["ours"]
     else:
@@ -78,7 +78,7 @@ def record(row: Row, measured: Measured) -> dict:
 
 
 def save(path: Path, common: dict, done: list[dict]) -> list[dict]:
-    """Puts these rows in the file in the place of earlier ones; returns all, in the order of the table."""
+    """Writes these rows to the file in place of earlier ones; returns all rows in the order of the table."""
     kept = {}
     if path.is_file():
         earlier = json.loads(path.read_text())
@@ -125,7 +125,7 @@ def main() -> None:
     prepare_peer()
     common = setting()
     results = save(path, common, [])
-    # Speed and memory of the same work are of the same runs.
+    # Rows with the same work share their runs.
     earlier: dict[tuple, Measured] = {}
     for row in rows(arguments.data):
         if arguments.only and row.name not in arguments.only:

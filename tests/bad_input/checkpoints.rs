@@ -1,4 +1,4 @@
-//! Checkpoints and what is asked of them.
+//! Broken checkpoints, and wrong arguments of the commands that read them.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn files_that_are_no_checkpoint() {
         check(
             "data.jsonl",
             &format!(
-                "error: `data.jsonl`: is no safetensors file: its header would have {} bytes\n\n{hint}",
+                "error: `data.jsonl`: is not a safetensors file: its header would have {} bytes\n\n{hint}",
                 length(&place.read("data.jsonl"))
             ),
         );
@@ -45,13 +45,13 @@ fn files_that_are_no_checkpoint() {
         check(
             "lying.safetensors",
             &format!(
-                "error: `lying.safetensors`: is no safetensors file: its header would have 4611686018427387904 bytes\n\n{hint}"
+                "error: `lying.safetensors`: is not a safetensors file: its header would have 4611686018427387904 bytes\n\n{hint}"
             ),
         );
     }
 }
 
-/// A checkpoint comes from outside, too: whoever edits one gets an error, not a crash.
+/// A checkpoint is input from outside, too: an edited one gives an error, not a crash.
 #[test]
 fn checkpoints_that_were_tampered_with() {
     let place = trained();
@@ -90,7 +90,7 @@ fn checkpoints_that_were_tampered_with() {
     );
     changed(
         &|d| d["format"] = json!("x"),
-        ", `undertone`: its description cannot be read: invalid type: string \"x\", expected u32 at line 1 column 13",
+        ", `undertone`: its metadata cannot be read: invalid type: string \"x\", expected u32 at line 1 column 13",
     );
     changed(
         &in_experiment("rank = 2", "rang = 2"),
@@ -122,7 +122,7 @@ fn checkpoints_that_were_tampered_with() {
         hint: point `--set model.path=` to the base model it was trained from",
     );
 
-    // Weights that are no numbers: named, and nothing is scored, said or written with them.
+    // `NaN` weights are named in the error; nothing is scored, predicted or exported with them.
     write(&|_| {}, &f32::NAN.to_le_bytes().repeat(data.len() / 4));
     for command in ["evaluate bad.safetensors", "predict bad.safetensors data.jsonl", "export bad.safetensors e"] {
         check(
@@ -161,7 +161,7 @@ fn nonsense_to_evaluate() {
         "error: invalid value 'future' for '--view <VIEW>'\n  \
         [possible values: none, reasons, reactions, past, last_reaction, oracle]\n\nFor more information, try '--help'.",
     );
-    // Another split of another training: not the same held-out users.
+    // A training with another split has other held-out users.
     place.run("train x.toml --arm past --set training.epochs=1 --set name=other --set split.seed=3").succeeded();
     check(
         &place,
@@ -169,7 +169,7 @@ fn nonsense_to_evaluate() {
         "error: `out/other/past/fold0/best.safetensors`: was trained in another way: not the same `split`\n\n\
         hint: only arms that differ in nothing but what they see can be compared",
     );
-    // Nobody was held out.
+    // No user was held out.
     place
         .run(
             "train x.toml --arm past --set training.epochs=1 --set name=all --set split.train=0.8 --set split.test=0.0",
@@ -181,7 +181,7 @@ fn nonsense_to_evaluate() {
         "error: `out/all/past/fold0/best.safetensors`: its experiment has no test users with a target\n\n\
         hint: `--split` chooses between test and validation users; only another training can hold out more",
     );
-    // A checkpoint of a fold knows its fold wherever it lies, and its held-out users with it.
+    // A checkpoint that is moved keeps its fold, and so its held-out users.
     place
         .run("train x.toml --arm past --set training.epochs=1 --set name=folds --set split.folds=3 --fold 1")
         .succeeded();
@@ -198,8 +198,8 @@ fn nonsense_to_evaluate() {
     );
 }
 
-/// Held-out users are held out: no setting makes a test of those a model was trained on. Either other
-/// users are scored, or it is refused.
+/// No setting tests a model on users that it was trained on: either other users are scored, or the command is
+/// refused.
 #[test]
 fn nobody_is_tested_on_whom_a_model_was_trained() {
     let place = trained();
@@ -288,7 +288,7 @@ fn nonsense_to_export() {
         "error: the following required arguments were not provided:\n  <DESTINATION>\n\n\
         Usage: undertone export <CHECKPOINT> <DESTINATION>\n\nFor more information, try '--help'.",
     );
-    // The base model has gone, or is another.
+    // The base model has other weights.
     let mut weights = tiny_folder::weights();
     weights[0].values[0] += 1.0;
     place.write("model/model.safetensors", tiny_folder::safetensors(&weights, json!({})));

@@ -1,4 +1,4 @@
-//! The command line itself.
+//! Unknown and missing commands and flags.
 
 use super::*;
 

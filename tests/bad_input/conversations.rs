@@ -1,4 +1,4 @@
-//! Conversation files.
+//! Broken conversation files.
 
 use super::*;
 
@@ -15,10 +15,10 @@ fn conversation_files_that_cannot_be_read() {
         "data stats model",
         "error: `model`: is a folder, not a file\n\nhint: name the conversation files inside it",
     );
-    let one_a_line = "hint: a conversation file holds one JSON object a line, each one conversation";
+    let one_a_line = "hint: a conversation file has one JSON object per line; each object is one conversation";
     place.write("empty.jsonl", "");
     check(&place, "data check empty.jsonl", &format!("error: `empty.jsonl`: the file is empty\n\n{one_a_line}"));
-    // A good file does not make up for a bad one, in any order.
+    // A good file does not make up for a bad one.
     check(
         &place,
         "data check data.jsonl empty.jsonl",
@@ -34,18 +34,18 @@ fn conversation_files_that_cannot_be_read() {
         &place,
         "data check data.jsonl data.jsonl",
         "error: `data.jsonl` line 1, `id`: conversation id `user9001_task1_conversation1` is already at `data.jsonl` line 1\n\n\
-        hint: was a file named twice, or do two files overlap?",
+        hint: was a file given twice, or do two files overlap?",
     );
 }
 
-/// Breaks the second line of a file; the first is whole.
+/// Breaks the second line of a file; the first is valid.
 #[test]
 fn conversations_that_are_wrong() {
     let place = place();
     let broken = |line: &str, expected: &str| {
         place.write("bad.jsonl", format!("{}{line}", program::sample(6).lines().nth(5).unwrap().to_owned() + "\n"));
         check(&place, "data check bad.jsonl", &format!("error: `bad.jsonl` line 2{expected}"));
-        // Whoever reads conversations says the same.
+        // Training gives the same error.
         check(&place, "train x.toml --set data.path=bad.jsonl", &format!("error: `bad.jsonl` line 2{expected}"));
     };
     broken(
@@ -53,7 +53,7 @@ fn conversations_that_are_wrong() {
         ", `messages[1]`: the line ends in the middle of its JSON: EOF while parsing a string (column 500)\n\n\
         hint: was the file cut off, or is one object spread over several lines?",
     );
-    broken("{\"messages\": nonsense}", ", `messages`: no valid JSON: expected ident (column 15)");
+    broken("{\"messages\": nonsense}", ", `messages`: not valid JSON: expected ident (column 15)");
     broken(
         &conversation(|c| c["messages"] = json!("none")),
         ", `messages`: invalid type: string \"none\", expected a sequence (column 54)",
@@ -64,7 +64,7 @@ fn conversations_that_are_wrong() {
     );
     broken(
         &format!("[{}]", conversation(|_| {}).trim()),
-        ": the line is a JSON list, not a conversation\n\nhint: write one JSON object a line: `jq -c '.[]' FILE` does that",
+        ": the line is a JSON list, not a conversation\n\nhint: write one JSON object per line, for example with `jq -c '.[]' FILE`",
     );
     broken(
         &conversation(|c| c["messages"].as_array_mut().unwrap().retain(|message| message["type"] == "assistant")),
@@ -92,14 +92,14 @@ fn conversations_that_are_wrong() {
     );
     broken(
         &conversation(|c| c["messages"][2]["timestamp"] = json!("yesterday at nine")),
-        ", `messages[2].timestamp`: unparsable time `yesterday at nine`\n\n\
+        ", `messages[2].timestamp`: invalid time `yesterday at nine`\n\n\
         hint: a time is RFC 3339 with `Z` or an offset, such as `2026-04-08T22:11:32.163Z`, or whole milliseconds \
         or seconds since 1970 (years 2000 to 2099)",
     );
     broken(
         &conversation(|c| c["messages"][0]["reactions"] = json!([{"content": "fine"}])),
         ", `messages[0].reactions`: a user message has `reactions`\n\n\
-        hint: reasons hang on user messages, reactions on assistant messages",
+        hint: reasons belong to user messages, reactions to assistant messages",
     );
 }
 
@@ -132,8 +132,8 @@ fn skipping_bad_lines_counts_them_and_is_not_for_a_file_of_nothing_else() {
     check(
         &place,
         "data check --skip-invalid bad.jsonl",
-        "error: `bad.jsonl`: none of its 2 lines is a valid conversation; line 1: no valid JSON: expected ident (column 2)\n\n\
-        hint: a conversation file holds one JSON object a line, each one conversation",
+        "error: `bad.jsonl`: none of its 2 lines is a valid conversation; line 1: not valid JSON: expected ident (column 2)\n\n\
+        hint: a conversation file has one JSON object per line; each object is one conversation",
     );
 }
 
@@ -149,13 +149,13 @@ fn a_target_that_is_longer_than_the_context() {
                 c["messages"][4]["content"] = json!(long.trim());
             }),
     );
-    // 429 bytes of text, 17 of `<|im_start|>user`, newline and end.
+    // 429 tokens of text, and 8 of the template: start, the 4 letters of `user`, newline, end, newline.
     check(
         &place,
         "train x.toml --set data.context_tokens=400",
         "error: `data.jsonl`, `user9009_task1_conversation1`: message 4 of `user9009_task1_conversation1` needs 437 tokens \
-        with what hangs on it, the context holds 400\n\n\
-        hint: targets are never truncated: raise `data.context_tokens`, or leave such conversations out with `data.on_too_long = \"skip\"`",
+        with its thoughts and targets, but the context holds 400\n\n\
+        hint: targets are never truncated: raise `data.context_tokens`, or skip such conversations with `data.on_too_long = \"skip\"`",
     );
     let skipping = "ablate x.toml --set data.context_tokens=400 --set training.epochs=1 --set data.on_too_long=skip --set split.folds=2";
     place.run(skipping).succeeded();
@@ -171,7 +171,7 @@ fn a_target_that_is_longer_than_the_context() {
     );
 }
 
-/// The real tokenizer and its context of 8,192, where it is at hand.
+/// The real tokenizer and its context of 8,192, if the model is at hand.
 #[test]
 fn a_target_that_is_longer_than_the_context_of_the_real_model() {
     let Some(model) = folders::model() else { return };
@@ -182,7 +182,7 @@ fn a_target_that_is_longer_than_the_context_of_the_real_model() {
         &place,
         "train x.toml --set model.path=smollm2 --set data.context_tokens=8192",
         "error: `data.jsonl`, `user9001_task1_conversation1`: message 2 of `user9001_task1_conversation1` needs 9005 tokens \
-        with what hangs on it, the context holds 8192\n\n\
-        hint: targets are never truncated: raise `data.context_tokens`, or leave such conversations out with `data.on_too_long = \"skip\"`",
+        with its thoughts and targets, but the context holds 8192\n\n\
+        hint: targets are never truncated: raise `data.context_tokens`, or skip such conversations with `data.on_too_long = \"skip\"`",
     );
 }

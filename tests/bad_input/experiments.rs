@@ -1,4 +1,4 @@
-//! What an experiment file says.
+//! Wrong experiment files and settings.
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn experiment_files_that_cannot_be_read() {
     );
 }
 
-/// An endless file is refused by what it is, not when memory runs out.
+/// An endless file is refused by its type or a size limit, not when memory runs out.
 #[test]
 fn an_endless_file() {
     let place = place();
@@ -102,7 +102,7 @@ fn several_problems_are_told_at_once_in_the_order_of_the_file() {
     );
 }
 
-/// One broken key is one problem, also where it is written with its section.
+/// One wrong key gives one error, also if it is written with its section.
 #[test]
 fn a_dotted_key_that_is_wrong_is_told_once() {
     let place = place();
@@ -117,7 +117,7 @@ fn a_dotted_key_that_is_wrong_is_told_once() {
     );
 }
 
-/// What cannot be parsed says nothing about what is missing.
+/// A file that cannot be parsed gives no further errors about missing keys.
 #[test]
 fn a_file_that_is_no_toml_is_one_problem() {
     let place = place();
@@ -270,7 +270,7 @@ fn arms_folds_and_users_that_are_not_there() {
     );
 }
 
-/// Told before anything is trained or scored, not after.
+/// The error comes before anything is trained or scored.
 #[test]
 fn a_split_without_users_to_train_or_test_on() {
     let place = place();
@@ -300,7 +300,7 @@ fn a_split_without_users_to_train_or_test_on() {
     check(
         &place,
         "ablate x.toml --set split.folds=2",
-        "error: `x.toml`, `folds`: 2 fold(s) of 1 user(s) leave nobody to train on",
+        "error: `x.toml`, `folds`: 2 fold(s) of 1 user(s) leave no user to train on",
     );
 }
 

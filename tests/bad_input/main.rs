@@ -1,9 +1,9 @@
-//! Whatever comes from outside and is wrong gets one clear error (path, place, cause, hint), exit code
-//! 2, and leaves nothing behind.
+//! Wrong input gets one clear error (path, place, cause, hint) and exit code 2, and leaves no file
+//! behind.
 //!
-//! Each test breaks one thing in a working folder and pins what the program says on stderr, word for
-//! word. Around every run the whole folder is compared, file by file, and the program has 4 GiB of
-//! address space: who believes a lying size does not get away with it.
+//! Each test breaks one thing in a working folder and pins the program's stderr, word for word. The
+//! whole folder is compared before and after every run, file by file. The program has 4 GiB of address
+//! space, so it cannot allocate an absurd size that a file claims.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
@@ -19,17 +19,17 @@ use serde_json::{Value, json};
 use undertone_testing::program::{EXPERIMENT, Workplace};
 use undertone_testing::{folders, program, tiny_folder};
 
-/// A training of the arm `past` with two steps, and its checkpoint.
+/// The checkpoint of the arm `past`, trained for two steps.
 const CHECKPOINT: &str = "out/tiny/past/fold0/best.safetensors";
 const DOWNLOAD: &str = "hint: the download may be incomplete; fetch the file again";
 const NO_SUCH_FILE: &str = "hint: check the path; it is taken relative to the current folder";
 
-/// Runs a command that must be refused, with these words and without a trace.
+/// Runs a command that must be refused with the expected message and without changing a file.
 #[track_caller]
 fn check(place: &Workplace, words: &str, expected: &str) {
     let before = place.files("");
     let ran = place.run_in_4_gib(words);
-    // Which devices there are depends on how this test was built.
+    // The list of devices depends on how this test was built.
     let stderr = ran.stderr.replace("it has: flex, libtorch;", "it has: flex;");
     assert_eq!(stderr.trim_end(), expected.trim_end(), "`undertone {words}` ({})", ran.status);
     assert_eq!(ran.status.code(), Some(2), "`undertone {words}`: {stderr}");
@@ -39,7 +39,7 @@ fn check(place: &Workplace, words: &str, expected: &str) {
     assert!(before == after, "`undertone {words}` left or changed {new:?}");
 }
 
-/// A working folder, enough for what is refused before anything is trained.
+/// A working folder without a training, for input that is refused before one starts.
 fn place() -> Workplace {
     Workplace::new(6)
 }

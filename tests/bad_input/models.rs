@@ -1,4 +1,4 @@
-//! Model folders and GGUF files.
+//! Broken model folders and GGUF files.
 
 use super::*;
 
@@ -63,7 +63,7 @@ fn a_tokenizer_that_does_not_fit_the_model() {
     check(
         &place,
         "train x.toml",
-        "error: `model/tokenizer.json`: is no tokenizer file: EOF while parsing a value at line 1 column 10",
+        "error: `model/tokenizer.json`: is not a tokenizer file: EOF while parsing a value at line 1 column 10",
     );
 }
 
@@ -83,7 +83,7 @@ fn safetensors_that_are_cut_off_or_lie() {
         &format!(", `model.norm.weight`: ends at byte 32192, but the file holds 16512 bytes of tensors\n\n{DOWNLOAD}"),
     );
     let lying = [&(1_u64 << 62).to_le_bytes()[..], &whole[8..]].concat();
-    broken(&lying, ": is no safetensors file: its header would have 4611686018427387904 bytes");
+    broken(&lying, ": is not a safetensors file: its header would have 4611686018427387904 bytes");
     let replaced = |from: &str, to: &str| {
         assert_eq!(from.len(), to.len());
         let at = whole.windows(from.len()).position(|window| window == from.as_bytes()).expect(from);
@@ -111,7 +111,7 @@ fn safetensors_that_are_cut_off_or_lie() {
     broken(&infinite, ", `model.embed_tokens.weight`: value 0 is `inf`, not a finite number");
 }
 
-/// Nobody allocates what a configuration claims before the weights bear it out.
+/// Nothing of a claimed size is allocated before the weights confirm it.
 #[test]
 fn absurd_sizes_in_the_configuration() {
     let place = place();
@@ -152,7 +152,7 @@ fn absurd_sizes_in_the_configuration() {
     broken(
         "num_hidden_layers",
         json!(1),
-        "model.safetensors`: the model has no use for `model.layers.1.input_layernorm.weight`, \
+        "model.safetensors`: the model does not use `model.layers.1.input_layernorm.weight`, \
         `model.layers.1.mlp.down_proj.weight`, `model.layers.1.mlp.gate_proj.weight`, `model.layers.1.mlp.up_proj.weight`, \
         `model.layers.1.post_attention_layernorm.weight`, `model.layers.1.self_attn.k_proj.weight`, \
         `model.layers.1.self_attn.o_proj.weight`, `model.layers.1.self_attn.q_proj.weight` and 1 more\n\n\
@@ -168,7 +168,7 @@ fn gguf_files_that_are_cut_off_or_lie() {
         place.write("tiny.gguf", bytes);
         check(&place, "import tiny.gguf imported", &format!("error: `tiny.gguf`{expected}"));
     };
-    broken(b"", ": is no GGUF file: it does not begin with `GGUF`");
+    broken(b"", ": is not a GGUF file: it does not begin with `GGUF`");
     broken(&whole[..10], &format!(", `the header`: needs 8 bytes, but the file ends after 2\n\n{DOWNLOAD}"));
     broken(
         &whole[..whole.len() - 1],
@@ -184,15 +184,15 @@ fn gguf_files_that_are_cut_off_or_lie() {
     broken(&with(4, &[9]), ": has GGUF version `9`; only 2 and 3 are read");
     broken(
         &with(8, &u64::MAX.to_le_bytes()),
-        ", `the header`: claims 18446744073709551615 tensors, more than the 65536 that are believed",
+        ", `the header`: claims 18446744073709551615 tensors, more than the 65536 that is the limit",
     );
     broken(
         &with(24, &(1_u64 << 60).to_le_bytes()),
-        ", `the metadata`: claims a text of 1152921504606846976 bytes, more than the 16777216 that are believed",
+        ", `the metadata`: claims a text of 1152921504606846976 bytes, more than the limit of 16777216",
     );
     let find =
         |text: &str| whole.windows(text.len()).position(|window| window == text.as_bytes()).unwrap() + text.len();
-    // Behind a tensor's name stand the number of its axes, then the axes.
+    // A tensor's name is followed by the number of its axes, then the axes.
     broken(
         &with(find("token_embd.weight") + 4, &(1_u64 << 60).to_le_bytes()),
         ", `token_embd.weight`: has shape `[258, 1152921504606846976]` at offset 0, larger than any file",
@@ -203,7 +203,7 @@ fn gguf_files_that_are_cut_off_or_lie() {
             ", `token_embd.weight`: ends 1108101562368 bytes into the tensor data, but the file holds 32192\n\n{DOWNLOAD}"
         ),
     );
-    // Behind the key of a number stand its type and the number.
+    // The key of a number is followed by its type, then the number.
     broken(
         &with(find("llama.block_count") + 4, &1_000_000_u32.to_le_bytes()),
         ", `blk.2.attn_norm.weight`: there is no tensor of this name",

@@ -1,8 +1,8 @@
-//! Where results would go.
+//! Output folders that cannot be written, fill up, or already exist.
 
 use super::*;
 
-/// The tests may run as root, who may write anywhere; nobody can write below a file or into /proc.
+/// Tests may run as root, who may write anywhere; but even root cannot write below a file or into `/proc`.
 #[test]
 fn output_folders_that_cannot_be_written() {
     let place = trained();
@@ -57,7 +57,7 @@ fn output_folders_that_cannot_be_written() {
     }
 }
 
-/// A disk that fills up while a file is being written, as a limit on its size: no part of it is left.
+/// A limit on file size stands for a disk that fills up during a write: no part of the file is left.
 #[test]
 fn a_disk_that_is_full() {
     let place = trained();

@@ -1,9 +1,9 @@
-//! What only shows while a model is trained.
+//! Errors that occur only during training.
 
 use super::*;
 
-/// A loss that is not a number is not the input's fault: exit code 1, with the items of the step, and
-/// no checkpoint is made of nonsense.
+/// A `NaN` loss is not an error of the input: exit code 1, an error with the step's items, and no
+/// checkpoint.
 #[test]
 fn a_training_that_diverges_names_the_step_and_its_items() {
     let place = place();
@@ -12,7 +12,7 @@ fn a_training_that_diverges_names_the_step_and_its_items() {
             place.run(&format!("train x.toml --set training.learning_rate=1e30 --set training.warmup_steps=0 {words}"));
         assert_eq!(ran.status.code(), Some(1), "{}", ran.stderr);
         let told = ran.stderr.lines().filter(|line| !line.starts_with("none: step ")).collect::<Vec<_>>().join("\n");
-        let (before, items) = told.split_once("; the step's items: ").unwrap_or_else(|| panic!("{told}"));
+        let (before, items) = told.split_once("; items of this step: ").unwrap_or_else(|| panic!("{told}"));
         assert_eq!(before, format!("error: training diverged: after 1 steps {expected}"));
         let (items, hint) = items.split_once("\n\n").unwrap();
         assert_eq!(hint, "hint: lower `training.learning_rate`, or look at these items with `undertone inspect`");

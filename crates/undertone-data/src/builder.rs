@@ -1,7 +1,7 @@
-//! How a conversation becomes a stream: which thoughts stand where, what is a target, and what it costs.
+//! Lays a conversation out as a stream: where thoughts are placed, what is a target, and what each message costs.
 //!
-//! In come an [`Encoded`] conversation, a [`Window`] of it, a [`Layout`] and the [`Words`] to show; out comes a
-//! [`Stream`]. What a view shows is decided in `view`, not here.
+//! Takes an [`Encoded`] conversation, a [`Window`] of it, a [`Layout`] and the [`Words`] to show; returns a [`Stream`].
+//! What a view shows is decided in `view`, not here.
 
 mod prompt;
 
@@ -21,11 +21,11 @@ use crate::{Conversation, Item, Role, TargetKind};
 pub enum Purpose {
     /// Only the true label: its nats are the loss.
     Train,
-    /// Every label, side by side: p = softmax of summed nats.
+    /// Every label: p = softmax of the negated summed nats.
     Score,
 }
 
-/// What a stream is made for.
+/// How a window is laid out as a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout<'a> {
     /// Which thoughts are seen.
@@ -34,28 +34,29 @@ pub struct Layout<'a> {
     pub kinds: &'a [TargetKind],
     /// How labels are laid out.
     pub purpose: Purpose,
-    /// Thoughts of the view that are left out by chance, in training.
+    /// Random dropout of the view's thoughts in training.
     pub dropout: Option<ThoughtDropout>,
 }
 
 impl Layout<'_> {
-    /// Whether a thought is left out by chance.
+    /// Whether dropout hides a thought.
     fn drops(&self, conversation: &Conversation, message: usize, thought: usize) -> bool {
         self.dropout.is_some_and(|dropout| dropout.hides(&conversation.id, message, thought))
     }
 }
 
-/// Each thought that a view shows is hidden with a probability, so that one model learns to do with and without.
+/// Hides each thought that a view shows with a fixed probability, so that one model learns to predict with and without
+/// thoughts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ThoughtDropout {
     /// From 0 to 1.
     pub probability: f64,
-    /// Whatever tells one draw from another: the training seed and the epoch.
+    /// The training seed and the epoch.
     pub seed: [u64; 2],
 }
 
 impl ThoughtDropout {
-    /// Whether a thought is hidden: by the seed, the conversation and the thought alone.
+    /// Whether a thought is hidden; depends only on the seed, the conversation and the thought.
     fn hides(&self, conversation: &str, message: usize, thought: usize) -> bool {
         let [seed, epoch] = self.seed;
         let [seed, epoch, message, thought] =
@@ -65,12 +66,12 @@ impl ThoughtDropout {
     }
 }
 
-/// Whose words stand in a stream beside the conversation's own messages.
+/// The words that a stream shows besides the conversation's own messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Words<'a> {
     /// The thoughts, by message and then by thought.
     pub thoughts: Cow<'a, Thoughts>,
-    /// By message, what other users wrote that is scored in its place; empty where nothing is.
+    /// By message, the messages of other users that are scored in its place; empty for a message without distractors.
     pub distractors: Vec<Vec<Vec<u32>>>,
 }
 
@@ -85,7 +86,7 @@ impl<'a> Words<'a> {
     }
 }
 
-/// Turns encoded conversations into streams: the template, and the fixed system text.
+/// Turns encoded conversations into streams with a template and a fixed system text.
 #[derive(Debug, Clone)]
 pub struct StreamBuilder {
     /// The template.
@@ -103,7 +104,7 @@ impl StreamBuilder {
         Self { template, system }
     }
 
-    /// What each message costs at most under any of these layouts, each with its words.
+    /// The highest cost of each message over these layouts and their words.
     pub fn costs(&self, encoded: &Encoded, shown: &[(Layout<'_>, Words<'_>)]) -> Costs {
         let conversation = &encoded.conversation;
         let count = encoded.messages.len();
@@ -159,7 +160,7 @@ impl StreamBuilder {
             laid.push(&self.system, Speaker::System, None);
         }
         let items = encoded.items(window.targets.clone(), layout.kinds);
-        // Nothing after the last message with a target can matter to any target.
+        // No target sees a message after the last one with a target.
         let end = items.iter().map(|item| item.message + 1).max().unwrap_or(window.context.start);
         let mut visible_thoughts = 0;
         let mut seen: HashSet<String> = HashSet::new();
@@ -227,8 +228,8 @@ impl StreamBuilder {
         }
     }
 
-    /// For each message, which thoughts stand after it: own ones in file order, then those moved
-    /// there by their time, oldest first.
+    /// For each message, the thoughts placed after it: its own in file order, then those that their time moved there,
+    /// oldest first.
     fn slots(&self, encoded: &Encoded, layout: &Layout<'_>, hidden: &mut Hidden) -> Vec<Vec<(usize, usize)>> {
         let is_dropped = |message, thought| layout.drops(&encoded.conversation, message, thought);
         let messages = &encoded.conversation.messages;
@@ -255,7 +256,7 @@ impl StreamBuilder {
         slots
     }
 
-    /// What is written where an item is a target: its own text, its true label, or, to be scored, every label.
+    /// The contents of a target: the item's own text, its true label in training, or every label in scoring.
     fn candidates(&self, encoded: &Encoded, item: &Item, purpose: Purpose) -> Vec<Written> {
         let written = |candidate, label| {
             let (content, bytes) = encoded.item_content(item, label, &self.template);
@@ -271,7 +272,7 @@ impl StreamBuilder {
         chosen.map(|label| written(Some(Candidate::Label { label, truth }), Some(label))).collect()
     }
 
-    /// Lays out one branch: the thoughts beside it, its header, what is written, and the end token.
+    /// Lays out one branch: the thoughts in front of the target, its header, its content and the end token.
     fn hang(&self, encoded: &Encoded, branch: Pending<'_>, shown: &Thoughts, laid: &mut Laid) {
         let Pending { anchor, item, quoted, written, beside } = branch;
         let start = laid.tokens.len();
@@ -289,7 +290,7 @@ impl StreamBuilder {
     }
 }
 
-/// Where a branch hangs.
+/// Where a branch leaves the trunk.
 #[derive(Clone, Copy)]
 struct Anchor {
     /// Trunk tokens before it.
@@ -298,18 +299,18 @@ struct Anchor {
     visible_thoughts: usize,
 }
 
-/// A branch that is laid out once the trunk is.
+/// A branch that is laid out after the trunk.
 struct Pending<'a> {
     anchor: Anchor,
     item: &'a Item,
-    /// Whether a thought that it sees shares five consecutive words with its target.
+    /// Whether a visible thought shares five consecutive words with the target.
     quoted: bool,
     written: Written,
-    /// The thoughts in front of it, which it alone sees, by message and thought.
+    /// The thoughts (message, thought) in front of the target, which only this branch sees.
     beside: Vec<(usize, usize)>,
 }
 
-/// What is written at a target.
+/// The content of a target.
 struct Written {
     candidate: Option<Candidate>,
     content: Vec<u32>,
@@ -333,13 +334,13 @@ impl Written {
     }
 }
 
-/// What a target sees of thoughts.
+/// How many thoughts a target sees, and whether it quotes one of them.
 struct Seen {
     visible_thoughts: usize,
     quoted: bool,
 }
 
-/// Whether an item shares five consecutive words with some of `seen`. Labels are nobody's words.
+/// Whether an item shares five consecutive words with `seen`; false for labels, which no user wrote.
 fn quotes(encoded: &Encoded, item: &Item, seen: &HashSet<String>) -> bool {
     let message = &encoded.conversation.messages[item.message];
     let text = match item.kind {
@@ -350,7 +351,7 @@ fn quotes(encoded: &Encoded, item: &Item, seen: &HashSet<String>) -> bool {
     five_grams(text).any(|gram| seen.contains(&gram))
 }
 
-/// A stream while it is laid out.
+/// A stream under construction.
 #[derive(Default)]
 struct Laid {
     tokens: Vec<u32>,

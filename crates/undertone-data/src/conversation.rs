@@ -1,7 +1,7 @@
-//! What a conversation is, once read: typed, trimmed, in order. Nothing post-hoc is in here.
+//! A conversation as read: typed, trimmed, in order, without post-hoc fields.
 //!
-//! `task_summary` and `task_expectation` are written after a conversation, so they are no part of
-//! [`Conversation`]: no view could reach them if it tried.
+//! `task_summary` and `task_expectation` are written after a conversation, so they are not part of [`Conversation`] and
+//! no view can reach them.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub enum Role {
     Assistant,
 }
 
-/// What a thought is about; it follows from the role of the message it hangs on.
+/// The kind of a thought, which follows from the role of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ThoughtKind {
@@ -54,11 +54,11 @@ pub const REACTION_LABELS: [Label; 5] = [
     Label { key: "partial_satisfaction", name: "Partial Satisfaction" },
 ];
 
-/// Whether a conversation goes on after a reply: what [`crate::TargetKind::ConversationEnd`] tells apart.
+/// Whether a conversation goes on after a reply: the labels of [`crate::TargetKind::ConversationEnd`].
 pub const END_LABELS: [Label; 2] = [Label { key: "goes_on", name: "Goes On" }, Label { key: "ends", name: "Ends" }];
 
 impl ThoughtKind {
-    /// Every label this kind can bear; a label is known by its index here.
+    /// The labels of this kind; a label is identified by its index here.
     pub fn labels(self) -> &'static [Label] {
         match self {
             Self::Reason => &REASON_LABELS,
@@ -78,12 +78,12 @@ pub struct Thought {
     pub written_at: Option<i64>,
 }
 
-/// One message with the thoughts that hang on it, in file order.
+/// One message with the thoughts attached to it, in file order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Who wrote it.
     pub role: Role,
-    /// The text, trimmed. Empty where the configuration keeps empty messages, and for an empty reply.
+    /// The text, trimmed. Empty only for a blank reply, or if the configuration keeps empty messages.
     pub content: String,
     /// When it was sent, milliseconds since 1970 UTC.
     pub sent_at: Option<i64>,
@@ -92,7 +92,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// The kind of the thoughts that hang on this message.
+    /// The kind of the thoughts attached to this message.
     pub fn thought_kind(&self) -> ThoughtKind {
         match self.role {
             Role::User => ThoughtKind::Reason,
@@ -101,16 +101,16 @@ impl Message {
     }
 }
 
-/// What a user answered about themselves, as published; for groups in a report, never for a model.
+/// A user's published survey answers; for groups in a report, never for a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Survey {
     /// In years.
     pub age: Option<u32>,
-    /// In the user's words, as all that follows.
+    /// In the user's words, like the fields below.
     pub gender: Option<String>,
-    /// The highest they have.
+    /// The highest level of education.
     pub education: Option<String>,
-    /// How often they use such assistants, from 1 to 5.
+    /// How often the user uses such assistants, from 1 to 5.
     pub frequency: Option<String>,
 }
 
@@ -119,13 +119,13 @@ pub struct Survey {
 pub struct Conversation {
     /// As published, such as `user6_task2_conversation1`.
     pub id: String,
-    /// The user's part of the id, `user6`: what splits go by.
+    /// The user's part of the id, such as `user6`; splits are by user.
     pub user: String,
-    /// User and task, `user6_task2`: conversations of one task are near copies of each other.
+    /// User and task, such as `user6_task2`; conversations of one task are near copies of each other.
     pub task: String,
     /// The assistant that answered, as published.
     pub assistant_model: Option<String>,
-    /// What the user said about themselves.
+    /// The user's survey answers.
     pub survey: Survey,
     /// The messages in order.
     pub messages: Vec<Message>,

@@ -1,8 +1,8 @@
 //! All conversations of a study, encoded and cut into windows once, for every arm.
 //!
-//! A [`CorpusSpec`] says what any of the arms will ask for; a [`Corpus`] is one division of the users made
-//! for it and hands out streams of one view at a time. Windows are shared by all arms, so all arms
-//! have the same items, order and history. Token ids are shared by all divisions ([`encode`]).
+//! A [`CorpusSpec`] lists what the arms need; a [`Corpus`] holds one division of the users and returns streams of one
+//! view at a time. All arms share the windows, so all arms have the same items, order and history. All divisions share
+//! the token ids ([`encode`]).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,18 +19,18 @@ use crate::{
     Thoughts, View, Words,
 };
 
-/// What becomes of a conversation with a target that is longer than the context.
+/// Policy for conversations with a target longer than the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnTooLong {
-    /// It ends the spec.
+    /// [`Corpus::new`] fails.
     #[default]
     Error,
     /// The whole conversation is left out of every arm, and counted.
     Skip,
 }
 
-/// What is asked of a corpus: the arms' views and sources, and the targets.
+/// What the arms need of a corpus: their views and sources, the targets and the limits.
 #[derive(Debug, Clone)]
 pub struct CorpusSpec<'a> {
     /// Every view and source of every arm, in training and evaluation.
@@ -41,9 +41,9 @@ pub struct CorpusSpec<'a> {
     pub context_tokens: usize,
     /// Longer assistant messages are shortened to this many tokens as context.
     pub assistant_tokens: usize,
-    /// A target longer than the context.
+    /// Policy for targets longer than the context.
     pub on_too_long: OnTooLong,
-    /// Messages of other users that are scored beside each message of a test user.
+    /// How many messages of other users are scored beside each message of a test user.
     pub distractors: usize,
     /// Seed of shuffles and distractors.
     pub seed: u64,
@@ -52,13 +52,13 @@ pub struct CorpusSpec<'a> {
 /// One conversation, ready to be laid out.
 #[derive(Debug, Clone)]
 struct Prepared {
-    /// Among the encoded conversations.
+    /// Index into the encoded conversations.
     index: usize,
     split: Split,
     windows: Vec<Window>,
-    /// For each source that takes others' words, whose.
+    /// The donors of each source that shows other users' thoughts.
     donors: BTreeMap<Source, Donors>,
-    /// Others' messages beside its own.
+    /// Other users' messages that are scored beside its own.
     distractors: Distractors,
 }
 
@@ -69,25 +69,24 @@ pub struct Corpus {
     encoded: Arc<[Encoded]>,
     prepared: Vec<Prepared>,
     too_long: BTreeSet<String>,
-    /// By conversation, once they are written.
+    /// Predicted thoughts by conversation id; `None` until they are written.
     predicted: Option<BTreeMap<String, Thoughts>>,
 }
 
-/// Token ids of all conversations, for every division of their users.
+/// Encodes all conversations once, for every division of their users.
 pub fn encode(conversations: Vec<Conversation>, builder: &StreamBuilder, spec: &CorpusSpec<'_>) -> Arc<[Encoded]> {
-    // An assistant message of half a context still leaves its target a history.
+    // An assistant message of at most half a context leaves room for a target's history.
     let assistant_tokens = spec.assistant_tokens.min(spec.context_tokens / 2);
     let encode = |conversation| Encoded::new(conversation, &builder.template, assistant_tokens);
     conversations.into_iter().map(encode).collect()
 }
 
 impl Corpus {
-    /// Shuffles where an arm asks for it, and cuts windows. `path` is where the conversations came
-    /// from, for messages.
+    /// Draws donors and distractors and cuts windows. `path` is the file of the conversations, for errors.
     ///
     /// # Errors
-    /// A target that is longer than the context, unless such are skipped; a split whose thoughts all
-    /// belong to one user, where they have to be shuffled.
+    /// A target is longer than the context, unless the policy is to skip; a split has too few other users to draw
+    /// donors or distractors from.
     ///
     /// # Panics
     /// If a conversation's user has no split.
@@ -126,7 +125,7 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// Cuts windows that hold whatever any arm shows.
+    /// Cuts windows that fit what every arm shows.
     fn cut(&mut self, path: &Path, spec: &CorpusSpec<'_>) -> Result<(), InputError> {
         for mut conversation in std::mem::take(&mut self.prepared) {
             let encoded = &self.encoded[conversation.index];
@@ -146,11 +145,11 @@ impl Corpus {
                 }
                 Err(long) => {
                     let cause = format!(
-                        "message {} of `{id}` needs {} tokens with what hangs on it, the context holds {}",
+                        "message {} of `{id}` needs {} tokens with its thoughts and targets, but the context holds {}",
                         long.message, long.tokens, spec.context_tokens
                     );
                     return Err(InputError::new(path, cause).at(Place::Named(id.clone())).hint(
-                        "targets are never truncated: raise `data.context_tokens`, or leave such conversations out with `data.on_too_long = \"skip\"`",
+                        "targets are never truncated: raise `data.context_tokens`, or skip such conversations with `data.on_too_long = \"skip\"`",
                     ));
                 }
             }
@@ -158,11 +157,11 @@ impl Corpus {
         Ok(())
     }
 
-    /// The streams of one split as a layout shows them, in file order. Windows without any target of
-    /// its kinds are left out; they are the same in every arm.
+    /// The streams of one split under a layout, in file order. Windows without a target of the layout's kinds are left
+    /// out; they are the same in every arm.
     pub fn streams(&self, split: Split, source: Source, layout: Layout<'_>) -> Vec<Stream> {
-        let of_split = self.prepared.iter().filter(|conversation| conversation.split == split);
-        of_split
+        let members = self.prepared.iter().filter(|conversation| conversation.split == split);
+        members
             .flat_map(|conversation| {
                 let words = self.words(conversation, source);
                 let encoded = &self.encoded[conversation.index];
@@ -173,8 +172,7 @@ impl Corpus {
             .collect()
     }
 
-    /// The words that stand in a conversation: its own thoughts or what a source puts in their place, and others'
-    /// messages beside its own.
+    /// The words shown with a conversation: its own thoughts or their replacements from a source, and its distractors.
     fn words(&self, conversation: &Prepared, source: Source) -> Words<'_> {
         let own = &self.encoded[conversation.index].thoughts;
         let thoughts = match source {
@@ -198,15 +196,16 @@ impl Corpus {
         Words { thoughts, distractors }
     }
 
-    /// Puts what a model wrote in the place of each thought, by conversation, message and thought.
+    /// Sets the predicted thoughts, by conversation id, message and thought.
     ///
     /// # Panics
-    /// If a conversation is missing, has not the thoughts that it has, or one that is longer than was left room for.
+    /// If a conversation is missing, has another number of thoughts on a message, or has a thought longer than
+    /// [`PREDICTED_TOKENS`].
     pub fn set_predicted(&mut self, written: BTreeMap<String, Thoughts>) {
         for conversation in &self.prepared {
             let Encoded { conversation, thoughts, .. } = &self.encoded[conversation.index];
             let id = &conversation.id;
-            let written = written.get(id).unwrap_or_else(|| panic!("nothing is written of {id}"));
+            let written = written.get(id).unwrap_or_else(|| panic!("no predicted thoughts for {id}"));
             let counts = |thoughts: &Thoughts| thoughts.iter().map(Vec::len).collect::<Vec<_>>();
             assert_eq!(counts(written), counts(thoughts), "thoughts of {id}");
             let longest = written.iter().flatten().map(Vec::len).max().unwrap_or_default();
@@ -220,26 +219,25 @@ impl Corpus {
         &self.builder
     }
 
-    /// Messages and thoughts of which the model's vocabulary lacks some byte, which no model sees.
+    /// How many messages and thoughts have a byte that the vocabulary cannot encode; no model sees that byte.
     pub fn lossy_texts(&self) -> usize {
         self.prepared.iter().map(|prepared| self.encoded[prepared.index].lossy_texts).sum()
     }
 
-    /// The conversations left out because a target is longer than the context, by id.
+    /// Ids of the conversations left out because a target is longer than the context.
     pub fn too_long(&self) -> &BTreeSet<String> {
         &self.too_long
     }
 
-    /// The windows of each conversation of a split, by its id, in file order.
+    /// The id and windows of each conversation of a split, in file order.
     pub fn windows(&self, split: Split) -> impl Iterator<Item = (&str, &[Window])> {
-        let of_split = self.prepared.iter().filter(move |conversation| conversation.split == split);
-        of_split.map(|conversation| {
+        let members = self.prepared.iter().filter(move |conversation| conversation.split == split);
+        members.map(|conversation| {
             (self.encoded[conversation.index].conversation.id.as_str(), conversation.windows.as_slice())
         })
     }
 
-    /// How many windows were cut in all, and how many of them leave some target less than half a
-    /// context of history.
+    /// The number of windows, and the number with a [short history](Window::short_history).
     pub fn window_counts(&self) -> (usize, usize) {
         let all = || self.prepared.iter().flat_map(|prepared| &prepared.windows);
         (all().count(), all().filter(|window| window.short_history).count())

@@ -2,7 +2,7 @@
 
 /// Implements `counts()`, which lists the counts by name, and `add_counts()`, for a struct of counts.
 ///
-/// The fields in `and` are no counts. Every field must be named, so that no new one is forgotten.
+/// The fields after `and` are not counts. Every field must be named, so that no new one is forgotten.
 macro_rules! named_counts {
     ($type:ident { $($count:ident),+ $(,)? } and { $($other:ident),* $(,)? }) => {
         impl $type {
@@ -12,7 +12,7 @@ macro_rules! named_counts {
                 vec![$((stringify!($count), *$count)),+]
             }
 
-            /// Adds the counts of another one; other fields stay as they are.
+            /// Adds the counts of `other`; fields that are not counts do not change.
             pub fn add_counts(&mut self, other: &Self) {
                 $(self.$count += other.$count;)+
             }

@@ -1,7 +1,8 @@
-//! Messages of other users that a model must tell from the one that was really written.
+//! Distractors: messages of other users that a model must distinguish from the true message.
 //!
-//! They come from the same split, are about as long, and stand where the true message would stand: what is left to
-//! tell them apart is whether they fit the conversation. First messages follow nothing, so they have none and are none.
+//! Distractors come from the same split, have about the same length and are placed where the true message is, so only
+//! their fit to the conversation distinguishes them. First messages follow nothing, so they neither have distractors
+//! nor serve as distractors.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -15,17 +16,17 @@ use crate::{Encoded, InputError, Item, Place, TargetKind};
 /// A user message: conversation and message by index.
 pub(crate) type MessageAt = (usize, usize);
 
-/// Whose messages stand beside each message of a conversation; none beside those that are no target.
+/// The distractors of each message of a conversation; empty for a message that has none.
 pub(crate) type Distractors = Vec<Vec<MessageAt>>;
 
-/// They are drawn among so many times as many that are nearest in length.
+/// Candidates per distractor: the messages nearest in length.
 const NEAREST: usize = 3;
 
-/// Draws `count` distractors for every user message of some conversations of one split, given by index. A draw depends
-/// on the seed and the message alone.
+/// Draws `count` distractors for every user message after the first in `members`, conversations of one split by index.
+/// The seed of a draw depends only on `seed` and the message.
 ///
 /// # Errors
-/// A message beside which other users wrote too few.
+/// Other users wrote too few messages to choose from.
 pub(crate) fn draw(
     path: &Path,
     encoded: &[Encoded],
@@ -34,13 +35,13 @@ pub(crate) fn draw(
     seed: u64,
 ) -> Result<Vec<Distractors>, InputError> {
     let pool = Pool::new(encoded, members);
-    let of_conversation = |&index: &usize| {
+    let draw_for_conversation = |&index: &usize| {
         let messages = prompts(&encoded[index]);
         let mut distractors = vec![Vec::new(); encoded[index].messages.len()];
         for message in messages {
             distractors[message] = pool.draw(encoded, (index, message), count, seed).map_err(|found| {
                 let id = &encoded[index].conversation.id;
-                let cause = format!("message {message} of `{id}` needs {count} distractors, and other users of the test split wrote {found}");
+                let cause = format!("message {message} of `{id}` needs {count} distractors, but other users of the test split wrote only {found} candidates");
                 InputError::new(path, cause)
                     .at(Place::Named(id.clone()))
                     .hint("lower `evaluation.distractors`, or have more users in each test split")
@@ -48,10 +49,10 @@ pub(crate) fn draw(
         }
         Ok(distractors)
     };
-    members.iter().map(of_conversation).collect()
+    members.iter().map(draw_for_conversation).collect()
 }
 
-/// The user messages of a conversation that can be targets, but for the first.
+/// The user messages of a conversation that can be targets, except the first.
 fn prompts(encoded: &Encoded) -> Vec<usize> {
     let items = encoded.items(0..encoded.messages.len(), &[TargetKind::NextPrompt]);
     items.into_iter().map(|item: Item| item.message).skip(1).collect()
@@ -65,17 +66,17 @@ impl Pool {
         // In the order of ids, so that the order of files does not matter.
         let mut sorted = members.to_vec();
         sorted.sort_by_key(|index| &encoded[*index].conversation.id);
-        let of_conversation = |index: usize| {
+        let sized_prompts = |index: usize| {
             let length = move |message: usize| encoded[index].messages[message].content.len();
             prompts(&encoded[index]).into_iter().map(move |message| (length(message), (index, message)))
         };
-        let mut pool: Vec<(usize, MessageAt)> = sorted.into_iter().flat_map(of_conversation).collect();
+        let mut pool: Vec<(usize, MessageAt)> = sorted.into_iter().flat_map(sized_prompts).collect();
         // Stable: messages of one length stay in the order of ids.
         pool.sort_by_key(|(length, _)| *length);
         Self(pool)
     }
 
-    /// Distractors of one message, no text twice; or how many there are, if too few.
+    /// Distractors of one message with distinct texts; or the number of candidates, if fewer than `count`.
     fn draw(
         &self,
         encoded: &[Encoded],

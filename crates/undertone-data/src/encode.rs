@@ -1,19 +1,19 @@
-//! A conversation as token ids, once, for every view and window of a study.
+//! Encodes a conversation as token ids once for every view and window of a study.
 
 use std::ops::Range;
 
 use crate::template::{Speaker, Template};
 use crate::{Conversation, Item, Role, TargetKind};
 
-/// The thoughts a stream shows, by message and then by thought: somebody's words as token ids.
+/// The thoughts that a stream shows, as token ids by message and then by thought.
 ///
-/// The presence pattern is always that of the conversation, also where the words are a donor's.
+/// The number of thoughts on each message is always the conversation's own, even if the words are a donor's.
 pub type Thoughts = Vec<Vec<Vec<u32>>>;
 
 /// One message as token ids, without header and end token.
 #[derive(Debug, Clone)]
 pub struct EncodedMessage {
-    /// The whole content: what a target is made of.
+    /// The whole content, used in targets.
     pub content: Vec<u32>,
     /// The content as context: shortened in the middle for a long assistant message.
     pub context: Vec<u32>,
@@ -24,19 +24,19 @@ pub struct EncodedMessage {
 /// A conversation with its token ids.
 #[derive(Debug, Clone)]
 pub struct Encoded {
-    /// What was read.
+    /// The conversation as read.
     pub conversation: Conversation,
     /// Its messages as ids.
     pub messages: Vec<EncodedMessage>,
     /// Its own thoughts as ids.
     pub thoughts: Thoughts,
-    /// Messages and thoughts of which the vocabulary lacks some byte.
+    /// How many messages and thoughts have a byte that the vocabulary cannot encode.
     pub lossy_texts: usize,
 }
 
 impl Encoded {
-    /// Encodes every message and thought; assistant messages longer than `assistant_tokens` are
-    /// shortened in the middle where they are context.
+    /// Encodes every message and thought; as context, assistant messages longer than `assistant_tokens` are shortened
+    /// in the middle.
     pub fn new(conversation: Conversation, template: &Template, assistant_tokens: usize) -> Self {
         let mut lossy_texts = 0;
         let mut encode = |text: &str| {
@@ -58,7 +58,7 @@ impl Encoded {
         Self { conversation, messages, thoughts, lossy_texts }
     }
 
-    /// Every item of the given kinds that hangs on the messages of `range`, in order.
+    /// Every item of the given kinds in the messages of `range`, in order.
     pub fn items(&self, range: Range<usize>, kinds: &[TargetKind]) -> Vec<Item> {
         let mut items = Vec::new();
         for index in range {
@@ -80,7 +80,7 @@ impl Encoded {
         items
     }
 
-    /// Which of the labels of its kind an item truly bears; none if it has no label.
+    /// The index of an item's true label among the labels of its kind; `None` if it has no label.
     pub fn true_label(&self, item: &Item) -> Option<usize> {
         let messages = &self.conversation.messages;
         match item.kind {
@@ -93,11 +93,11 @@ impl Encoded {
         }
     }
 
-    /// The ids of an item's content, and its length in bytes of UTF-8. For a label, the text of the
-    /// label number `label`.
+    /// The ids of an item's content, and its length in bytes of UTF-8. The content of a label item is the name of label
+    /// number `label`.
     ///
     /// # Panics
-    /// If the item is of a label, and none is given.
+    /// If the item is a label item and `label` is `None`.
     pub fn item_content(&self, item: &Item, label: Option<usize>, template: &Template) -> (Vec<u32>, usize) {
         let message = &self.conversation.messages[item.message];
         match (item.kind.labels(), label) {
@@ -117,7 +117,7 @@ impl Encoded {
     }
 }
 
-/// Who speaks an item.
+/// The speaker in the header of a target.
 pub(crate) fn speaker_of(kind: TargetKind) -> Speaker {
     use crate::ThoughtKind::{Reaction, Reason};
     match kind {
@@ -130,7 +130,7 @@ pub(crate) fn speaker_of(kind: TargetKind) -> Speaker {
     }
 }
 
-/// Five consecutive words, lower-cased, without punctuation.
+/// All runs of five consecutive words, lower-cased, without punctuation.
 pub(crate) fn five_grams(text: &str) -> impl Iterator<Item = String> + use<> {
     let words: Vec<String> = text
         .split(|c: char| !c.is_alphanumeric() && c != '\'')

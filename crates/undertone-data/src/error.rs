@@ -1,12 +1,12 @@
-//! The one error that everything from outside gets: which file, where in it, what is wrong, what to do.
+//! The one error for external input: which file, where in it, what is wrong, what to do.
 //!
-//! Every crate of the workspace returns [`InputError`] for input that is not ours (files,
-//! configuration, command lines). A defect of ours is a panic with the values instead.
+//! Every crate of the workspace returns [`InputError`] for external input (files, configuration, command lines).
+//! Programmer errors panic with the values instead.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Where in a file a problem stands.
+/// Where in a file a problem is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// The file as a whole.
@@ -30,9 +30,9 @@ impl fmt::Display for Place {
     }
 }
 
-/// Something from outside is wrong. The program ends with exit code 2.
+/// External input is wrong. The program ends with exit code 2.
 ///
-/// Shown as `` `PATH` PLACE: CAUSE ``; the hint is data and is printed by whoever reports the error.
+/// Displayed as `` `PATH` PLACE: CAUSE ``; the hint is data, which the caller prints.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}`{place}: {cause}", path.display())]
 pub struct InputError {
@@ -66,9 +66,9 @@ impl InputError {
         self
     }
 
-    /// An operating system error, in words that name what was tried, such as `cannot read`.
+    /// An operating system error; `tried` is the operation that failed, such as `read`.
     pub fn io(path: impl AsRef<Path>, tried: &str, error: &std::io::Error) -> Self {
-        // `tempfile` adds the path of its temporary file, which is not the user's business.
+        // `tempfile` adds the path of its temporary file, which the user does not know.
         let cause = error.to_string();
         let cause = cause.split(" at path \"").next().unwrap_or_default();
         let failed = Self::new(path.as_ref(), format!("cannot {tried}: {cause}"));

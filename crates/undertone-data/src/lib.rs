@@ -1,4 +1,4 @@
-//! Conversation files to views, streams and rows. Knows no tensor.
+//! Turns conversation files into views, streams and rows. Uses no tensors.
 //!
 //! The path of the data: JSONL lines are read into [`Conversation`]s, users are split, each
 //! conversation is encoded once ([`Encoded`]), cut into [`Window`]s that all arms of a study share,

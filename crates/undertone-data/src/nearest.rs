@@ -1,6 +1,7 @@
-//! Search for the values whose number is nearest to a wanted one.
+//! Finds the values whose number is nearest to a wanted number.
 
-/// The values that pass, nearest number first; of two equally near ones the lower first. `sorted` ascends by number.
+/// The values for which `passes` holds, nearest number first; at ties the lower number first. `sorted` ascends by
+/// number.
 pub(crate) fn nearest<'a, T: Copy>(
     sorted: &'a [(usize, T)],
     wanted: usize,

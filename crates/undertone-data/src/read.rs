@@ -1,12 +1,11 @@
-//! Conversation files in, one [`Record`] at a time out; a [`ReadReport`] says what was seen.
+//! Reads conversation files, one [`Record`] at a time; a [`ReadReport`] counts what was read.
 //!
 //! The path of a line: `lines` reads it from the file, `published` parses either published form,
 //! `convert` checks and types it, `clean` applies the policies.
-//! One line is in memory at a time, so a file may have any size; what grows is the list of ids
-//! seen, which finds duplicates.
+//! One line is in memory at a time, so a file may have any size; only the map of ids, which finds duplicates, grows.
 //!
-//! Deliberately not here: `task_expectation` and the survey, which nothing downstream uses. The
-//! task's summary is kept only as hashes, in [`PostHoc`], for counting near-duplicates.
+//! Deliberately not read: `task_expectation`, and the survey's `occupation`, `purposes` and `feedback`, which nothing
+//! downstream uses. The task's summary is kept only as hashes, in [`PostHoc`], for counting near-duplicates.
 
 mod clean;
 mod convert;
@@ -43,7 +42,7 @@ pub const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
 /// The longest message of the JSON parser that an error message repeats, in characters.
 const CAUSE_CHARACTERS: usize = 300;
 
-/// What happens to a line that is no valid conversation.
+/// Policy for lines that are not valid conversations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnInvalid {
@@ -52,7 +51,7 @@ pub enum OnInvalid {
     Error,
     /// The line is left out and counted; the first few reasons are kept in the report.
     ///
-    /// A file that cannot be read, or holds no valid line at all, is an error all the same.
+    /// A file that cannot be read, or has no valid line at all, is still an error.
     Skip,
 }
 
@@ -60,11 +59,11 @@ pub enum OnInvalid {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReadOptions {
-    /// What happens to a line that is no valid conversation.
+    /// Policy for lines that are not valid conversations.
     pub on_invalid: OnInvalid,
-    /// What happens to messages that are valid but odd.
+    /// Policies for messages that are valid but unusual.
     pub clean: CleanOptions,
-    /// A line longer than this many bytes is invalid; memory use is a small multiple of it.
+    /// A line longer than this many bytes is invalid; memory use is a small multiple of this limit.
     pub max_line_bytes: usize,
 }
 
@@ -79,7 +78,7 @@ impl Default for ReadOptions {
 pub struct Record {
     /// The conversation, typed and clean.
     pub conversation: Conversation,
-    /// What its task was, in a form that can be compared but not read.
+    /// Hashes of its task text, which can be compared but not read.
     pub task_text: PostHoc,
     /// The file that holds it.
     pub path: Arc<Path>,
@@ -129,14 +128,14 @@ struct OpenFile {
 }
 
 impl Reader {
-    /// Checks that every file is there and is no folder; reads nothing yet.
+    /// Checks that every file exists and is not a folder; reads nothing yet.
     ///
     /// # Errors
     ///
     /// If no path is given, or one of them cannot be opened or is a folder.
     pub fn open<P: AsRef<Path>>(paths: &[P], options: ReadOptions) -> Result<Self, InputError> {
         if paths.is_empty() {
-            return Err(InputError::new("(no file)", "no conversation file was named"));
+            return Err(InputError::new("(no file)", "no conversation file was given"));
         }
         for path in paths {
             check_file(path.as_ref())?;
@@ -247,7 +246,7 @@ impl Reader {
                     ),
                 )
                 .at(Place::JsonPath(line, "id".into()))
-                .hint("was a file named twice, or do two files overlap?"))
+                .hint("was a file given twice, or do two files overlap?"))
             }
         }
     }
@@ -278,17 +277,17 @@ impl OpenFile {
             (None, lines) => format!("the file has only blank lines ({lines})"),
         };
         Err(InputError::new(path, cause)
-            .hint("a conversation file holds one JSON object a line, each one conversation"))
+            .hint("a conversation file has one JSON object per line; each object is one conversation"))
     }
 }
 
-/// Refuses what cannot be opened. A pipe is left alone: opening it twice would cut it off.
+/// Refuses a path that cannot be opened. A pipe is not opened here: a second opening would find it cut off.
 fn check_file(path: &Path) -> Result<(), InputError> {
     let metadata = std::fs::metadata(path).map_err(|error| InputError::io(path, "open", &error))?;
     if metadata.is_dir() {
         return Err(InputError::new(path, "is a folder, not a file").hint("name the conversation files inside it"));
     }
-    // A pipe can be read, once; a device such as `/dev/zero` may never end.
+    // A pipe can be read once; a device such as `/dev/zero` may never end.
     #[cfg(unix)]
     if std::os::unix::fs::FileTypeExt::is_char_device(&metadata.file_type()) {
         return Err(InputError::new(path, "is a device, not a file").hint("name a conversation file, or a pipe"));
@@ -303,7 +302,7 @@ fn open_file(path: &Path) -> Result<File, InputError> {
     File::open(path).map_err(|error| InputError::io(path, "open", &error))
 }
 
-/// One line of JSON to one record, with the counts that belong to it.
+/// Parses one line of JSON into one record, with the line's counts.
 fn parse_line(
     bytes: &[u8],
     path: &Arc<Path>,
@@ -347,10 +346,10 @@ fn parse_line(
 fn too_long(path: &Path, line: usize, options: &ReadOptions) -> InputError {
     InputError::new(path, format!("the line is longer than {} bytes", options.max_line_bytes))
         .at(Place::Line(line))
-        .hint("a line holds one conversation; if this one is meant, raise `max_line_bytes`")
+        .hint("a line holds one conversation; if this line is correct, raise `max_line_bytes`")
 }
 
-/// The JSON parser's complaint, without the line number it counts inside the line.
+/// The JSON parser's message without its line number, which is relative to this line.
 fn invalid_json(text: &str, path: &Path, line: usize, json_path: &str, error: &serde_json::Error) -> InputError {
     let message = error.to_string();
     let message = match message.rfind(" at line ") {
@@ -362,7 +361,7 @@ fn invalid_json(text: &str, path: &Path, line: usize, json_path: &str, error: &s
     let (cause, hint) = if text.trim_start().starts_with('[') {
         (
             "the line is a JSON list, not a conversation".into(),
-            Some("write one JSON object a line: `jq -c '.[]' FILE` does that"),
+            Some("write one JSON object per line, for example with `jq -c '.[]' FILE`"),
         )
     } else if error.is_eof() {
         (
@@ -370,7 +369,7 @@ fn invalid_json(text: &str, path: &Path, line: usize, json_path: &str, error: &s
             Some("was the file cut off, or is one object spread over several lines?"),
         )
     } else if error.is_syntax() {
-        (format!("no valid JSON: {message} (column {column})"), None)
+        (format!("not valid JSON: {message} (column {column})"), None)
     } else {
         (format!("{message} (column {column})"), None)
     };

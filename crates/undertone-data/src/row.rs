@@ -1,14 +1,14 @@
-//! Several streams side by side in one forward pass.
+//! Packs several streams into one forward pass.
 //!
-//! A row is a flat run of tokens: linear layers see it whole, attention sees one document at a time,
-//! so packed streams cannot see each other and no padding is ever computed.
+//! A row is a flat sequence of tokens: linear layers process it whole, attention one document at a time, so packed
+//! streams cannot see each other and no padding is computed.
 
 use crate::stream::{Branch, Stream, Target};
 
 /// One stream inside a row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Document {
-    /// The stream's id: dropout masks are drawn for it, not for its place in a row.
+    /// The stream's id; dropout masks depend on the id, not on the place in a row.
     pub id: String,
     /// Its first token in the row.
     pub start: usize,
@@ -16,11 +16,11 @@ pub struct Document {
     pub trunk: usize,
     /// Its branches, spans counted from `start`.
     pub branches: Vec<Branch>,
-    /// How many tokens it has in all.
+    /// Its number of tokens.
     pub tokens: usize,
 }
 
-/// Tokens to run through the model once, and the targets among them.
+/// The tokens of one forward pass, and the targets among them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Row {
     /// All token ids.

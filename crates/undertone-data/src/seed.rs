@@ -1,4 +1,4 @@
-//! Seeds that depend on their purpose and its parts, never on earlier draws.
+//! Seeds that depend on a purpose and its parts, never on earlier draws.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-/// Purposes whose parts are joined by NUL bytes. Published results contain their draws, so their encoding stays.
+/// Purposes whose parts are joined by NUL bytes. Published results depend on their draws, so this encoding stays.
 const JOINED_BY_NUL: [&str; 5] = ["shuffle", "trajectory", "distractors", "synthetic", "thought dropout"];
 
 /// A 256-bit seed: SHA-256 of the purpose and its parts.
@@ -38,7 +38,7 @@ pub fn generator(purpose: &str, parts: &[&str]) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(derived_seed(purpose, parts))
 }
 
-/// Up to `count` of some items, chosen by hash, so that the choice depends on nothing else; 0 chooses none.
+/// The first `count` items in the order of a hash of seed and item; all items if there are fewer.
 pub fn sample_by_hash(items: &BTreeSet<String>, count: usize, seed: u64) -> BTreeSet<String> {
     let hashed = |item: &String| (derived_seed("sample", &[&seed.to_string(), item]), item.clone());
     let mut hashed: Vec<([u8; 32], String)> = items.iter().map(hashed).collect();
@@ -77,11 +77,11 @@ mod tests {
     #[test]
     fn a_sample_depends_on_the_items_and_the_seed_alone_and_grows_with_its_size() {
         let items: BTreeSet<String> = (0..50).map(|index| format!("item{index}")).collect();
-        let of = |count, seed| sample_by_hash(&items, count, seed);
-        assert_eq!(of(10, 1), of(10, 1));
-        assert_ne!(of(10, 1), of(10, 2));
-        assert!(of(10, 1).is_subset(&of(20, 1)));
-        assert_eq!(of(80, 1), items);
-        assert!(of(0, 1).is_empty());
+        let sample = |count, seed| sample_by_hash(&items, count, seed);
+        assert_eq!(sample(10, 1), sample(10, 1));
+        assert_ne!(sample(10, 1), sample(10, 2));
+        assert!(sample(10, 1).is_subset(&sample(20, 1)));
+        assert_eq!(sample(80, 1), items);
+        assert!(sample(0, 1).is_empty());
     }
 }

@@ -1,7 +1,7 @@
-//! Whose words stand where a view shows a thought: the user's own, another user's, or words that say nothing.
+//! The words shown for a thought: the user's own, another user's, a model's, or filler.
 //!
-//! A source never changes how many thoughts there are, of which kind, or where they stand: an arm that sees a
-//! placebo differs from one that sees the user's own thoughts in what the words say, and in nothing else.
+//! A source never changes the number, kind or place of thoughts: an arm with a placebo differs from an arm with the
+//! user's own thoughts only in the words.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,49 +21,49 @@ pub enum Source {
     /// The user's own.
     #[default]
     Own,
-    /// Each thought is replaced whole by one of another user of the same split, of the same kind and about as
-    /// long: a placebo. Neighbouring thoughts come from different people.
+    /// A placebo: each thought is replaced by a thought of another user of the same split, of the same kind and about
+    /// the same length. Neighbouring thoughts come from different people.
     Shuffled,
-    /// All thoughts of a conversation are replaced by those of one conversation of another user of the same
-    /// split, in their order: a placebo whose thoughts belong together.
+    /// A placebo whose thoughts belong together: all thoughts of a conversation are replaced by those of one
+    /// conversation of another user of the same split, in order.
     ShuffledTrajectory,
-    /// Words that say nothing, as many tokens of them: what room for thoughts does by itself.
+    /// Filler text of the same number of tokens: measures the effect of more tokens alone.
     Filler,
-    /// What a model writes that was trained to write thoughts, on other users: what a system without access to
-    /// anybody's thoughts could have.
+    /// Thoughts written by a model that was trained on other users' thoughts: what a system without access to thoughts
+    /// could use.
     Predicted,
 }
 
 impl Source {
-    /// Whether the words are other users'.
+    /// Whether the words come from other users.
     pub fn has_donors(self) -> bool {
         matches!(self, Self::Shuffled | Self::ShuffledTrajectory)
     }
 }
 
-/// Somebody's thought: conversation, message and thought by index.
+/// A thought: conversation, message and thought by index.
 pub(crate) type ThoughtAt = (usize, usize, usize);
 
-/// Whose words stand for each thought of each message of a conversation.
+/// The donor of each thought of each message of a conversation.
 pub(crate) type Donors = Vec<Vec<ThoughtAt>>;
 
-/// A donor is drawn among so many that fit best.
+/// How many nearest candidates a donor is drawn from.
 const NEAREST: usize = 8;
 
-/// What [`Source::Filler`] repeats.
+/// The text that [`Source::Filler`] repeats.
 const FILLER: &str = "This is a line of text that is here to fill space and has nothing to say. ";
 
-/// The most tokens of a predicted thought: windows are cut before it is written, with room for so many.
+/// The most tokens of a predicted thought. Windows are cut before it is written and reserve this many tokens.
 pub const PREDICTED_TOKENS: usize = 48;
 
-/// Room for each thought while it is not written yet.
+/// [`PREDICTED_TOKENS`] tokens of filler for each thought, until the predicted thoughts are written.
 pub(crate) fn unwritten(own: &Thoughts, template: &Template) -> Thoughts {
     let words = template.encode(FILLER);
     let room: Vec<u32> = words.iter().copied().cycle().take(PREDICTED_TOKENS).collect();
     own.iter().map(|message| message.iter().map(|_| room.clone()).collect()).collect()
 }
 
-/// As many tokens that say nothing as each thought has.
+/// Filler of as many tokens as each thought has.
 pub(crate) fn filler(own: &Thoughts, template: &Template) -> Thoughts {
     let words = template.encode(FILLER);
     let as_long = |thought: &Vec<u32>| words.iter().copied().cycle().take(thought.len()).collect();
@@ -74,7 +74,7 @@ pub(crate) fn filler(own: &Thoughts, template: &Template) -> Thoughts {
 /// split. A draw depends on the seed, the conversation and the thought alone.
 ///
 /// # Errors
-/// A split in which no other user has what is needed.
+/// No other user of a split has a thought of a kind that is needed.
 pub(crate) fn draw(
     source: Source,
     path: &Path,
@@ -97,7 +97,7 @@ pub(crate) fn draw(
         .iter()
         .map(|&(index, split)| {
             draw(index, split).map_err(|kind| {
-                let cause = format!("no other user of the {split:?} split has a {kind:?} to shuffle").to_lowercase();
+                let cause = format!("no other user of the {split:?} split has a {kind:?} that can replace this one").to_lowercase();
                 InputError::new(path, cause)
                     .at(Place::Named(encoded[index].conversation.id.clone()))
                     .hint("shuffled thoughts need at least two users with thoughts in every split: use more users, or fewer folds")
@@ -124,13 +124,13 @@ impl Pools {
         Self(pools)
     }
 
-    /// For each thought one of the strangers' that are nearest to it in length.
+    /// For each thought, a donor drawn from the other users' thoughts nearest in length.
     fn one_by_one(&self, encoded: &[Encoded], index: usize, split: Split, seed: u64) -> Result<Donors, ThoughtKind> {
         let conversation = &encoded[index].conversation;
-        let of_message = |(at, words): (usize, &Vec<Vec<u32>>)| {
+        let donors_of_message = |(at, words): (usize, &Vec<Vec<u32>>)| {
             let kind = conversation.messages[at].thought_kind();
             let pool = self.0.get(&(split, kind)).map_or(&[][..], Vec::as_slice);
-            let of_thought = |(thought, words): (usize, &Vec<u32>)| {
+            let donor_of_thought = |(thought, words): (usize, &Vec<u32>)| {
                 let is_stranger = |donor: &ThoughtAt| encoded[donor.0].conversation.user != conversation.user;
                 let nearest: Vec<ThoughtAt> = nearest(pool, words.len(), is_stranger).take(NEAREST).collect();
                 if nearest.is_empty() {
@@ -140,9 +140,9 @@ impl Pools {
                 let mut random = generator("shuffle", &[&seed.to_string(), &conversation.id, &place[0], &place[1]]);
                 Ok(nearest[random.random_range(0..nearest.len() as u32) as usize])
             };
-            words.iter().enumerate().map(of_thought).collect()
+            words.iter().enumerate().map(donor_of_thought).collect()
         };
-        encoded[index].thoughts.iter().enumerate().map(of_message).collect()
+        encoded[index].thoughts.iter().enumerate().map(donors_of_message).collect()
     }
 }
 
@@ -150,16 +150,16 @@ impl Pools {
 fn thoughts_of(encoded: &Encoded, index: usize) -> BTreeMap<ThoughtKind, Vec<ThoughtAt>> {
     let mut thoughts: BTreeMap<ThoughtKind, Vec<ThoughtAt>> = BTreeMap::new();
     for (at, message) in encoded.conversation.messages.iter().enumerate() {
-        let of_message = (0..message.thoughts.len()).map(|thought| (index, at, thought));
-        if of_message.len() > 0 {
-            thoughts.entry(message.thought_kind()).or_default().extend(of_message);
+        let message_thoughts = (0..message.thoughts.len()).map(|thought| (index, at, thought));
+        if message_thoughts.len() > 0 {
+            thoughts.entry(message.thought_kind()).or_default().extend(message_thoughts);
         }
     }
     thoughts
 }
 
-/// For the thoughts of a conversation those of one other user's conversation, number by number; where it has fewer,
-/// they begin again.
+/// For the thoughts of a conversation, those of one conversation of another user, by kind and in order; a donor with
+/// fewer thoughts repeats them.
 fn trajectory(
     encoded: &[Encoded],
     members: &[(usize, Split)],
@@ -172,7 +172,7 @@ fn trajectory(
     let count = |thoughts: &BTreeMap<ThoughtKind, Vec<ThoughtAt>>| thoughts.values().map(Vec::len).sum::<usize>();
     let mut donors: Vec<(usize, usize)> = members
         .iter()
-        .filter(|(other, of)| *of == split && encoded[*other].conversation.user != conversation.user)
+        .filter(|(other, part)| *part == split && encoded[*other].conversation.user != conversation.user)
         .map(|(other, _)| (*other, thoughts_of(&encoded[*other], *other)))
         .filter(|(_, thoughts)| needed.keys().all(|kind| thoughts.contains_key(kind)))
         .map(|(other, thoughts)| (count(&thoughts), other))
@@ -187,11 +187,11 @@ fn trajectory(
     };
     let mut given: BTreeMap<ThoughtKind, _> = thoughts_of(&encoded[donor], donor)
         .into_iter()
-        .map(|(kind, of_kind)| (kind, of_kind.into_iter().cycle()))
+        .map(|(kind, thoughts)| (kind, thoughts.into_iter().cycle()))
         .collect();
-    let of_message = |message: &crate::Message| {
+    let donors_of_message = |message: &crate::Message| {
         let kind = message.thought_kind();
         (0..message.thoughts.len()).map(|_| given.get_mut(&kind).and_then(Iterator::next).ok_or(kind)).collect()
     };
-    conversation.messages.iter().map(of_message).collect()
+    conversation.messages.iter().map(donors_of_message).collect()
 }

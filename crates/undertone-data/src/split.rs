@@ -1,13 +1,13 @@
-//! Users in, disjoint sets of users out: one split for training, or folds that leave users out.
+//! Divides users into disjoint sets: one split for training, or folds that leave users out.
 //!
 //! Users are ranked by SHA-256 of (seed, user) and each part takes its share of the ranking. The
 //! order of the data, its files and the number of runs make no difference.
 //!
-//! Why ranks, not a threshold on the hash: with a threshold a user's part depends on nobody else,
-//! so it survives any change of the data, but among a few dozen users a part of 10 % comes out
-//! empty now and then, and its size is anybody's guess. With ranks the sizes are exact and no part
-//! is empty that need not be. The price is that adding or removing users can move a few others,
-//! those next to a border in the ranking. Data sets here are published once and are small.
+//! Why ranks, not a threshold on the hash: with a threshold, a user's part does not depend on other users, so it
+//! survives any change of the data; but among a few dozen users, a part of 10 % is sometimes empty and its size is
+//! random. With ranks, sizes are exact and a part is empty only if there are too few users. The price is that adding or
+//! removing users can move a few others, those next to a border in the ranking. Data sets here are published once and
+//! are small.
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::conversation::Conversation;
 use crate::error::{InputError, Place};
 
-/// Goes into every hash, so that ranks are used for nothing but splitting.
+/// Prefix of every hash, so that no other purpose gets these ranks.
 const DOMAIN: &[u8] = b"undertone split v1";
 
 /// How far the fractions may be from a sum of 1.
@@ -48,7 +48,7 @@ pub enum Split {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SplitOptions {
-    /// Which division; the same seed and users give the same one on every machine.
+    /// Seed of the division; the same seed and users give the same division on every machine.
     pub seed: u64,
     /// Share of all users to train on, 0 to 1. The three shares add up to 1.
     pub train: f64,
@@ -56,12 +56,12 @@ pub struct SplitOptions {
     pub validation: f64,
     /// Share of all users to test on.
     pub test: f64,
-    /// Users to validate on whatever their hash; they count towards `validation`.
+    /// Users to validate on regardless of their hash; they count towards `validation`.
     ///
-    /// If they are more than that share, they are all taken, and training gets fewer users. To
-    /// validate on exactly these, set `validation` to 0 and give its share to `train`.
+    /// If they exceed that share, all are taken and training gets fewer users. To validate on exactly these, set
+    /// `validation` to 0 and give its share to `train`.
     pub validation_users: Vec<String>,
-    /// Users to test on whatever their hash; they count towards `test` in the same way.
+    /// Users to test on regardless of their hash; they count towards `test` in the same way.
     pub test_users: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ impl Default for SplitOptions {
 }
 
 impl SplitOptions {
-    /// Everything wrong with these options for these users; `config` is the file to name.
+    /// All problems of these options for these users; `config` is the file that they name.
     pub fn problems<'a>(&self, users: impl IntoIterator<Item = &'a str>, config: &Path) -> Vec<InputError> {
         let users: BTreeSet<&str> = users.into_iter().collect();
         let mut problems = Vec::new();
@@ -84,7 +84,7 @@ impl SplitOptions {
         let shares = [("train", self.train), ("validation", self.validation), ("test", self.test)];
         for (key, share) in shares {
             if !(0.0..=1.0).contains(&share) {
-                report(key, format!("{share} is no share of the users"), "a share is from 0 to 1");
+                report(key, format!("{share} is not a share of the users"), "a share is from 0 to 1");
             }
         }
         let sum: f64 = shares.iter().map(|(_, share)| share).sum();
@@ -114,8 +114,8 @@ impl SplitOptions {
         for both in validation.intersection(&test) {
             report(
                 "test_users",
-                format!("user `{both}` is in `validation_users`, too"),
-                "a user belongs to one part only; remove it from one of the lists",
+                format!("user `{both}` is also in `validation_users`"),
+                "a user belongs to one part only; remove the user from one of the lists",
             );
         }
         problems
@@ -123,14 +123,14 @@ impl SplitOptions {
 
     /// The part of every user.
     ///
-    /// Shares become whole numbers of users by largest remainder. If there are enough users, a
-    /// part with a share above 0 gets at least one; if there are fewer users than parts, training
-    /// is served first, then test. Test takes the head of the ranking, validation what follows, so
-    /// moving users between training and validation leaves the test users alone.
+    /// Shares become whole numbers of users by largest remainder. If there are enough users, a part with a share above
+    /// 0 gets at least one; if there are fewer users than parts, training comes first, then test. Test takes the head
+    /// of the ranking, validation the next users, so moving users between training and validation does not change the
+    /// test users.
     ///
     /// # Errors
     ///
-    /// The first of the [`problems`](Self::problems); `config` is the file to name.
+    /// The first of the [`problems`](Self::problems); `config` is the file that it names.
     pub fn assign<'a>(
         &self,
         users: impl IntoIterator<Item = &'a str>,
@@ -172,13 +172,13 @@ impl SplitOptions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FoldOptions {
-    /// How many folds, which is how many models are trained. 0, or at least as many as there are
-    /// users, means one user a fold.
+    /// Number of folds, which is the number of models trained. 0, or at least the number of users, means one user per
+    /// fold.
     pub folds: usize,
-    /// Which division; the same seed and users give the same one on every machine.
+    /// Seed of the division; the same seed and users give the same division on every machine.
     pub seed: u64,
-    /// Share of a fold's users that are not tested to validate on, 0 up to 1 exclusive. Above 0 it
-    /// is at least one user, as long as one is left to train on.
+    /// Share of a fold's users outside the test set to validate on, from 0 to below 1. Above 0 it is at least one user,
+    /// as long as one is left to train on.
     pub validation: f64,
 }
 
@@ -197,7 +197,7 @@ pub struct Fold {
     pub train_users: BTreeSet<String>,
     /// Choices are made on these users.
     pub validation_users: BTreeSet<String>,
-    /// Results come from these users; every user is in here in exactly one fold.
+    /// Results come from these users; every user is a test user in exactly one fold.
     pub test_users: BTreeSet<String>,
 }
 
@@ -216,20 +216,20 @@ impl Fold {
 }
 
 impl FoldOptions {
-    /// Deals the ranked users out to the folds in turn, so that their sizes differ by one at most.
+    /// Deals the ranked users out to the folds in turn, so that fold sizes differ by at most one.
     ///
     /// # Errors
     ///
-    /// If there is one fold or one user, which leaves nobody to train on, or if `validation` is no
-    /// such share; `config` is the file to name.
+    /// There is one fold or fewer than two users, which leaves no user to train on, or `validation` is out of range;
+    /// `config` is the file that errors name.
     pub fn assign<'a>(&self, users: impl IntoIterator<Item = &'a str>, config: &Path) -> Result<Vec<Fold>, InputError> {
         let users: BTreeSet<&str> = users.into_iter().collect();
         let problem = |key: &str, cause: String| Err(InputError::new(config, cause).at(Place::Named(key.into())));
         if !(0.0..1.0).contains(&self.validation) {
-            return problem("validation", format!("{} is no share from 0 up to 1 exclusive", self.validation));
+            return problem("validation", format!("{} is not a share from 0 to below 1", self.validation));
         }
         if self.folds == 1 || users.len() < 2 {
-            let cause = format!("{} fold(s) of {} user(s) leave nobody to train on", self.folds, users.len());
+            let cause = format!("{} fold(s) of {} user(s) leave no user to train on", self.folds, users.len());
             return problem("folds", cause);
         }
         let folds = match self.folds {
@@ -251,7 +251,7 @@ impl FoldOptions {
     }
 }
 
-/// How many users two parts of the data have in common; anything but 0 is a leak.
+/// How many users, tasks or conversations two parts of the data have in common; anything but 0 is a leak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Overlap {
     /// In training and in validation.
@@ -262,7 +262,7 @@ pub struct Overlap {
     pub validation_test: usize,
 }
 
-/// What was checked about a division of conversations, for reports to print.
+/// What the parts of a division of conversations have in common, for reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct OverlapReport {
     /// Users in common.
@@ -282,7 +282,7 @@ impl OverlapReport {
 
 /// Counts what the parts have in common, from the conversations that are really in them.
 ///
-/// It does not trust the assignment that put them there: reports print what this found.
+/// Does not use the assignment that put them there, so it finds a wrong assignment.
 pub fn check_disjoint<'a>(parts: impl IntoIterator<Item = (Split, &'a Conversation)>) -> OverlapReport {
     let mut users = Membership::default();
     let mut tasks = Membership::default();
@@ -315,7 +315,7 @@ impl<'a> Membership<'a> {
     }
 }
 
-/// Users by SHA-256 of seed and name.
+/// Users in the order of SHA-256 of seed and name.
 fn ranked<'a>(users: impl IntoIterator<Item = &'a str>, seed: u64) -> Vec<&'a str> {
     let mut hashed: Vec<([u8; 32], &str)> = users
         .into_iter()
@@ -333,8 +333,8 @@ fn ranked<'a>(users: impl IntoIterator<Item = &'a str>, seed: u64) -> Vec<&'a st
 
 /// Divides `total` by shares that add up to 1, by largest remainder; the first part wins ties.
 ///
-/// Afterwards each part with a share above 0 that got nothing takes one from the largest part, the
-/// last part first, as long as that part has more than one.
+/// Then each part with a share above 0 that got nothing, the last part first, takes one from the largest part if that
+/// has more than one.
 fn whole_shares<const PARTS: usize>(total: usize, shares: [f64; PARTS]) -> [usize; PARTS] {
     // Rounded first, so that 0.1 × 30 is 3 and not 2.9999999999999996.
     let exact = shares.map(|share| (share * total as f64 * 1e6).round() / 1e6);
@@ -359,7 +359,7 @@ fn whole_shares<const PARTS: usize>(total: usize, shares: [f64; PARTS]) -> [usiz
     counts
 }
 
-/// The user whose name is most like `name`, if any is like it.
+/// The user whose name is most similar to `name`, if any is similar enough.
 fn nearest<'a>(name: &str, users: &BTreeSet<&'a str>) -> Option<&'a str> {
     users
         .iter()

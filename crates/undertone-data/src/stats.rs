@@ -1,8 +1,7 @@
-//! Conversations in, the numbers a person wants to see before trusting a data set out.
+//! Statistics of conversations, for judging a data set before using it.
 //!
-//! Counts follow what a comparison depends on: how many targets there are, how many thoughts hang
-//! before them, and how many of those were written too late. Tokens are not counted here: they
-//! depend on the template and the tokenizer.
+//! Counts what a comparison depends on: targets, the thoughts before them, and the thoughts written too late. Tokens
+//! are not counted here: they depend on the template and the tokenizer.
 
 mod near_duplicates;
 #[cfg(test)]
@@ -58,7 +57,7 @@ pub struct DataStats {
 pub struct ThoughtStats {
     /// How many there are.
     pub count: usize,
-    /// How many of them bear no label.
+    /// How many of them have no label.
     pub without_label: usize,
     /// How often each label occurs, in the paper's order.
     pub labels: Vec<LabelShare>,
@@ -79,10 +78,10 @@ pub struct LabelShare {
 
 /// When thoughts were written, relative to the next user message of their conversation.
 ///
-/// A predictor of that message that sees a late thought sees hindsight.
+/// A late thought is hindsight for a model that predicts that message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct ThoughtTiming {
-    /// Thoughts that a user message follows; the next three add up to this.
+    /// Thoughts that a user message follows: the sum of the next three.
     pub precede_a_user_message: usize,
     /// Written before that message was sent.
     pub before: usize,
@@ -94,7 +93,7 @@ pub struct ThoughtTiming {
     pub nothing_follows: usize,
 }
 
-/// Quantiles by nearest rank: each is a length that occurs. All are 0 if there is none.
+/// Quantiles by nearest rank: each is a length that occurs. All are 0 if there are no lengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Quantiles {
     /// How many lengths there are.
@@ -172,7 +171,7 @@ struct TaskText {
 struct LabelCounts {
     count: usize,
     without_label: usize,
-    /// As many as the kind has labels, or none yet.
+    /// One count per label of the kind; empty before the first thought.
     by_label: Vec<usize>,
 }
 
@@ -202,7 +201,7 @@ impl StatsBuilder {
         Self::default()
     }
 
-    /// Adds a conversation and what its task was.
+    /// Adds a conversation and the hashes of its task text.
     pub fn add(&mut self, conversation: &Conversation, task_text: &PostHoc) {
         self.users.insert(conversation.user.clone());
         self.tasks.insert(conversation.task.clone());
@@ -232,7 +231,7 @@ impl StatsBuilder {
         }
         self.user_messages_after_first += user_messages.saturating_sub(1);
 
-        // Backwards, so that the next user message is always at hand.
+        // Backwards, so that the next user message is always known.
         let mut next_user_message: Option<&Message> = None;
         for message in messages.iter().rev() {
             self.add_thoughts(message, next_user_message);

@@ -1,12 +1,13 @@
-//! One window of one conversation as one view shows it: a trunk of tokens with branches on it.
+//! One window of one conversation as one view shows it: a trunk of tokens with branches.
 //!
 //! ```text
 //! trunk   system ─ user₀ ─ asst₁ ─┬─ reaction₁ ─ user₂ …
 //! branch                          └ reaction₁             (as a target: no later token sees it)
 //! ```
 //!
-//! A token sees the trunk before its branch point and its own branch, nothing else. In storage the
-//! trunk comes first, then the branches one after another. Nothing downstream knows of thoughts.
+//! A trunk token sees the trunk up to itself; a branch token sees the trunk before the branch point and its branch up
+//! to itself. The trunk is stored first, then the branches one after another. Code that runs streams knows nothing of
+//! thoughts.
 
 use std::ops::Range;
 
@@ -14,7 +15,7 @@ use crate::Item;
 use crate::counts::named_counts;
 use crate::template::Speaker;
 
-/// A run of tokens that hangs off the trunk.
+/// A sequence of tokens that branches off the trunk.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Branch {
     /// How many tokens of the trunk it sees; its first token has this position.
@@ -27,19 +28,19 @@ pub struct Branch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Candidate {
-    /// A label, of a kind that is told by labels.
+    /// One of the labels of the item's kind.
     Label {
         /// Index into the labels of the item's kind.
         label: usize,
         /// Index of the true label.
         truth: usize,
     },
-    /// What somebody else wrote, beside what is true: number so and so of the item's distractors.
+    /// Another user's message: an index into the item's distractors.
     Distractor(usize),
 }
 
 impl Candidate {
-    /// Whether it is what the item truly is.
+    /// Whether this is the true candidate.
     pub fn is_truth(self) -> bool {
         match self {
             Self::Label { label, truth } => label == truth,
@@ -51,52 +52,52 @@ impl Candidate {
 /// A span with a loss: the content and its end token.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
-    /// What it is, in every arm.
+    /// The item, the same in every arm.
     pub item: Item,
-    /// Which of several candidates is written here; none of an item's own text.
+    /// Which of the item's candidates this is; `None` for the item's own text.
     pub candidate: Option<Candidate>,
-    /// Its tokens in the stream; the token before the span is always of the same path.
+    /// Its tokens in the stream; the token before the span is always on the same path.
     pub span: Range<usize>,
     /// Length of the content in bytes of UTF-8, without the end token.
     pub bytes: usize,
     /// How many thoughts its path sees.
     pub visible_thoughts: usize,
-    /// Whether a thought that its path sees shares five consecutive words with it.
+    /// Whether a thought that its path sees shares five consecutive words with the target.
     pub quoted: bool,
     /// How many messages of the user come before it in the conversation.
     pub earlier_user_messages: usize,
 }
 
 impl Target {
-    /// Whether the span is what the item truly is, and not another candidate.
+    /// Whether the span is the true content of the item, not another candidate.
     pub fn is_truth(&self) -> bool {
         self.candidate.is_none_or(Candidate::is_truth)
     }
 }
 
-/// What a run of tokens is, for people who look at a stream.
+/// Describes a run of tokens, for showing a stream to people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
     /// Its tokens.
     pub span: Range<usize>,
-    /// Whose turn.
+    /// Whose turn it belongs to.
     pub speaker: Speaker,
-    /// The message it is, or hangs on.
+    /// Index of the message that it is or is attached to.
     pub message: Option<usize>,
 }
 
-/// What a stream does not show, counted.
+/// Counts of what a stream does not show.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Hidden {
     /// Thoughts of kinds the view does not show.
     pub thoughts_not_in_view: usize,
-    /// Thoughts left out by chance.
+    /// Thoughts hidden by dropout.
     pub thoughts_dropped: usize,
     /// Thoughts written after the last message was sent, under `strict`.
     pub thoughts_too_late: usize,
     /// Thoughts of unknown time, under `strict`.
     pub thoughts_of_unknown_time: usize,
-    /// Thoughts that stand later than their message because they were written later, under `strict`.
+    /// Thoughts placed after a later message because they were written later, under `strict`.
     pub thoughts_moved_later: usize,
     /// Messages before the window.
     pub messages_before_window: usize,
@@ -131,7 +132,7 @@ pub struct Stream {
     pub targets: Vec<Target>,
     /// Every token belongs to exactly one piece.
     pub pieces: Vec<Piece>,
-    /// What is not shown.
+    /// Counts of what is not shown.
     pub hidden: Hidden,
 }
 
@@ -145,8 +146,8 @@ impl Stream {
         positions
     }
 
-    /// The attention rule itself: whether token `query` sees token `key`. Quadratic if asked for all
-    /// pairs; models use the spans, tests compare with this.
+    /// The attention rule: whether token `query` sees token `key`. Asking for all pairs is quadratic: models use the
+    /// spans, and tests compare them with this rule.
     pub fn sees(&self, query: usize, key: usize) -> bool {
         let branch_of = |token: usize| self.branches.iter().find(|branch| branch.span.contains(&token));
         match (branch_of(query), branch_of(key)) {
@@ -157,8 +158,8 @@ impl Stream {
         }
     }
 
-    /// The plain row of one target: its path from the first trunk token to its own last token, as
-    /// any other trainer would cut it. The loss is on the last `target.span.len()` tokens.
+    /// The plain row of one target: its path from the first trunk token to its own last token, as a conventional
+    /// trainer builds it. The loss is on the last `target.span.len()` tokens.
     pub fn plain_row(&self, target: &Target) -> Vec<u32> {
         match self.branches.iter().find(|branch| branch.span.contains(&target.span.start)) {
             None => self.tokens[..target.span.end].to_vec(),
@@ -166,12 +167,12 @@ impl Stream {
         }
     }
 
-    /// How many tokens bear a loss.
+    /// How many tokens have a loss.
     pub fn supervised_tokens(&self) -> usize {
         self.targets.iter().map(|target| target.span.len()).sum()
     }
 
-    /// The longest path.
+    /// Length of the longest path, in tokens.
     pub fn longest_path(&self) -> usize {
         self.branches.iter().map(|branch| branch.anchor + branch.span.len()).chain([self.trunk]).max().unwrap_or(0)
     }

@@ -1,9 +1,9 @@
-//! Made-up conversations in the published form, with a known effect of thoughts planted in their text.
+//! Synthetic conversations in the published form, with a known effect of thoughts planted in their text.
 //!
-//! Every message after a user's first asks for one of sixteen subjects, and which one is drawn evenly: nothing in the conversation
-//! says it, but a reaction to the reply before may name it. A model that reads the reaction saves exactly
-//! [`Synthetic::nats_of_a_hint`] nats on that message, in the mean, and no model can save more. With a reliability of 0 the
-//! named subject is another even draw, and thoughts add nothing by construction.
+//! Every user message after the first asks for one of sixteen subjects, drawn uniformly. No message reveals the next
+//! subject, but a reaction to the reply before may name it. A model that reads the reaction saves exactly
+//! [`Synthetic::nats_of_a_hint`] nats on that message on average, and no model can save more. With a reliability of 0
+//! the named subject is another uniform draw, and thoughts add nothing by construction.
 
 use std::io::{self, Write};
 
@@ -16,39 +16,39 @@ use serde_json::json;
 use crate::seed::generator;
 use crate::{REACTION_LABELS, REASON_LABELS};
 
-/// What is made.
+/// The size of a synthetic data set and the strength of its planted effect.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Synthetic {
-    /// People.
+    /// Users.
     pub users: usize,
-    /// Conversations of all of them, at least one each.
+    /// Conversations in total, at least one per user.
     pub conversations: usize,
-    /// User messages of all conversations, at least two in each.
+    /// User messages in total, at least two per conversation.
     pub turns: usize,
-    /// Reasons and reactions of all messages together.
+    /// Reasons and reactions in total.
     pub thoughts: usize,
-    /// The probability that a reaction names the subject that comes next; otherwise it names any.
+    /// The probability that a reaction names the next subject; otherwise it names a uniformly drawn one.
     pub reliability: f64,
-    /// Words of a reply, about.
+    /// Approximate words per reply.
     pub reply_words: usize,
-    /// What all draws depend on.
+    /// Seed of all draws.
     pub seed: u64,
 }
 
-/// What was made, and what thoughts add to it by construction.
+/// What thoughts add by construction.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Planted {
-    /// Messages that follow an earlier thought: what a study's primary items are.
+    /// User messages that follow an earlier thought: a study's primary items.
     pub primary_messages: usize,
-    /// Those of them to which the reaction right before names a subject.
+    /// Primary messages right after a reaction, which names a subject.
     pub hinted_messages: usize,
-    /// What reading that reaction saves on such a message, in nats.
+    /// Mean nats that reading that reaction saves on a hinted message.
     pub nats_of_a_hint: f64,
-    /// What reading all earlier thoughts saves on a primary message, in nats, the mean.
+    /// Mean nats that reading all earlier thoughts saves on a primary message.
     pub nats_per_primary_message: f64,
 }
 
-/// What is asked for: common words of one token each in most vocabularies.
+/// The subjects: common words of one token each in most vocabularies.
 const SUBJECTS: [&str; 16] = [
     "music", "food", "travel", "history", "science", "sports", "art", "health", "money", "school", "work", "family",
     "books", "games", "weather", "plants",
@@ -83,7 +83,7 @@ const SENTENCES: [&str; 8] = [
 ];
 
 impl Synthetic {
-    /// As many of everything as in the published dataset.
+    /// The sizes of the published dataset.
     pub const PUBLISHED: Self = Self {
         users: 1_058,
         conversations: 2_155,
@@ -94,8 +94,8 @@ impl Synthetic {
         seed: 0,
     };
 
-    /// Whether these numbers can be made: at least one conversation a user, two messages a conversation, and no more
-    /// thoughts than places for them. Says what is wrong.
+    /// Why these numbers are impossible, if they are: at least one conversation per user, two user messages per
+    /// conversation, and no more thoughts than places for them are required.
     pub fn problem(&self) -> Option<String> {
         let Self { users, conversations, turns, thoughts, reliability, .. } = *self;
         let problems = [
@@ -111,7 +111,7 @@ impl Synthetic {
         problems.into_iter().find(|(is_wrong, _)| *is_wrong).map(|(_, cause)| cause)
     }
 
-    /// The mutual information of the subject that a reaction names and the subject that is asked for, in nats.
+    /// The mutual information between the subject that a reaction names and the subject of the next message, in nats.
     pub fn nats_of_a_hint(&self) -> f64 {
         let subjects = SUBJECTS.len() as f64;
         let other = (1.0 - self.reliability) / subjects;
@@ -132,7 +132,7 @@ impl Synthetic {
             panic!("{problem}: {self:?}");
         }
         let mut random = generator("synthetic", &[&self.seed.to_string()]);
-        let mut of_user = shares(self.conversations, self.users, 1, &mut random);
+        let mut conversations_left = shares(self.conversations, self.users, 1, &mut random);
         let turns = shares(self.turns, self.conversations, 2, &mut random);
         // Each turn has a place for a reason and one for a reaction.
         let mut has_thought = vec![false; 2 * self.turns];
@@ -142,10 +142,10 @@ impl Synthetic {
         let mut places = has_thought.chunks_exact(2);
         let (mut user, mut number) = (0, 0);
         for turns in turns {
-            while of_user[user] == 0 {
+            while conversations_left[user] == 0 {
                 (user, number) = (user + 1, 0);
             }
-            of_user[user] -= 1;
+            conversations_left[user] -= 1;
             number += 1;
             let places: Vec<[bool; 2]> = places.by_ref().take(turns).map(|pair| [pair[0], pair[1]]).collect();
             let id = format!("user{}_task{number}_conversation1", user + 1);
@@ -163,7 +163,8 @@ impl Synthetic {
 
     /// One conversation; `places` says for each turn whether it has a reason and a reaction.
     fn conversation(&self, id: &str, places: &[[bool; 2]], random: &mut ChaCha8Rng) -> serde_json::Value {
-        let one = |of: &[&'static str], random: &mut ChaCha8Rng| of[random.random_range(0..of.len() as u32) as usize];
+        let one =
+            |list: &[&'static str], random: &mut ChaCha8Rng| list[random.random_range(0..list.len() as u32) as usize];
         let subjects: Vec<&str> = places.iter().map(|_| one(&SUBJECTS, random)).collect();
         let begun = 1_775_000_000_000 + random.random_range(0..10_000_000_u64) * 1_000;
         let mut messages = Vec::new();
@@ -185,7 +186,7 @@ impl Synthetic {
             while reply.iter().map(|sentence: &&str| sentence.split(' ').count()).sum::<usize>() < self.reply_words {
                 reply.push(one(&SENTENCES, random));
             }
-            // After the last reply nothing comes that could be named.
+            // No message follows the last reply, so its reaction names a random subject.
             let truth = subjects.get(turn + 1).copied().filter(|_| random.random::<f64>() < self.reliability);
             let named = truth.unwrap_or_else(|| one(&SUBJECTS, random));
             let reactions: Vec<_> = has_reaction

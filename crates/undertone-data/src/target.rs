@@ -1,4 +1,4 @@
-//! What is predicted: the kinds of target, and the identity of one target among all of a study.
+//! What is predicted: the kinds of target, and the identity of one target within a study.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{END_LABELS, Label, REACTION_LABELS, REASON_LABELS};
 
-/// What a target is. Kinds are never pooled in evaluation.
+/// The kind of a target. Kinds are never pooled in evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetKind {
@@ -41,7 +41,7 @@ impl TargetKind {
         }
     }
 
-    /// What is told apart, of a kind that is scored as candidates.
+    /// The labels of a kind that is scored as candidates.
     pub fn labels(self) -> Option<&'static [Label]> {
         match self {
             Self::ReactionLabel => Some(&REACTION_LABELS),
@@ -58,12 +58,12 @@ impl fmt::Display for TargetKind {
     }
 }
 
-/// One thing to predict, whatever the view: the same in every arm of a study.
+/// One thing to predict, the same in every view and arm of a study.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Item {
     /// The conversation's id.
     pub conversation: String,
-    /// Index of the message that is predicted, or on which the predicted thought hangs.
+    /// Index of the message that is predicted, or to which the predicted thought is attached.
     pub message: usize,
     /// What is predicted.
     pub kind: TargetKind,

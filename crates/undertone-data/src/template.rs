@@ -30,7 +30,7 @@ pub enum Speaker {
 }
 
 impl Speaker {
-    /// All of them.
+    /// Every speaker.
     const ALL: [Self; 8] = [
         Self::System,
         Self::Message(Role::User),
@@ -61,7 +61,7 @@ impl Speaker {
 pub const START: &str = "<|im_start|>";
 /// The token that ends a turn; it is part of every target.
 pub const END: &str = "<|im_end|>";
-/// Stands in the middle of a shortened assistant message.
+/// Marks the cut in the middle of a shortened assistant message.
 pub const SHORTENED: &str = " [… shortened …] ";
 
 /// The template over one tokenizer.
@@ -71,7 +71,7 @@ pub struct Template {
     end: u32,
     newline: Vec<u32>,
     shortened: Vec<u32>,
-    /// Of every speaker.
+    /// The header of every speaker.
     headers: HashMap<Speaker, Vec<u32>>,
 }
 
@@ -93,7 +93,7 @@ impl Template {
     /// Text as ids, special tokens in it as plain text.
     ///
     /// # Panics
-    /// If the tokenizer cannot encode a string at all, which a loaded byte-level tokenizer always can.
+    /// If the tokenizer fails on the text; a byte-level tokenizer never fails.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         match self.tokenizer.encode_fast(text, false) {
             Ok(encoding) => encoding.get_ids().to_vec(),
@@ -101,13 +101,13 @@ impl Template {
         }
     }
 
-    /// How many tokens there are, special ones among them.
+    /// The size of the vocabulary, including special tokens.
     pub fn vocabulary(&self) -> usize {
         self.tokenizer.get_vocab_size(true)
     }
 
-    /// Whether the ids say all of the text. A byte-level vocabulary may lack tokens for some bytes, which
-    /// encoding then drops.
+    /// Whether the ids decode to the whole text. A byte-level vocabulary may lack tokens for some bytes, which encoding
+    /// then drops.
     pub fn is_lossless(&self, text: &str, ids: &[u32]) -> bool {
         self.decode(ids) == text
     }
@@ -117,8 +117,8 @@ impl Template {
         self.tokenizer.decode(ids, false).unwrap_or_else(|error| format!("<undecodable {ids:?}: {error}>"))
     }
 
-    /// The text of each token; together they are the text of all. What several tokens spell only together, such as
-    /// the bytes of one character, stands with the last of them.
+    /// The text of each token; joined, they are the whole text. A character whose bytes are spread over several tokens
+    /// belongs to the last of them.
     pub fn pieces(&self, ids: &[u32]) -> Vec<String> {
         let mut told = String::new();
         let piece = |end: usize| {
@@ -145,13 +145,13 @@ impl Template {
         self.end
     }
 
-    /// What follows the end token of a trunk turn.
+    /// The ids that follow the end token of a trunk turn.
     pub fn newline(&self) -> &[u32] {
         &self.newline
     }
 
-    /// At most `limit` ids of `ids`: the first and last part around the visible marker. Returns how
-    /// many were left out.
+    /// Shortens `ids` to at most `limit` ids: the beginning and the end around [`SHORTENED`]. Also returns how many ids
+    /// were left out.
     pub fn shorten(&self, ids: &[u32], limit: usize) -> (Vec<u32>, usize) {
         let kept = limit.saturating_sub(self.shortened.len());
         if ids.len() <= limit {
@@ -164,7 +164,7 @@ impl Template {
     }
 }
 
-/// The tokenizer lacks a token that the template is made of.
+/// The tokenizer lacks a token that the template needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the tokenizer lacks the token `{0}`")]
 pub struct MissingToken(pub &'static str);

@@ -1,8 +1,7 @@
-//! Which thoughts a model may see, and where they stand. The only place that decides it.
+//! Which thoughts a model may see, and where they are placed. No other module decides this.
 //!
-//! A view never sees a target's own thought ahead of the target, with one declared exception:
-//! [`Access::Oracle`]. It never sees `task_summary` or `task_expectation`, which are not part of a
-//! [`Conversation`].
+//! A view never shows a target's own thought before the target, with one declared exception: [`Access::Oracle`]. A view
+//! never shows `task_summary` or `task_expectation`, which are not part of a [`Conversation`].
 
 use std::fmt;
 
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Conversation, ThoughtKind};
 
-/// Whose kinds of thoughts are seen.
+/// Which kinds of thoughts are seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum), value(rename_all = "snake_case"))]
@@ -24,30 +23,30 @@ pub enum Access {
     Reactions,
     /// Both.
     Past,
-    /// For a user message as target the reactions to the reply right before it, and no other thought.
+    /// For a target user message, the reactions to the reply right before it and no other thought.
     LastReaction,
-    /// Both, and for a user message as target its own reason: a ceiling, never a prediction.
+    /// Both, and for a target user message its own reason: an upper bound, never a prediction.
     Oracle,
 }
 
-/// Until when a thought must have been written to be seen.
+/// By when a thought must have been written to be seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum), value(rename_all = "snake_case"))]
 pub enum Timing {
-    /// Stamped before the target's message was sent. Unknown times count as late.
+    /// Written before the target's message was sent. Unknown times count as late.
     #[default]
     Strict,
-    /// Attached to an earlier message, whenever it was written (as in the paper): holds hindsight.
+    /// Attached to an earlier message, whenever it was written (as in the paper): includes hindsight.
     Anchored,
 }
 
-/// Which thoughts the model may see, and until when they must have been written.
+/// Which thoughts the model may see, and by when they must have been written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct View {
     /// Which kinds.
     pub access: Access,
-    /// Until when.
+    /// By when.
     pub timing: Timing,
 }
 
@@ -72,23 +71,22 @@ impl fmt::Display for View {
 /// What a view does with one thought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
-    /// It stands in the trunk after this message (an index), which is its own message unless it was
-    /// written later than the next message was sent.
+    /// Placed in the trunk after the message of this index: the thought's own, or a later one sent before the thought
+    /// was written.
     After(usize),
     /// The view does not show this kind.
     NotInView,
     /// Under [`Timing::Strict`]: written after the last message was sent.
     TooLate,
-    /// Under [`Timing::Strict`]: nobody knows when it was written.
+    /// Under [`Timing::Strict`]: its time is unknown.
     UnknownTime,
 }
 
 impl View {
-    /// Where thought number `thought` of message number `message` stands.
+    /// Where thought number `thought` of message number `message` is placed.
     ///
-    /// Under [`Timing::Strict`] a thought stands after the last message that had been sent when it
-    /// was written, so every message that follows it was sent later than it was written. A message
-    /// whose own time is unknown counts as sent before.
+    /// Under [`Timing::Strict`] a thought is placed after the last message that had been sent when the thought was
+    /// written, so every message after the thought was sent later. A message of unknown time counts as sent before.
     pub fn place(&self, conversation: &Conversation, message: usize, thought: usize) -> Placement {
         let messages = &conversation.messages;
         let kind = messages[message].thought_kind();
@@ -112,8 +110,8 @@ impl View {
         if after + 1 == messages.len() && after > message { Placement::TooLate } else { Placement::After(after) }
     }
 
-    /// The thoughts that stand in front of a user message in a branch of its own, where no other target sees them, by
-    /// message and thought; none in a view that shows its thoughts in the trunk only.
+    /// The thoughts (message, thought) in front of a target user message in its own branch, where no other target sees
+    /// them; empty for a view that shows thoughts only in the trunk.
     pub fn beside(&self, conversation: &Conversation, message: usize) -> Vec<(usize, usize)> {
         let on = |message: usize| (0..conversation.messages[message].thoughts.len()).map(move |one| (message, one));
         match (self.access, message.checked_sub(1)) {
@@ -127,17 +125,17 @@ impl View {
         }
     }
 
-    /// Whether user messages as targets are branches, with the thoughts that are for them alone.
+    /// Whether target user messages are branches, with thoughts that only they see.
     pub fn hangs_prompts(&self) -> bool {
         matches!(self.access, Access::Oracle | Access::LastReaction)
     }
 
-    /// Whether thoughts stand in the trunk, where everything later sees them.
+    /// Whether thoughts are placed in the trunk, where all later tokens see them.
     pub fn shows_in_trunk(&self) -> bool {
         !matches!(self.access, Access::None | Access::LastReaction)
     }
 
-    /// Whether a user message as target is shown with its own reason.
+    /// Whether a target user message is shown with its own reason.
     pub fn is_oracle(&self) -> bool {
         self.access == Access::Oracle
     }

@@ -1,24 +1,24 @@
-//! Cutting a conversation that is longer than the context into overlapping windows.
+//! Cuts a conversation that is longer than the context into overlapping windows.
 //!
-//! Windows are chosen once for a study, on message boundaries, from the most that any of its arms
-//! puts between two messages, and shared by all arms: each arm sees the same history. Every message
-//! is the target of exactly one window. A target keeps its whole history or at least half the
-//! context; where a single long message makes that impossible, as much as fits, and it is counted.
+//! Windows are cut once for a study, on message boundaries, from the highest cost of each message in any arm. All arms
+//! share them, so each arm sees the same history. Every message is a target in exactly one window. A target keeps its
+//! whole history or at least half the context; if a long message makes that impossible, it keeps as much as fits, and
+//! the window is counted.
 
 use std::ops::Range;
 
-/// What the messages of one conversation cost in tokens, at most, in any arm of a study.
+/// The highest costs of a conversation's messages in any arm of a study, in tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Costs {
     /// The system turn.
     pub system: usize,
-    /// Each message as context, with its header, end and the thoughts that stand after it.
+    /// Each message as context, with its header, end and the thoughts placed after it.
     pub messages: Vec<usize>,
-    /// Each message's longest path past its own beginning: itself, or a branch that hangs on it.
+    /// The longest path from each message's beginning: the message itself, or a branch at it.
     pub reach: Vec<usize>,
 }
 
-/// One window: what is seen, and what of it is a target.
+/// One window: the messages it shows, and the targets among them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Window {
     /// The messages in the window's trunk.
@@ -41,7 +41,7 @@ pub struct TooLong {
 /// Windows of at most `context_tokens` on any path.
 ///
 /// # Errors
-/// A message, with the branches on it, that is longer than the context.
+/// A message with its branches is longer than the context.
 pub fn windows(costs: &Costs, context_tokens: usize) -> Result<Vec<Window>, TooLong> {
     let count = costs.messages.len();
     let history = |range: Range<usize>| -> usize { costs.messages[range].iter().sum() };

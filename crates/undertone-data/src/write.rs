@@ -1,41 +1,41 @@
-//! Writing a file whole or not at all.
+//! Writes a file whole or not at all.
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use crate::InputError;
 
-/// How files begin that are not whole yet.
+/// The name prefix of files that are not complete yet.
 const PREFIX: &str = ".undertone-";
 
 /// Refuses a destination that exists: it may be the only copy of something.
 ///
 /// # Errors
-/// The destination exists, or nobody can tell.
+/// The destination exists, or its existence cannot be checked.
 pub fn refuse_existing(destination: &Path) -> Result<(), InputError> {
     match std::fs::symlink_metadata(destination) {
         Ok(_) => Err(InputError::new(destination, "already exists").hint("choose another name, or remove it first")),
-        // Where a file stands in the place of a folder, writing says so.
+        // If a parent is a file, writing reports that.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
-        Err(error) => Err(InputError::io(destination, "look at the destination", &error)),
+        Err(error) => Err(InputError::io(destination, "check the destination", &error)),
     }
 }
 
-/// Removes what a killed program left half-written in `folder`; nobody else may be writing there.
+/// Removes the incomplete files of a killed program from `folder`; no other program may be writing there.
 pub fn remove_leftovers(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            // What cannot be removed does no harm.
+            // A file that cannot be removed does no harm.
             let _ = std::fs::remove_file(entry.path());
         }
     }
 }
 
-/// Writes `bytes` beside `path`, forces them to disk and moves them there; folders are made as needed.
-/// Whoever reads `path` finds the old file or the new one, never a part.
+/// Writes `bytes` to a temporary file beside `path`, syncs it to disk and renames it; creates folders as needed.
+/// A reader of `path` finds the old file or the new one, never a part.
 ///
 /// # Errors
-/// The folder cannot be made or written.
+/// The folder cannot be created or written.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), InputError> {
     let failed = |error: &std::io::Error| InputError::io(path, "write", error);
     if let Some(file) = path.ancestors().skip(1).find(|ancestor| ancestor.is_file()) {
@@ -44,7 +44,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), InputError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
     let mut builder = tempfile::Builder::new();
-    // Temporary files are private by default; results are for everyone whom the umask allows.
+    // Temporary files are private by default; results get the permissions that the umask allows.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.prefix(PREFIX).tempfile_in(folder).map_err(|error| failed(&error))?;

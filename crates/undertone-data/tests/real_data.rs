@@ -1,7 +1,7 @@
 //! The published conversations, read whole; the numbers were counted independently in Python.
 //!
-//! Needs the folder named by `UNDERTONE_SHARED`, which holds `data/`. Without it the tests say that
-//! they were skipped; where `CI` is set, a missing folder is a failure.
+//! Needs the folder named by `UNDERTONE_SHARED`, which holds `data/`. If the variable is not set, the tests print that
+//! they are skipped; if `CI` is set too, they fail.
 
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
-//! The folder of the model that was fine-tuned: checked against the fine-tuned one, then copied from.
+//! The folder of the base model: checked against the fine-tuned model, then copied from.
 //!
-//! Its weights are none of this file's business; a merged export does without them.
+//! This file does not read the base model's weights; a merged export does not need them.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use undertone_data::{InputError, Place};
 use undertone_model::{LlamaConfig, StagedFolder, load_tokenizer};
 
-/// What a tokenizer may consist of beside `tokenizer.json`. Newer releases of transformers keep the
+/// Files that a tokenizer may have besides `tokenizer.json`. Newer releases of transformers keep the
 /// chat template in a file of its own.
 const TOKENIZER_COMPANIONS: [&str; 4] =
     ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
 
-/// A base model's folder that fits the model.
+/// The folder of a base model that fits the fine-tuned model.
 pub(crate) struct Base<'a> {
     pub(crate) folder: &'a Path,
     config: LlamaConfig,
@@ -33,14 +33,14 @@ impl<'a> Base<'a> {
         }
         let tokenizer = folder.join("tokenizer.json");
         if !tokenizer.exists() {
-            return Err(InputError::new(tokenizer, "is missing; nobody can use a model without its tokenizer")
+            return Err(InputError::new(tokenizer, "is missing; an export needs the tokenizer")
                 .hint("give the folder of the model that was fine-tuned, complete with its tokenizer"));
         }
         load_tokenizer(folder, &config)?;
         Ok(Self { folder, config })
     }
 
-    /// The original `config.json`, saying what the exported weights are.
+    /// The original `config.json`, with the architecture and the type of the exported weights.
     pub(crate) fn float32_config(&self) -> Value {
         let mut config = self.config.original.clone();
         config["architectures"] = json!(["LlamaForCausalLM"]);
@@ -52,14 +52,14 @@ impl<'a> Base<'a> {
         config
     }
 
-    /// Copies `tokenizer.json` and what goes with it.
+    /// Copies `tokenizer.json` and its companions.
     pub(crate) fn copy_tokenizer(&self, staged: &mut StagedFolder) -> Result<(), InputError> {
         staged.copy(self.folder, "tokenizer.json")?;
         TOKENIZER_COMPANIONS.iter().try_for_each(|name| staged.copy_if_present(self.folder, name))
     }
 }
 
-/// What two configurations of one model must agree on, printable.
+/// The settings that must be equal in two configurations of one model, as text.
 fn settings(config: &LlamaConfig) -> [(&'static str, String); 10] {
     [
         ("hidden_size", config.hidden_size.to_string()),

@@ -1,4 +1,4 @@
-//! `README.md` of an export: what it is, how to load it, which roles it speaks.
+//! `README.md` of an export: what the export is, how to load it, and the roles of its conversations.
 
 use std::path::Path;
 
@@ -39,7 +39,7 @@ pipeline_tag: text-generation
 
 # {title}
 
-This is {what} from `{base}` with Undertone. How it was made is in `undertone.json`.
+This is {what} from `{base}` with Undertone. `undertone.json` records how it was trained.
 
 ```python
 {imports}

@@ -1,4 +1,4 @@
-//! What every format of export shares: its report, and the models that it refuses.
+//! Shared by all export formats: the report of an export, and the check for broken models.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub struct Exported {
     pub largest_logit_difference: f64,
 }
 
-/// Refuses a model that no reader would accept.
+/// Refuses a model with a weight that is not finite.
 pub(crate) fn refuse_broken(model: &Decoder, destination: &Path) -> Result<(), InputError> {
     for parameter in model.parameters() {
         let values = values(parameter.value().clone());

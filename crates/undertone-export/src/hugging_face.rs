@@ -14,10 +14,10 @@ use crate::verify::Probe;
 
 /// Writes a complete Hugging Face folder: the fully fine-tuned weights, or W + s·BA for LoRA.
 ///
-/// `base` is the folder of the model that was fine-tuned. Its `config.json` is kept but for the type
-/// of the weights, its `generation_config.json` and tokenizer files are copied byte for byte.
-/// `provenance` becomes `undertone.json`. Weights are F32; a model with tied embeddings gets no
-/// `lm_head.weight`.
+/// `base` is the folder of the model that was fine-tuned. Its `config.json` is kept except for the
+/// architecture and the type of the weights; its `generation_config.json` and tokenizer files are
+/// copied byte for byte. `provenance` becomes `undertone.json`. Weights are F32; a model with tied
+/// embeddings gets no `lm_head.weight`.
 ///
 /// # Errors
 ///
@@ -26,7 +26,7 @@ use crate::verify::Probe;
 ///
 /// # Panics
 ///
-/// The folder as read back computes other logits than the model: a defect of ours.
+/// If the folder, read back, computes other logits than the model, which is a bug.
 pub fn hugging_face(
     model: &Decoder,
     base: &Path,

@@ -1,14 +1,14 @@
-//! A fine-tuned model in, a folder that other tools read out; verified by reading it back.
+//! Exports a fine-tuned model as a folder that other tools read, and verifies the folder by reading it back.
 //!
 //! [`hugging_face()`] writes a whole model, with any adapters merged into its weights; [`peft()`] writes
-//! only the adapters. A file goes this way: `base.rs` checks the folder that the model was
-//! fine-tuned from and lends its tokenizer and configuration, a [`StagedFolder`](undertone_model::StagedFolder) is a hidden
-//! sibling of the destination, `verify.rs` loads the result from disk and compares its logits with
-//! those of the model in memory. Only then does the folder get its name: an export that computes
-//! something else never exists.
+//! only the adapters. `base.rs` checks the folder of the base model and supplies its tokenizer and
+//! configuration. The files are written to a [`StagedFolder`](undertone_model::StagedFolder), a hidden
+//! sibling of the destination. `verify.rs` loads the result from disk and compares its logits with
+//! those of the model in memory. Only then is the folder renamed to the destination, so an export with
+//! other logits never appears there.
 //!
 //! All arithmetic here is f32 on the CPU, whatever device the model was trained on. Nothing is
-//! quantised, and the chat template stays the base model's.
+//! quantised, and the chat template is the base model's.
 
 #![warn(clippy::unwrap_used)]
 
@@ -29,7 +29,7 @@ pub use crate::exported::Exported;
 pub use crate::hugging_face::hugging_face;
 pub use crate::peft::peft;
 
-/// What an export writes.
+/// The format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Format {
@@ -43,7 +43,7 @@ impl Format {
     /// Writes a model in this format: see [`hugging_face()`] and [`peft()`].
     ///
     /// # Errors
-    /// As these.
+    /// The errors of these functions.
     pub fn write(
         self,
         model: &Decoder,

@@ -1,8 +1,8 @@
-//! Adapters as PEFT keeps them: `adapter_config.json` and `adapter_model.safetensors`.
+//! Adapters in PEFT's format: `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! The matrices have PEFT's shapes already; only their names get PEFT's prefix. Options that change
-//! what an adapter computes and that this project does not have (DoRA, per-layer ranks, biases) are
-//! written as switched off rather than left to defaults.
+//! the result of an adapter and that this project does not support (DoRA, per-layer ranks, biases) are
+//! written as off, not left to PEFT's defaults.
 
 use std::fs;
 use std::path::Path;
@@ -17,13 +17,13 @@ use crate::card;
 use crate::exported::{Exported, refuse_broken};
 use crate::verify::Probe;
 
-/// What PEFT puts before the name of a parameter.
+/// PEFT's prefix of the names of parameters.
 const PREFIX: &str = "base_model.model.";
 
 /// Writes the adapters of a model as a PEFT folder, with the tokenizer and a `README.md`.
 ///
-/// `base` is the folder of the model that the adapters were trained on, weights included; as given,
-/// it becomes `base_model_name_or_path`. `provenance` becomes `undertone.json`.
+/// `base` is the folder of the model that the adapters were trained on, weights included; its path, as
+/// given, becomes `base_model_name_or_path`. `provenance` becomes `undertone.json`.
 ///
 /// # Errors
 ///
@@ -33,16 +33,13 @@ const PREFIX: &str = "base_model.model.";
 ///
 /// # Panics
 ///
-/// The adapters as read back, on the base model as read anew, compute other logits than the model: a
-/// defect of ours.
+/// If the adapters, read back onto a fresh base model, compute other logits than the model, which is
+/// a bug.
 pub fn peft(model: &Decoder, base: &Path, destination: &Path, provenance: &Value) -> Result<Exported, InputError> {
     refuse_existing(destination)?;
     let Some(lora) = model.lora.as_ref().filter(|_| model.parameters().into_iter().any(is_adapter)) else {
-        return Err(InputError::new(
-            destination,
-            "is not written: the model has no adapters, all its weights are its own",
-        )
-        .hint("export a fully fine-tuned model as a Hugging Face folder"));
+        return Err(InputError::new(destination, "is not written: the model has no adapters")
+            .hint("export a fully fine-tuned model as a Hugging Face folder"));
     };
     let base = Base::read(base, &model.config)?;
     let model = model.to_device(&Device::flex());
@@ -68,7 +65,7 @@ fn is_adapter(parameter: &Parameter) -> bool {
     parameter.name.ends_with(".lora_A.weight") || parameter.name.ends_with(".lora_B.weight")
 }
 
-/// Refuses a base whose weights are not the ones under the adapters: on it they would mean nothing.
+/// Refuses a base with other weights than those that the adapters were trained on.
 fn refuse_other_base(model: &Decoder, base: &Decoder, folder: &Path) -> Result<(), InputError> {
     let frozen = model.parameters().into_iter().filter(|parameter| !is_adapter(parameter));
     for (ours, theirs) in frozen.zip(base.parameters()) {
@@ -92,7 +89,7 @@ fn module(projection: Projection) -> &'static str {
 fn adapter_config(lora: &LoraConfig, base: &Path) -> Value {
     let targets: Vec<&str> =
         Projection::ALL.into_iter().filter(|projection| lora.targets.contains(projection)).map(module).collect();
-    // PEFT declares alpha to be a whole number, and computes with any.
+    // PEFT declares alpha as an integer, but computes with any number.
     let alpha = if lora.alpha.fract() == 0.0 { json!(lora.alpha as i64) } else { json!(lora.alpha) };
     json!({
         "peft_type": "LORA",
@@ -136,7 +133,7 @@ fn adapter_weights<'a>(model: &'a Decoder) -> Vec<Weight<'a>> {
 ///
 /// # Panics
 ///
-/// The configuration is not one that [`adapter_config`] makes.
+/// If [`adapter_config`] did not write the configuration.
 fn put_on(base: &mut Decoder, folder: &Path) -> Result<(), InputError> {
     let path = folder.join("adapter_config.json");
     let bytes = fs::read(&path).map_err(|error| InputError::io(&path, "read", &error))?;

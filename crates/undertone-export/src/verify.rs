@@ -1,4 +1,4 @@
-//! The same logits, or no export: a model in memory against a model that was read back.
+//! Compares the logits of the model in memory with those of the exported model, read back.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use undertone_model::{Cache, Decoder, values};
 
 /// Tokens of the probe.
 const TOKENS: usize = 32;
-/// Logits may differ by this much. Merging W + s·BA rounds each weight once more: on a model of 135
-/// million parameters that has moved a logit by 2e-4.
+/// Logits may differ by this much. Merging W + s·BA rounds each weight once more, which moved a logit of a model
+/// of 135 million parameters by 2e-4.
 const TOLERANCE: f64 = 2e-3;
 
 /// Fixed tokens, and the logits that the model in memory gives for them.
@@ -19,7 +19,7 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Runs the model; an error if it computes no numbers.
+    /// Runs the model; an error if a logit is not finite.
     pub(crate) fn of(model: &Decoder, destination: &Path) -> Result<Self, InputError> {
         let tokens = probe_tokens(model.config.vocab_size);
         let logits = logits(model, &tokens);
@@ -35,7 +35,7 @@ impl Probe {
     ///
     /// # Panics
     ///
-    /// It exceeds the tolerance.
+    /// If it exceeds the tolerance.
     pub(crate) fn largest_difference(&self, read_back: &Decoder) -> f64 {
         self.largest_difference_of(&logits(read_back, &self.tokens))
     }
@@ -43,7 +43,7 @@ impl Probe {
     fn largest_difference_of(&self, read_back: &[f32]) -> f64 {
         assert_eq!(read_back.len(), self.logits.len(), "the export has another vocabulary than the model");
         let differences = self.logits.iter().zip(read_back).map(|(&ours, &theirs)| f64::from(ours - theirs).abs());
-        // Not a number is larger than everything in this order.
+        // In this order, NaN is larger than every number.
         let (at, largest) = differences.enumerate().max_by(|a, b| a.1.total_cmp(&b.1)).expect("a probe has logits");
         let vocabulary = self.logits.len() / self.tokens.len();
         assert!(
@@ -59,7 +59,7 @@ impl Probe {
     }
 }
 
-/// Spread over the vocabulary, and the same for each model that has as many tokens.
+/// Tokens spread over the vocabulary, the same for all models with a vocabulary of this size.
 fn probe_tokens(vocabulary: usize) -> Vec<u32> {
     let token = |index: usize| {
         let [a, b, c, d, ..] = derived_seed("export probe", &[&index.to_string()]);

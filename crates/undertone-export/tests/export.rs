@@ -1,4 +1,4 @@
-//! Both exports of a tiny Llama: complete, equal, and nothing left behind where one is refused.
+//! Both exports of a tiny Llama are complete and compute the same logits; a refused export leaves nothing behind.
 //!
 //! The last test exports a real model for `peer.py`, which loads both folders with transformers and
 //! PEFT. It runs where `UNDERTONE_PEER_OUT` names a new folder.
@@ -18,7 +18,7 @@ use undertone_export::{Exported, hugging_face, peft};
 use undertone_model::{Cache, Decoder, LlamaConfig, LoraConfig, Projection, load_tokenizer};
 use undertone_testing::folders;
 
-/// Values in ±`bound`, the same for the same name.
+/// Random values in ±`bound`; the name is the seed.
 fn random(name: &str, count: usize, bound: f32) -> Vec<f32> {
     let draw = |index: usize| derived_seed(name, &[&index.to_string()]);
     let drawn = (0..count.div_ceil(32)).flat_map(draw).take(count);
@@ -53,7 +53,7 @@ fn tokenizer() -> Value {
     })
 }
 
-/// A folder to work in, with `base/`, and the decoder that it holds.
+/// A temporary folder with a model in `base/`, and this model.
 fn base(tied: bool) -> (TempDir, Decoder) {
     let work = tempfile::tempdir().unwrap();
     let folder = work.path().join("base");
@@ -93,7 +93,7 @@ fn with_adapters(mut model: Decoder, lora: &LoraConfig, bound: f32) -> Decoder {
     model
 }
 
-/// Every weight moved a little, as after training all of them.
+/// Scales every weight, in place of training all of them.
 fn fully_tuned(mut model: Decoder) -> Decoder {
     model.train_all();
     for parameter in model.parameters_mut() {
@@ -123,7 +123,7 @@ fn json(folder: &Path, name: &str) -> Value {
     serde_json::from_slice(&fs::read(folder.join(name)).unwrap()).unwrap()
 }
 
-/// What a folder holds, hidden names too.
+/// The sorted names in a folder, hidden ones included.
 fn listing(folder: &Path) -> Vec<String> {
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.collect();
@@ -258,7 +258,7 @@ fn a_fully_tuned_untied_model_has_its_head_and_no_adapter() {
     assert_eq!(logits(&read_back, &[3, 1, 4]), logits(&model, &[3, 1, 4]));
 
     let error = peft(&model, &from, &work.path().join("adapter"), &provenance()).unwrap_err();
-    assert_eq!(shown(&error), "adapter: is not written: the model has no adapters, all its weights are its own");
+    assert_eq!(shown(&error), "adapter: is not written: the model has no adapters");
     assert_eq!(error.hint.unwrap(), "export a fully fine-tuned model as a Hugging Face folder");
     assert_eq!(listing(work.path()), ["base", "whole"]);
 }
@@ -271,7 +271,7 @@ fn shown(error: &InputError) -> String {
 
 type Export = fn(&Decoder, &Path, &Path, &Value) -> Result<Exported, InputError>;
 
-/// Exports to `out` after `change`; the error is as expected, and no file has come or gone.
+/// Exports after `change`, to the path that it returns. Expects this error, and no file created or removed.
 fn check_refused(
     export: Export,
     change: impl FnOnce(&Path, &mut Decoder) -> PathBuf,
@@ -305,7 +305,7 @@ fn an_export_does_not_overwrite() {
 
 #[test]
 fn a_refused_export_leaves_nothing_behind() {
-    let of_the_model = "give the folder of the model that was fine-tuned";
+    let base_hint = "give the folder of the model that was fine-tuned";
     let diverged = "the training has diverged; export an earlier checkpoint, or train with a lower learning rate";
     for export in [hugging_face, peft] as [Export; 2] {
         check_refused(
@@ -314,7 +314,7 @@ fn a_refused_export_leaves_nothing_behind() {
                 fs::remove_file(work.join("base/tokenizer.json")).unwrap();
                 work.join("out")
             },
-            "tokenizer.json: is missing; nobody can use a model without its tokenizer",
+            "tokenizer.json: is missing; an export needs the tokenizer",
             Some("give the folder of the model that was fine-tuned, complete with its tokenizer"),
         );
         check_refused(
@@ -326,7 +326,7 @@ fn a_refused_export_leaves_nothing_behind() {
                 work.join("out")
             },
             "config.json, `rope_theta`: is `20000`, but the fine-tuned model has `10000`",
-            Some(of_the_model),
+            Some(base_hint),
         );
         check_refused(
             export,
@@ -341,7 +341,7 @@ fn a_refused_export_leaves_nothing_behind() {
         check_refused(
             export,
             |work, model| {
-                // Every weight is a number, and their products are not. The base has them too.
+                // Every weight is finite, but their products are not. The base has the same weights.
                 for (parameter, factor) in [(&mut model.norm, 3e38), (&mut model.embedding, 1e3)] {
                     parameter.set(parameter.value().clone() * factor);
                     let values: Vec<f32> = parameter.value().clone().into_data().try_into_vec().unwrap();

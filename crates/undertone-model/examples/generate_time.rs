@@ -1,8 +1,12 @@
-//! Time of greedy generation with the cache.
+//! Measures the speed of greedy generation with the cache.
 //!
-//! `cargo run --release --workspace --example generate_time -- MODEL_FOLDER DEVICE PRECISION PROMPT_TOKENS NEW_TOKENS [RUNS [TEXTS]]`
-//! prints one JSON line: the median of the runs after the first, and the ids, which another program must write
-//! too. Several texts are written side by side.
+//! ```text
+//! cargo run --release --workspace --example generate_time -- \
+//!     MODEL_FOLDER DEVICE PRECISION PROMPT_TOKENS NEW_TOKENS [RUNS [TEXTS]]
+//! ```
+//!
+//! Prints one JSON line: the median of the runs after the first, and the ids, which a program under comparison must
+//! generate too. Several texts are generated as a batch.
 
 use std::path::Path;
 use std::time::Instant;
@@ -24,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     decoder.set_precision(precision);
     let vocabulary = decoder.config.vocab_size;
     let prompt: Vec<u32> = (0..prompt).map(|index| (index * 7919 % vocabulary) as u32).collect();
-    // No token ends it.
+    // No token is the end token.
     let end = u32::MAX;
     let (mut seconds, mut ids) = (Vec::new(), Vec::new());
     for _ in 0..=runs {

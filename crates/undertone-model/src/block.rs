@@ -5,8 +5,8 @@
 //! └──────────────────────────────────────────┘   └──────────────────────────────────────────┘
 //! ```
 //!
-//! The forward keeps [`Activations`] for the backward: inputs of products, and nothing that one pass over memory
-//! gives back (norms and the gated product are computed again).
+//! The forward keeps [`Activations`] for the backward: inputs of products, except those that one pass over memory
+//! recomputes (norms and the gated product).
 
 use burn::tensor::Tensor;
 use undertone_ops::{Attended, Heads, NormBackward};
@@ -27,13 +27,13 @@ pub struct Block {
     pub q: Linear,
     /// Keys, `[kv_heads · head_width, width]`.
     pub k: Linear,
-    /// Values, as keys.
+    /// Values, of the same shape as keys.
     pub v: Linear,
     /// Attention output, `[width, heads · head_width]`.
     pub o: Linear,
     /// SwiGLU gate, `[feed_forward, width]`.
     pub gate: Linear,
-    /// SwiGLU up, as the gate.
+    /// SwiGLU up, of the same shape as the gate.
     pub up: Linear,
     /// SwiGLU down, `[width, feed_forward]`.
     pub down: Linear,
@@ -41,10 +41,10 @@ pub struct Block {
     pub(crate) norm_epsilon: f64,
 }
 
-/// What a block's backward needs of its forward: `[tokens, …]` each.
+/// The activations that a block's backward needs, `[tokens, …]` each.
 pub(crate) struct Activations {
     x: Tensor<2>,
-    /// Queries and keys, turned to their positions, and values.
+    /// Queries and keys after rotation, and values.
     qkv: [Tensor<2>; 3],
     attended: Attended,
     hidden: Tensor<2>,
@@ -53,7 +53,7 @@ pub(crate) struct Activations {
     lora_hidden: LoraHidden,
 }
 
-/// The hidden activations of the adapters, `[tokens, rank]` each, where there are any.
+/// The hidden activations of the adapters, `[tokens, rank]` each; `None` without an adapter.
 struct LoraHidden {
     qkv: [Option<Tensor<2>>; 3],
     o: Option<Tensor<2>>,
@@ -68,13 +68,13 @@ impl Block {
         self.run(x, pass, &mut []).0
     }
 
-    /// The same for as many tokens of each of some sequences, each behind what its cache holds. The pass's document is
-    /// that of any of them.
+    /// Like [`Self::forward`], for the same number of new tokens of each sequence, after the tokens in its cache. The
+    /// pass has one document, which is the same for all sequences.
     pub(crate) fn forward_behind(&self, x: Tensor<2>, pass: &Pass<'_>, caches: &mut [&mut BlockCache]) -> Tensor<2> {
         self.run(x, pass, caches).0
     }
 
-    /// The same, with what the backward needs.
+    /// Like [`Self::forward`]; also returns what the backward needs.
     pub(crate) fn forward_keeping(&self, x: Tensor<2>, pass: &Pass<'_>) -> (Tensor<2>, Activations) {
         self.run(x, pass, &mut [])
     }
@@ -119,7 +119,7 @@ impl Block {
         Attended { rows: Tensor::cat(caches.iter_mut().enumerate().map(attend_sequence).collect(), 0), logsumexp: None }
     }
 
-    /// From the gradient of the output to that of the input; gradients of parameters are added.
+    /// Maps the gradient of the output to that of the input; adds the gradients of parameters to `gradients`.
     pub(crate) fn backward(
         &self,
         kept: Activations,

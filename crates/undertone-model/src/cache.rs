@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 /// Rows of `[tokens, width]` with room for more, so that appending one does not copy the others.
 #[derive(Debug, Clone)]
 struct Rows {
-    /// `[room, width]`; what lies behind `count` means nothing.
+    /// `[room, width]`; rows from `count` on are unused.
     rows: Tensor<2>,
     count: usize,
 }
@@ -42,7 +42,7 @@ fn put(rows: Tensor<2>, place: Range<usize>, new: Tensor<2>) -> Tensor<2> {
     rows.slice_assign([place], new)
 }
 
-/// The keys and values of one block, `[tokens, kv_heads · width]` each.
+/// The keys and values of one block, `[tokens, kv_heads · head_width]` each.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BlockCache {
     keys: Option<Rows>,
@@ -50,7 +50,7 @@ pub(crate) struct BlockCache {
 }
 
 impl BlockCache {
-    /// Appends, and returns all of them.
+    /// Appends keys and values, and returns all of them.
     pub(crate) fn extend(&mut self, keys: Tensor<2>, values: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
         let append = |to: &mut Option<Rows>, new| {
             let appended = Rows::append(to.take(), new);

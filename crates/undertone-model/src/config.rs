@@ -78,7 +78,7 @@ impl LlamaConfig {
     ///
     /// # Errors
     ///
-    /// As for [`LlamaConfig::read`], reading aside.
+    /// As for [`LlamaConfig::read`], except errors of reading the file.
     pub fn from_json(path: &Path, original: Value) -> Result<Self, InputError> {
         let Value::Object(object) = &original else {
             return Err(InputError::new(path, "is not a JSON object"));
@@ -109,7 +109,7 @@ impl LlamaConfig {
         };
         if !head_dim.is_multiple_of(2) {
             return Err(
-                keys.error("head_dim", format!("a head is `{head_dim}` wide, and rotary positions need an even width"))
+                keys.error("head_dim", format!("is `{head_dim}`, but rotary positions need an even head width"))
             );
         }
         if num_attention_heads * head_dim > MAX_SIZE {
@@ -160,7 +160,7 @@ impl LlamaConfig {
     }
 }
 
-/// Refuses whatever would change the numbers and is not implemented.
+/// Refuses every setting that would change the numbers and is not implemented.
 fn refuse_unsupported(keys: &Keys<'_>) -> Result<(), InputError> {
     match keys.object.get("model_type") {
         Some(Value::String(name)) if name == "llama" => {}
@@ -205,7 +205,7 @@ fn refuse_unsupported(keys: &Keys<'_>) -> Result<(), InputError> {
     Ok(())
 }
 
-/// The base of the rotary frequencies, from either of the two places that hold it.
+/// The base of the rotary frequencies, from the top level or from the nested rotary settings.
 fn rope_theta(keys: &Keys<'_>) -> Result<f64, InputError> {
     let mut nested = None;
     for (key, prefix) in [("rope_scaling", "rope_scaling."), ("rope_parameters", "rope_parameters.")] {
@@ -308,7 +308,7 @@ impl Keys<'_> {
     }
 }
 
-/// A value for an error message, without quotes around text and cut where it gets long.
+/// A value for an error message, without quotes around text, cut if it is long.
 fn shown(value: &Value) -> String {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     match text.char_indices().nth(60) {
@@ -440,10 +440,7 @@ mod tests {
             json!({"num_key_value_heads": 2}),
             ", `num_key_value_heads`: `2` key/value heads do not divide `9` attention heads",
         );
-        check_refused(
-            json!({"head_dim": 63}),
-            ", `head_dim`: a head is `63` wide, and rotary positions need an even width",
-        );
+        check_refused(json!({"head_dim": 63}), ", `head_dim`: is `63`, but rotary positions need an even head width");
         check_refused(
             json!({"head_dim": 200_000}),
             ", `head_dim`: `9` heads of `200000` are wider than the largest supported width, `1000000`",

@@ -1,9 +1,9 @@
 //! The Llama decoder: one forward for training, evaluation and generation.
 //!
-//! Gradients are computed block by block, last to first. With [`Recompute::Blocks`] only the input of
-//! each block is kept from the forward, and the block runs again when its turn comes; with
-//! [`Recompute::Off`] what its backward needs is kept instead. Only positions that predict a target
-//! reach the vocabulary projection, a few at a time.
+//! Gradients are computed block by block, last to first. With [`Recompute::Blocks`] the forward keeps only the input of
+//! each block, and the block's forward runs again before its backward; with [`Recompute::Off`] the forward keeps all
+//! activations that the backward needs. Only positions that predict a target reach the vocabulary projection, a few at
+//! a time.
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ use crate::linear::{Adapter, Linear, LoraConfig, Projection};
 use crate::parameter::{Gradients, Parameter, values};
 use crate::pass::Pass;
 
-/// What the backward pass remembers of the forward pass.
+/// What the forward pass keeps for the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recompute {
-    /// The input of each block; costs one more forward, memory of one block.
+    /// The input of each block; costs one more forward, and the activation memory of one block.
     #[default]
     Blocks,
     /// Everything; memory grows with the number of blocks.
@@ -42,12 +42,12 @@ pub struct Decoder {
     pub blocks: Vec<Block>,
     /// The final norm, `[1, width]`.
     pub norm: Parameter,
-    /// The vocabulary projection, `[vocabulary, width]`, where it is not the embedding.
+    /// The vocabulary projection, `[vocabulary, width]`, if it is not the embedding.
     pub output: Option<Parameter>,
     /// The adapters' configuration, if there are any.
     pub lora: Option<LoraConfig>,
     precision: MatmulPrecision,
-    /// What its passes are computed with: those of its device and precision.
+    /// The operators of its device and precision.
     operators: Arc<dyn Operators>,
 }
 
@@ -68,12 +68,12 @@ impl Decoder {
         Self { config, embedding, blocks, norm, output, lora: None, precision, operators }
     }
 
-    /// How exactly activations are multiplied with weights.
+    /// The precision of products of activations and weights.
     pub fn precision(&self) -> MatmulPrecision {
         self.precision
     }
 
-    /// Multiplies activations with weights in another precision from now on.
+    /// Sets the precision of products of activations and weights.
     pub fn set_precision(&mut self, precision: MatmulPrecision) {
         self.precision = precision;
         self.operators = operators(&self.device(), precision);
@@ -90,7 +90,7 @@ impl Decoder {
         moved
     }
 
-    /// Adds fresh adapters and trains nothing else.
+    /// Adds new trainable adapters; all other parameters stay frozen.
     pub fn add_adapters(&mut self, lora: &LoraConfig, seed: u64) {
         let device = self.device();
         self.lora = Some(lora.clone());
@@ -103,7 +103,7 @@ impl Decoder {
         }
     }
 
-    /// Trains every weight.
+    /// Makes every parameter trainable.
     pub fn train_all(&mut self) {
         for parameter in self.parameters_mut() {
             parameter.trainable = true;
@@ -116,13 +116,13 @@ impl Decoder {
         [&self.embedding].into_iter().chain(blocks).chain([&self.norm]).chain(self.output.as_ref()).collect()
     }
 
-    /// Every parameter, to change it.
+    /// Every parameter, mutable, in the same order.
     pub fn parameters_mut(&mut self) -> Vec<&mut Parameter> {
         let blocks = self.blocks.iter_mut().flat_map(Block::parameters_mut);
         [&mut self.embedding].into_iter().chain(blocks).chain([&mut self.norm]).chain(self.output.as_mut()).collect()
     }
 
-    /// Where the weights live.
+    /// The device of the weights.
     pub fn device(&self) -> Device {
         self.embedding.value().device()
     }
@@ -132,7 +132,7 @@ impl Decoder {
         &*self.operators
     }
 
-    /// The same operators, to use while the parameters change.
+    /// A shared handle to the operators, for use while the parameters are borrowed mutably.
     pub fn shared_operators(&self) -> Arc<dyn Operators> {
         Arc::clone(&self.operators)
     }
@@ -173,9 +173,9 @@ impl Decoder {
         values(self.operators.nats(&self.final_norm(&hidden), self.vocabulary().weight(), &targets))
     }
 
-    /// Nats as [`Self::nats`], `[supervised tokens]`, but with dropout if a key is given; adds the gradients of `scale`
-    /// times their sum. The number of tokens that a mean divides by is known before: `scale` is its inverse. `None` if no
-    /// token is supervised.
+    /// Nats as from [`Self::nats`], `[supervised tokens]`, with dropout if a key is given; adds the gradients of
+    /// `scale` times the sum of the nats. For a mean, `scale` is the inverse of the number of tokens, which is known
+    /// before the pass. `None` if no token is supervised.
     pub fn nats_and_gradients(
         &self,
         row: &Row,
@@ -190,7 +190,7 @@ impl Decoder {
         }
         let pass = self.pass(&row.positions, &row.documents, dropout);
         let mut x = self.embed(&row.tokens);
-        // For each block, the activations that its backward needs: kept, or computed when its turn comes.
+        // For each block, the activations that its backward needs: kept, or recomputed when called.
         let mut activations: Vec<Box<dyn FnOnce() -> Activations + '_>> = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             match recompute {
@@ -238,17 +238,18 @@ impl Decoder {
         Some(computed.nats)
     }
 
-    /// Logits `[tokens.len() or 1, vocabulary]` of tokens that continue what the cache has seen.
+    /// Logits `[tokens.len() or 1, vocabulary]` of tokens that follow those in the cache.
     pub fn logits(&self, tokens: &[u32], cache: &mut Cache, last_only: bool) -> Tensor<2> {
         let x = self.hidden_behind(tokens, &mut [cache]);
         let x = if last_only { x.narrow(0, tokens.len() - 1, 1) } else { x };
         self.logits_of(&x)
     }
 
-    /// Logits `[sequences, vocabulary]` of one token more of each sequence, which reads every weight once for all.
+    /// Logits `[sequences, vocabulary]` after one more token of each sequence; reads every weight once for all
+    /// sequences.
     ///
     /// # Panics
-    /// If there are not as many tokens as caches, or none.
+    /// If the numbers of tokens and caches differ, or are 0.
     pub fn next_logits(&self, tokens: &[u32], caches: &mut [&mut Cache]) -> Tensor<2> {
         assert!(!tokens.is_empty() && tokens.len() == caches.len(), "a token a sequence");
         self.logits_of(&self.hidden_behind(tokens, caches))
@@ -258,7 +259,7 @@ impl Decoder {
         self.operators.linear(&self.final_norm(hidden), self.vocabulary().weight(), None, None).0
     }
 
-    /// The last block's output for as many tokens of each sequence, which its cache has seen then.
+    /// The last block's output for the same number of new tokens of each sequence; appends them to its cache.
     fn hidden_behind(&self, tokens: &[u32], caches: &mut [&mut Cache]) -> Tensor<2> {
         let each = tokens.len() / caches.len();
         let positions: Vec<u32> =

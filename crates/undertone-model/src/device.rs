@@ -1,4 +1,4 @@
-//! Where tensors live: a plain name in the configuration to a Burn device.
+//! Maps a device name of the configuration to a Burn device.
 //!
 //! | name | cargo feature | what it is |
 //! | --- | --- | --- |

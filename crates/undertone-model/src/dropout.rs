@@ -5,8 +5,8 @@ use rand::Rng;
 use rayon::prelude::*;
 use undertone_data::{Document, generator};
 
-/// What dropout masks are drawn from: with the stream's id and the layer's path they are the same in
-/// a recomputed forward, after a restart, and wherever in a row the stream lies.
+/// The key of dropout masks. With the stream's id and the layer's path it gives the same mask in a recomputed forward,
+/// after a restart, and at any place of the stream in a row.
 #[derive(Debug, Clone, Copy)]
 pub struct DropoutKey {
     /// The run's seed.
@@ -15,10 +15,10 @@ pub struct DropoutKey {
     pub step: u64,
 }
 
-/// Tokens whose masks one task draws.
+/// Tokens per parallel task.
 const MASK_TOKENS: usize = 16;
 
-/// `[tokens, width]` of 0 and 1/(1−p), drawn document by document from two bytes an element.
+/// A mask `[tokens, width]` of 0 and 1/(1−p), drawn document by document from two random bytes per element.
 pub(crate) fn dropout_mask(
     documents: &[Document],
     width: usize,

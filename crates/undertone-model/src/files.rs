@@ -1,4 +1,4 @@
-//! Files from outside, read so that neither a pipe nor a huge file can hang or exhaust the program.
+//! Reads files from outside so that neither a pipe nor a huge file can block or exhaust the program.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -23,11 +23,11 @@ pub(crate) fn map_file(path: &Path) -> Result<Mmap, InputError> {
     let file = open_regular(path)?;
     // SAFETY: the map is read-only and private to this process. As with every memory map, another
     // process that shortens the file meanwhile ends this one with a signal; weights are read once,
-    // from files that nobody edits in place, and copying them first would double the memory.
+    // from files that are not edited in place, and copying them first would double the memory.
     unsafe { Mmap::map(&file) }.map_err(|error| unreadable(path, &error))
 }
 
-/// Opens a file that is neither a folder nor a device: opening a pipe would wait for its writer.
+/// Opens a regular file only: opening a pipe would wait for its writer.
 pub(crate) fn open_regular(path: &Path) -> Result<File, InputError> {
     if !fs::metadata(path).map_err(|error| unreadable(path, &error))?.is_file() {
         return Err(InputError::new(path, "is not a regular file"));

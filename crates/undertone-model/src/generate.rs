@@ -1,4 +1,4 @@
-//! Writing text token by token with a cache: greedy, or sampled by temperature and top-p.
+//! Generates text token by token with a cache: greedy, or sampled by temperature and top-p.
 
 use burn::tensor::Tensor;
 use rand::RngExt;
@@ -14,15 +14,15 @@ use crate::decoder::Decoder;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
-    /// 0 chooses the most likely token (greedy); above, logits are divided by it.
+    /// 0 chooses the most likely token (greedy); above 0, logits are divided by the temperature.
     pub temperature: f64,
     /// Nucleus sampling (arXiv 1904.09751): the smallest set of tokens with this much probability.
     pub top_p: f64,
     /// Seed of the draws.
     pub seed: u64,
-    /// Fewest tokens to write: before, the end cannot be chosen.
+    /// Fewest tokens to generate; until then, the end token cannot be chosen.
     pub min_new_tokens: usize,
-    /// Most tokens to write.
+    /// Most tokens to generate.
     pub max_new_tokens: usize,
 }
 
@@ -32,23 +32,23 @@ impl Default for Sampling {
     }
 }
 
-/// Texts that are written side by side: as many rows as flex multiplies each as if it were alone.
+/// Texts generated as one batch: up to this many rows, flex multiplies each row exactly as if it were alone.
 const SIDE_BY_SIDE: usize = FEW_ROWS;
 
-/// The beginning of a text that is to be written.
+/// The beginning of a text to generate.
 #[derive(Debug, Clone)]
 pub struct Opening {
-    /// What was seen before the prompt; texts after the same beginning take a clone each.
+    /// The cache of the tokens before the prompt; texts with the same beginning each take a clone.
     pub cache: Cache,
-    /// What comes right before the text; not empty.
+    /// The tokens right before the text; not empty.
     pub prompt: Vec<u32>,
-    /// How it is written.
+    /// How its tokens are chosen.
     pub sampling: Sampling,
 }
 
-/// A text on its way.
+/// A text that is being generated.
 struct Writing {
-    /// Among all texts.
+    /// Index among all texts.
     place: usize,
     cache: Cache,
     sampling: Sampling,
@@ -57,7 +57,7 @@ struct Writing {
 }
 
 impl Writing {
-    /// Writes one token more by its logits; says why, if it was the last.
+    /// Chooses the next token from its logits; returns the reason if generation stops.
     fn take(&mut self, logits: &mut [f32], end: u32, context: usize) -> Option<StopReason> {
         if let Some(end) = logits.get_mut(end as usize).filter(|_| self.ids.len() < self.sampling.min_new_tokens) {
             *end = f32::NEG_INFINITY;
@@ -75,7 +75,7 @@ impl Writing {
 }
 
 impl Decoder {
-    /// Continues `prompt` until `end`, which is not returned.
+    /// Continues `prompt` until the token `end`, which is not returned.
     ///
     /// # Panics
     /// If the prompt is empty.
@@ -84,8 +84,9 @@ impl Decoder {
         self.generate_all([opening], end).pop().expect("as many texts as openings")
     }
 
-    /// Continues each opening until `end`, in order. Some are written side by side, which reads each weight once for all of
-    /// them; on flex a text is the same alone. Openings are taken when it is their turn.
+    /// Continues each opening until the token `end`; returns the texts in order. Texts are generated in batches, which
+    /// read each weight once for the whole batch; on flex, a text is the same alone. Openings are taken from the
+    /// iterator as needed.
     ///
     /// # Panics
     /// If a prompt is empty.
@@ -118,7 +119,7 @@ impl Decoder {
         }
     }
 
-    /// Reads a prompt and writes the first token; says why, if there are no more.
+    /// Runs a prompt and chooses the first token; returns the reason if generation stops there.
     fn begin(&self, place: usize, opening: Opening, end: u32) -> (Writing, Option<StopReason>) {
         let Opening { cache, prompt, sampling } = opening;
         assert!(!prompt.is_empty(), "a prompt has at least one token");
@@ -141,7 +142,7 @@ fn floats(logits: Tensor<2>) -> Vec<f32> {
     logits.into_data().convert::<f32>().try_to_vec().expect("converted to f32")
 }
 
-/// One token id. Ties go to the lower id.
+/// Chooses one token id. Ties go to the lower id.
 fn choose(logits: &[f32], sampling: Sampling, random: &mut ChaCha8Rng) -> u32 {
     let by_logit = |&a: &usize, &b: &usize| logits[b].total_cmp(&logits[a]).then(a.cmp(&b));
     if sampling.temperature == 0.0 {

@@ -1,8 +1,8 @@
-//! The decoder, its adapters, its loss, its cache; and importing weights.
+//! The decoder with its adapters, loss and cache; a sentence encoder; and the import of weights.
 //!
-//! [`Decoder::load`] reads a Hugging Face folder, [`Decoder::nats`] scores a row,
-//! [`Decoder::nats_and_gradients`] trains on one, [`Decoder::generate`] writes. All run the same
-//! blocks. Model families other than Llama get a decoder of their own beside this one.
+//! [`Decoder::load`] reads a Hugging Face folder, [`Decoder::nats`] scores a row, [`Decoder::nats_and_gradients`]
+//! computes the gradients of a row, [`Decoder::generate`] generates text. All run the same blocks. Model families other
+//! than Llama get a decoder of their own beside this one.
 
 #![warn(clippy::unwrap_used)]
 

@@ -1,8 +1,8 @@
 //! A linear layer `xWᵀ` with an optional low-rank adapter: `xWᵀ + s·(drop(x)Aᵀ)Bᵀ`.
 //!
 //! LoRA (Hu et al. 2021, arXiv 2106.09685) with PEFT's shapes: A is `[rank, in]`, B is `[out, rank]`,
-//! s = alpha / rank, or alpha / √rank for rank-stabilised LoRA (arXiv 2312.03732). The product BA and
-//! the gradient of W are never formed.
+//! s = alpha / rank, or alpha / √rank for rank-stabilised LoRA (arXiv 2312.03732). Training never forms
+//! the product BA, nor the gradient of a frozen W.
 
 use burn::tensor::{Device, Tensor};
 use rand::RngExt;
@@ -56,7 +56,7 @@ impl Projection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
-    /// Width of the bottleneck. Adapter size and its share of a step grow with it.
+    /// Width of the bottleneck. The size of the adapter and its share of a step's time grow with the rank.
     pub rank: usize,
     /// Numerator of the scaling s.
     pub alpha: f64,
@@ -89,15 +89,15 @@ pub struct Adapter {
     pub a: Parameter,
     /// B, `[out, rank]`; zero at first, so that training starts at the base model.
     pub b: Parameter,
-    /// s.
+    /// The scaling s.
     pub scale: f64,
     /// Probability of zeroing an input element.
     pub dropout: f64,
 }
 
 impl Adapter {
-    /// A uniform in ±1/√in (PEFT's Kaiming-uniform with a = √5), B zero; drawn from the seed and the
-    /// layer's path alone.
+    /// A is uniform in ±1/√in (PEFT's Kaiming-uniform with a = √5), B is zero; the draw depends only on the seed and
+    /// the layer's path.
     pub fn new(path: &str, config: &LoraConfig, [out, width]: [usize; 2], seed: u64, device: &Device) -> Self {
         let name = |matrix| format!("{path}.{matrix}.weight");
         let mut random = generator("adapter", &[&seed.to_string(), path]);
@@ -120,7 +120,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// The adapter as the operators take it, with the dropout mask of these documents.
+    /// The adapter as the operators take it, with the dropout mask of the pass's documents.
     fn low_rank(&self, pass: &Pass<'_>) -> Option<LowRank<'_>> {
         self.adapter.as_ref().map(|adapter| LowRank {
             a: adapter.a.value(),
@@ -134,7 +134,8 @@ impl Linear {
         })
     }
 
-    /// `x` is `[tokens, in]`, the result `[tokens, out]`, added to `residual`; with what the backward needs.
+    /// Maps `x`, `[tokens, in]`, to `[tokens, out]`, added to `residual`; also returns the adapter's hidden activations
+    /// for the backward.
     pub(crate) fn forward(
         &self,
         x: &Tensor<2>,
@@ -171,7 +172,7 @@ impl Linear {
         computed.input
     }
 
-    /// W + s·BA as plain values: what a merged export holds.
+    /// W + s·BA, the weight of a merged export.
     pub fn merged(&self) -> Tensor<2> {
         match &self.adapter {
             None => self.weight.value().clone(),

@@ -1,4 +1,4 @@
-//! A Hugging Face folder to a decoder; or any other source of named weights.
+//! Builds a decoder from a Hugging Face folder, or from any other source of named weights.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ impl Decoder {
     /// Reads `config.json` and the safetensors beside it; weights become f32 on `device`.
     ///
     /// # Errors
-    /// Whatever is missing, malformed, of the wrong shape, or not used.
+    /// A file or tensor is missing, malformed, of the wrong shape, or not used.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, InputError> {
         let config = LlamaConfig::read(folder)?;
         let mut files = WeightFiles::open(folder)?;
@@ -48,7 +48,7 @@ impl Decoder {
         let heads =
             Heads { heads: config.num_attention_heads, key_heads: config.num_key_value_heads, width: config.head_dim };
         let embedding = parameter("model.embed_tokens.weight".into(), &[config.vocab_size, width])?;
-        // Without capacity: the number of blocks is a claim of the file until their weights are there.
+        // Without capacity: the number of blocks is an unchecked claim until their weights are read.
         let mut blocks = Vec::new();
         for index in 0..config.num_hidden_layers {
             let path = |part: &str| format!("model.layers.{index}.{part}.weight");

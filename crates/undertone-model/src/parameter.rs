@@ -1,7 +1,7 @@
 //! Named weights, and gradients by name.
 //!
-//! Burn's parameter ids are random; here a parameter is known by its path in a Hugging Face
-//! checkpoint, so that states, checkpoints and reductions have one fixed order.
+//! Burn's parameter ids are random; here the path in a Hugging Face checkpoint identifies a parameter, so that states,
+//! checkpoints and reductions have one fixed order.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ impl Parameter {
         &self.value
     }
 
-    /// Gives it another value of the same shape.
+    /// Sets another value of the same shape.
     pub fn set(&mut self, value: Tensor<2>) {
         self.value = value;
         self.copies = PackedCopies::default();
@@ -43,13 +43,13 @@ impl Parameter {
         std::mem::replace(&mut self.value, empty)
     }
 
-    /// The matrix to multiply with; packed copies are kept only while it is frozen.
+    /// The matrix to multiply with; packed copies are kept only while the parameter is frozen.
     pub(crate) fn weight(&self) -> Weight<'_> {
         Weight { value: &self.value, copies: (!self.trainable).then_some(&self.copies) }
     }
 }
 
-/// The elements of a tensor, row-major, once its device has computed them.
+/// The elements of a tensor, row-major; waits for the device.
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().try_into_vec().expect("converted to f32")
 }
@@ -59,7 +59,7 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 pub struct Gradients(pub BTreeMap<String, Tensor<2>>);
 
 impl Gradients {
-    /// Adds `gradient` to what `name` has.
+    /// Adds `gradient` to the gradient of `name`.
     pub fn add(&mut self, name: &str, gradient: Tensor<2>) {
         let sum = match self.0.remove(name) {
             Some(earlier) => earlier + gradient,
@@ -68,7 +68,7 @@ impl Gradients {
         self.0.insert(name.to_owned(), sum);
     }
 
-    /// Adds the gradient of a parameter that has one.
+    /// Adds the gradient of `parameter`, if there is one.
     pub(crate) fn add_if(&mut self, parameter: &Parameter, gradient: Option<Tensor<2>>) {
         if let Some(gradient) = gradient {
             self.add(&parameter.name, gradient);

@@ -5,7 +5,7 @@ use undertone_ops::{Operators, Rotation};
 
 use crate::dropout::DropoutKey;
 
-/// The operators, the documents of the row, and what depends on both.
+/// The operators, the documents of the row, the rotation of their positions, and the dropout key.
 pub(crate) struct Pass<'a> {
     pub(crate) operators: &'a dyn Operators,
     pub(crate) documents: &'a [Document],

@@ -1,4 +1,4 @@
-//! The header of a safetensors file, checked against the file before it is believed. The only reader of such headers.
+//! Reads the header of a safetensors file and checks it against the file. No other module reads such headers.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -11,8 +11,7 @@ use undertone_data::{InputError, Place};
 
 use crate::files::open_regular;
 
-/// The longest header that is believed, in bytes. A model of 400 billion parameters has about
-/// 150,000.
+/// The longest header that is accepted, in bytes. The header of a model of 400 billion parameters has about 150,000.
 const MAX_HEADER_BYTES: u64 = 8 << 20;
 
 const INCOMPLETE: &str = "the download may be incomplete; fetch the file again";
@@ -26,7 +25,7 @@ pub struct SafetensorsHeader {
     pub tensors: Vec<TensorEntry>,
 }
 
-/// Where one tensor lies.
+/// One tensor, as the header describes it.
 #[derive(Debug, Clone)]
 pub struct TensorEntry {
     /// Its name.
@@ -35,7 +34,7 @@ pub struct TensorEntry {
     pub dtype: Dtype,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Byte range in the whole file; inside it, as long as dtype and shape say.
+    /// Byte range in the whole file; inside the file, with the length that dtype and shape require.
     pub range: Range<usize>,
 }
 
@@ -46,7 +45,7 @@ impl SafetensorsHeader {
     /// follow one another without gap or overlap up to the end of the file.
     ///
     /// # Errors
-    /// The file is truncated, or its header is no JSON object or lies about lengths, types or offsets.
+    /// The file is truncated, or its header is not a JSON object or gives wrong lengths, types or offsets.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, InputError> {
         let length = header_length(path, bytes, bytes.len())?;
         Self::checked(path, &bytes[8..8 + length], bytes.len())
@@ -109,7 +108,7 @@ fn header_length(path: &Path, start: &[u8], file_bytes: usize) -> Result<usize, 
     };
     let header_bytes = u64::from_le_bytes(*length);
     if header_bytes > MAX_HEADER_BYTES {
-        let cause = format!("is no safetensors file: its header would have {header_bytes} bytes");
+        let cause = format!("is not a safetensors file: its header would have {header_bytes} bytes");
         return Err(InputError::new(path, cause));
     }
     let rest = file_bytes.saturating_sub(8);

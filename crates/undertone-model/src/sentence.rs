@@ -1,7 +1,8 @@
-//! Sentences as vectors: a BERT encoder whose tokens are averaged, as Sentence-BERT does it (arXiv 1908.10084).
+//! Sentence embeddings: a BERT encoder with mean pooling, as in Sentence-BERT (arXiv 1908.10084).
 //!
-//! A folder in the form of sentence-transformers comes in, such as all-MiniLM-L6-v2; vectors of length 1 come out, so that
-//! the cosine of two texts is their product. It is run on one text at a time, without padding, and never trained.
+//! Reads a folder in the form of sentence-transformers, such as all-MiniLM-L6-v2, and returns vectors of length 1, so
+//! that the cosine of two texts is their dot product. The encoder runs on one text at a time, without padding, and is
+//! never trained.
 
 use std::path::Path;
 
@@ -14,10 +15,10 @@ use undertone_data::{InputError, Place};
 use crate::files::read_bounded;
 use crate::weights::WeightFiles;
 
-/// The longest file of settings, and the longest tokenizer, that is read, in bytes.
+/// The longest configuration file, and the longest tokenizer, that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
-/// The most of anything that a configuration may claim.
+/// The largest size that a configuration may give.
 const MAX_SIZE: usize = 1 << 20;
 
 /// The parts of a BERT `config.json` that the encoder needs.
@@ -80,7 +81,8 @@ impl Norm {
     }
 }
 
-/// One block: attention of every token to every token, then two affine maps, each added to its input and normed.
+/// One block: attention of every token to every token, then a feed-forward network; each is added to its input and
+/// normalised.
 #[derive(Debug, Clone)]
 struct Block {
     query: Affine,
@@ -100,7 +102,7 @@ impl Block {
         let [tokens, width] = x.dims();
         let head_width = width / self.heads;
         // [heads, tokens, head_width]
-        let heads = |of: &Affine| of.forward(x.clone()).reshape([tokens, self.heads, head_width]).swap_dims(0, 1);
+        let heads = |map: &Affine| map.forward(x.clone()).reshape([tokens, self.heads, head_width]).swap_dims(0, 1);
         let scores = heads(&self.query).matmul(heads(&self.key).transpose()) / (head_width as f64).sqrt();
         let mixed: Tensor<3> = softmax(scores, 2).matmul(heads(&self.value));
         let mixed = mixed.swap_dims(0, 1).reshape([tokens, width]);
@@ -116,7 +118,7 @@ pub struct SentenceEncoder {
     tokenizer: Tokenizer,
     /// `[vocabulary, width]`
     words: Tensor<2>,
-    /// `[positions, width]`, the embedding of the one segment there is among them.
+    /// `[positions, width]`, with the embedding of the only segment added.
     positions: Tensor<2>,
     norm: Norm,
     blocks: Vec<Block>,
@@ -126,7 +128,8 @@ impl SentenceEncoder {
     /// Reads a folder with `config.json`, `tokenizer.json` and safetensors; weights become f32 on `device`.
     ///
     /// # Errors
-    /// Whatever is missing, malformed or of the wrong shape; a model that is no BERT, or pools otherwise than by the mean.
+    /// A file or tensor is missing, malformed, of the wrong shape, or not used; the model is not a BERT, or does not
+    /// pool by the mean.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, InputError> {
         let path = folder.join("config.json");
         let config: Config = read_json(&path)?;
@@ -152,7 +155,7 @@ impl SentenceEncoder {
             weights.matrix("embeddings.position_embeddings.weight", [config.max_position_embeddings, width])?;
         let segments = weights.matrix("embeddings.token_type_embeddings.weight", [config.type_vocab_size, width])?;
         let norm = weights.norm("embeddings.LayerNorm", width)?;
-        // Without capacity: the number of blocks is a claim of the file until their weights are there.
+        // Without capacity: the number of blocks is an unchecked claim until their weights are read.
         let mut blocks = Vec::new();
         for index in 0..config.num_hidden_layers {
             blocks.push(weights.block(index, &config)?);
@@ -164,7 +167,7 @@ impl SentenceEncoder {
     /// The ids of a text, with the tokens that open and close it.
     ///
     /// # Panics
-    /// If the tokenizer cannot encode a string at all, which a WordPiece tokenizer always can.
+    /// If the tokenizer fails on the text; a WordPiece tokenizer never fails.
     pub fn tokens(&self, text: &str) -> Vec<u32> {
         match self.tokenizer.encode(text, true) {
             Ok(encoding) => encoding.get_ids().to_vec(),
@@ -236,7 +239,7 @@ fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, InputError> {
 fn load_tokenizer(folder: &Path, config: &Config, longest: usize) -> Result<Tokenizer, InputError> {
     let path = folder.join("tokenizer.json");
     let bytes = read_bounded(&path, MAX_TOKENIZER_BYTES)?;
-    let unfit = |cause: String| InputError::new(&path, format!("is no tokenizer file: {cause}"));
+    let unfit = |cause: String| InputError::new(&path, format!("is not a tokenizer file: {cause}"));
     let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|error| unfit(error.to_string()))?;
     let vocabulary = tokenizer.get_vocab(true);
     if let Some((token, id)) = vocabulary.iter().find(|(_, id)| **id as usize >= config.vocab_size) {
@@ -248,15 +251,15 @@ fn load_tokenizer(folder: &Path, config: &Config, longest: usize) -> Result<Toke
     tokenizer.with_padding(None);
     let truncation = TruncationParams { max_length: longest, ..TruncationParams::default() };
     tokenizer.with_truncation(Some(truncation)).map_err(|error| unfit(error.to_string()))?;
-    // What it adds must be there: nothing at all has no mean.
+    // An empty text needs the tokens that open and close it: there is no mean of no tokens.
     match tokenizer.encode("", true) {
         Ok(encoding) if !encoding.is_empty() => Ok(tokenizer),
-        Ok(_) => Err(unfit("it does not open or close a text, so an empty one has no tokens".into())),
+        Ok(_) => Err(unfit("it adds no opening or closing token, so an empty text has no tokens".into())),
         Err(error) => Err(unfit(error.to_string())),
     }
 }
 
-/// Weights under the names of Hugging Face's BERT, ready to use.
+/// Reads weights by the names of Hugging Face's BERT.
 struct Weights<'a> {
     files: WeightFiles,
     device: &'a Device,

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use undertone_data::{InputError, refuse_existing};
 
-/// A tensor to be written in F32; its values are asked for once, when their turn comes.
+/// A tensor to be written in F32; its values are requested once, when it is written.
 pub struct Weight<'a> {
     /// Its name in the file.
     pub name: String,
@@ -25,7 +25,7 @@ pub struct Weight<'a> {
 /// A folder being written.
 #[derive(Debug)]
 pub struct StagedFolder {
-    /// Holds the folder, and is removed with all it holds.
+    /// The hidden sibling, which holds `folder` and is removed with its contents.
     hidden: TempDir,
     folder: PathBuf,
     destination: PathBuf,
@@ -33,10 +33,10 @@ pub struct StagedFolder {
 }
 
 impl StagedFolder {
-    /// Refuses a destination that exists, and makes the sibling.
+    /// Refuses a destination that exists, and creates the hidden sibling.
     ///
     /// # Errors
-    /// The destination exists, is no name of a folder, or its parent cannot be written.
+    /// The destination exists or is not the name of a folder, or its parent cannot be written.
     pub fn create(destination: &Path) -> Result<Self, InputError> {
         refuse_existing(destination)?;
         let (Some(parent), Some(name)) = (destination.parent(), destination.file_name()) else {
@@ -56,16 +56,12 @@ impl StagedFolder {
         Ok(Self { hidden, folder, destination: destination.to_owned(), files: Vec::new() })
     }
 
-    /// Where the files lie until they are published.
+    /// Where the files are until they are published.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// An error about a file in the hidden folder, told of the destination, which is what the user
-    /// knows.
-    ///
-    /// # Errors
-    /// The destination exists by now, or the folder cannot be moved.
+    /// Makes an error about a file in the hidden folder name the destination, which the user knows.
     pub fn published(&self, mut error: InputError) -> InputError {
         if let Ok(inside) = error.path.strip_prefix(&self.folder) {
             error.path = self.destination.join(inside);
@@ -141,7 +137,7 @@ impl StagedFolder {
         self.write(name, |file| Ok(io::copy(&mut source, file).map(drop)?))
     }
 
-    /// Copies a file that not every folder has.
+    /// Copies a file if the folder `from` has it.
     ///
     /// # Errors
     /// As for [`Self::copy`].
@@ -149,12 +145,15 @@ impl StagedFolder {
         if from.join(name).exists() { self.copy(from, name) } else { Ok(()) }
     }
 
-    /// Gives the folder its name; returns the names of its files.
+    /// Moves the folder to the destination; returns the names of its files.
+    ///
+    /// # Errors
+    /// The destination exists by now, or the folder cannot be moved.
     pub fn publish(self) -> Result<Vec<String>, InputError> {
         refuse_existing(&self.destination)?;
         fs::rename(&self.folder, &self.destination)
             .map_err(|error| InputError::io(&self.destination, "move the finished folder here", &error))?;
-        // What is left is an empty hidden folder: not worth an error if it resists.
+        // Only an empty hidden folder is left; if it cannot be removed, that is not worth an error.
         let _ = self.hidden.close();
         Ok(self.files)
     }

@@ -3,8 +3,8 @@
 //! The file comes from outside, and the tokenizers library trusts it: a merge whose result is not
 //! in the vocabulary, or a prefix longer than a token, can panic inside it. So the parts that a
 //! byte-pair tokenizer needs are checked first, and everything else is refused. Truncation, padding
-//! and the post-processor are switched off: a text gives exactly its own ids, and whoever wants a
-//! special token puts its id there. Rendering conversations is `undertone-data`'s business.
+//! and the post-processor are switched off: a text gives exactly its own ids, and callers add the ids
+//! of special tokens themselves. `undertone-data` renders conversations.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -35,7 +35,7 @@ pub fn load_tokenizer(folder: &Path, config: &LlamaConfig) -> Result<Tokenizer, 
     let added = tokenizer.get_added_tokens_decoder();
     for token in TEMPLATE_TOKENS {
         let id = tokenizer.token_to_id(token);
-        // A token that is added but not special would also be found inside what people wrote.
+        // A token that is added but not special would also be found inside user text.
         if !id.and_then(|id| added.get(&id)).is_some_and(|added| added.special) {
             let how = if id.is_none() { "is not in the vocabulary" } else { "is not a special token" };
             return Err(InputError::new(&path, format!("{how}, and the chat template needs it"))
@@ -49,7 +49,7 @@ pub fn load_tokenizer(folder: &Path, config: &LlamaConfig) -> Result<Tokenizer, 
 /// Checks and builds a tokenizer for a model with `vocab_size` embeddings; `path` is the file that
 /// errors name.
 pub(crate) fn parse(path: &Path, bytes: &[u8], vocab_size: usize) -> Result<Tokenizer, InputError> {
-    let unfit = |cause: String| InputError::new(path, format!("is no tokenizer file: {cause}"));
+    let unfit = |cause: String| InputError::new(path, format!("is not a tokenizer file: {cause}"));
     let mut file: Value = serde_json::from_slice(bytes).map_err(|error| unfit(error.to_string()))?;
     let Some(object) = file.as_object_mut() else {
         return Err(unfit("it is not a JSON object".into()));
@@ -70,13 +70,12 @@ pub(crate) fn parse(path: &Path, bytes: &[u8], vocab_size: usize) -> Result<Toke
 
     let added = object.get("added_tokens").cloned();
     let tokenizer: Tokenizer = serde_json::from_str(&file.to_string()).map_err(|error| unfit(error.to_string()))?;
-    // The library gives an added token the id that it finds fit, and only warns if the file says
-    // another.
+    // The library chooses the id of an added token itself, and only warns if the file gives another id.
     for token in added.as_ref().and_then(Value::as_array).into_iter().flatten() {
         let (content, id) = (token["content"].as_str().unwrap_or_default(), token["id"].as_u64());
         let given = tokenizer.token_to_id(content).map(u64::from);
         if given.is_none() || given != id {
-            let cause = format!("has the id `{}`, which does not follow from the vocabulary", token["id"]);
+            let cause = format!("has the id `{}`, but the vocabulary gives it another id", token["id"]);
             return Err(check.error(content, cause));
         }
         check.id_fits(content, id, vocab_size)?;
@@ -104,7 +103,7 @@ impl Check<'_> {
         }
     }
 
-    /// The byte-pair model: ids that fit, merges that can be carried out, nothing random.
+    /// Checks the byte-pair model: ids in range, merges that can be applied, nothing random.
     fn model(&self, model: &Value, vocab_size: usize) -> Result<(), InputError> {
         let Some(model) = model.as_object() else {
             return Err(self.error("model", "is missing or not an object"));
@@ -142,7 +141,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// One merge, in either spelling (`"a b"`, `["a", "b"]`): both parts and their union are tokens.
+    /// Checks one merge, in either spelling (`"a b"`, `["a", "b"]`): both parts and their concatenation are tokens.
     fn merge(&self, merge: &Value, vocabulary: &Map<String, Value>) -> Result<(), String> {
         let parts: Option<Vec<&str>> = match merge {
             Value::String(line) => Some(line.split(' ').collect()),
@@ -160,7 +159,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// A part made of steps: null, a single step, or a sequence of steps, all of supported types.
+    /// Checks a part made of steps: null, a single step, or a sequence of steps, all of supported types.
     fn part(&self, key: &str, file: &Map<String, Value>, steps: &str, supported: &[&str]) -> Result<(), InputError> {
         let mut left = Vec::from_iter(file.get(key).filter(|part| !part.is_null()));
         while let Some(step) = left.pop() {
@@ -228,7 +227,7 @@ mod tests {
     #[test]
     fn a_text_gives_exactly_its_own_ids() {
         let tokenizer = load(file(|_| ()).to_string().as_bytes(), 6).unwrap();
-        // Neither cut at two, nor padded to nine, nor opened by a special token, even if asked to be.
+        // Not truncated to two, not padded to nine, not opened by a special token, even on request.
         for add_special_tokens in [false, true] {
             let encoding = tokenizer.encode("abcab<|im_end|>", add_special_tokens).unwrap();
             assert_eq!(encoding.get_ids(), [4, 5, 4, 1]);
@@ -288,7 +287,7 @@ mod tests {
         check_refused(|file| file["model"]["vocab"]["c"] = json!(-1), ", `c`: has an id that is not a whole number");
         check_refused(
             |file| file["added_tokens"][1]["id"] = json!(4),
-            ", `<|im_end|>`: has the id `4`, which does not follow from the vocabulary",
+            ", `<|im_end|>`: has the id `4`, but the vocabulary gives it another id",
         );
         check_refused(
             |file| file["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "Precompiled", "precompiled_charsmap": "/////w=="}]}),
@@ -310,15 +309,15 @@ mod tests {
     #[test]
     fn files_that_are_no_tokenizer_are_refused() {
         let cause = |bytes: &[u8]| load(bytes, 6).unwrap_err().cause;
-        assert_eq!(cause(b""), "is no tokenizer file: EOF while parsing a value at line 1 column 0");
-        assert_eq!(cause(b"[]"), "is no tokenizer file: it is not a JSON object");
+        assert_eq!(cause(b""), "is not a tokenizer file: EOF while parsing a value at line 1 column 0");
+        assert_eq!(cause(b"[]"), "is not a tokenizer file: it is not a JSON object");
         assert_eq!(cause(b"{}"), "is missing or not an object");
         let regex = file(|file| {
             file["pre_tokenizer"] =
                 json!({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false})
         });
-        assert!(cause(regex.to_string().as_bytes()).starts_with("is no tokenizer file: "));
-        // Cut off anywhere, the file is an error; damaged anywhere, at least never a panic.
+        assert!(cause(regex.to_string().as_bytes()).starts_with("is not a tokenizer file: "));
+        // A truncated file is always an error; a damaged file never panics.
         let whole = file(|_| ()).to_string();
         for at in 0..whole.len() {
             for damage in [b'0', b'"', b'}', 0xFF] {

@@ -1,9 +1,8 @@
 //! Safetensors files in (one, or several with an index), named tensors out as `f32`.
 //!
-//! Files are memory-mapped, so opening costs the headers only, and a tensor's memory is taken when
-//! it is asked for. Every claim of a header is checked against the file before it is believed.
-//! Pickled weights (`pytorch_model.bin`) are never opened: they can run code. What the tensors mean
-//! is the decoder's business.
+//! Files are memory-mapped: opening reads only the headers, and a tensor takes memory when it is requested. Every claim
+//! of a header is checked against the file. Pickled weights (`pytorch_model.bin`) are never opened: they can run code.
+//! The decoder interprets the tensors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use crate::safetensors_header::{SafetensorsHeader, TensorEntry};
 
 /// The longest index of a sharded model that is read, in bytes.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
-/// Names listed in an error before the rest is only counted.
+/// The most names that an error lists; the rest are counted.
 const NAMES_SHOWN: usize = 8;
 
 /// One mapped safetensors file.
@@ -36,11 +35,11 @@ struct Entry {
 
 /// The tensors of a model folder, each to be [taken](WeightFiles::take) by name.
 pub struct WeightFiles {
-    /// The file that errors about the whole set name: the weights, or the index.
+    /// The file named by errors about all tensors: the weights, or the index.
     path: PathBuf,
     shards: Vec<Shard>,
     tensors: BTreeMap<String, Entry>,
-    /// Names taken or declared harmless.
+    /// Names that were taken or ignored.
     used: BTreeSet<String>,
 }
 
@@ -56,7 +55,7 @@ impl WeightFiles {
     ///
     /// # Errors
     ///
-    /// Neither exists; a file is truncated, or its header lies about lengths, types or offsets; the
+    /// Neither exists; a file is truncated, or its header gives wrong lengths, types or offsets; the
     /// index names a shard that is missing or outside the folder, or disagrees with the shards.
     pub fn open(folder: &Path) -> Result<Self, InputError> {
         let single = folder.join("model.safetensors");
@@ -83,7 +82,7 @@ impl WeightFiles {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, is truncated, or its header lies about lengths, types or offsets.
+    /// The file cannot be read, is truncated, or its header gives wrong lengths, types or offsets.
     pub fn open_file(path: &Path) -> Result<Self, InputError> {
         let mut files =
             Self { path: path.to_owned(), shards: Vec::new(), tensors: BTreeMap::new(), used: BTreeSet::new() };
@@ -129,24 +128,19 @@ impl WeightFiles {
         Ok(values)
     }
 
-    /// Whether there is a tensor of this name.
-    pub fn contains(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
-    }
-
-    /// Declares a tensor harmless if it stays unused, such as the `lm_head.weight` that some
-    /// writers add to a model with tied embeddings.
+    /// Allows a tensor to stay unused, such as the `lm_head.weight` that some writers add to a model with tied
+    /// embeddings.
     pub fn ignore(&mut self, name: &str) {
         self.used.insert(name.to_owned());
     }
 
-    /// Ends the reading.
+    /// Ends reading.
     ///
     /// # Errors
     ///
-    /// Some tensor was neither taken nor [ignored](WeightFiles::ignore): the file holds more than
-    /// the configuration speaks of. The rotary frequencies (`*.rotary_emb.inv_freq`) that old
-    /// releases store are computed, not read, and do not count.
+    /// Some tensor was neither taken nor [ignored](WeightFiles::ignore): the configuration does not describe it. The
+    /// rotary frequencies (`*.rotary_emb.inv_freq`) that old releases store are computed, not read, and may stay
+    /// unused.
     pub fn finish(self) -> Result<(), InputError> {
         let unused: Vec<&str> = self
             .tensors
@@ -157,7 +151,7 @@ impl WeightFiles {
         if unused.is_empty() {
             return Ok(());
         }
-        Err(InputError::new(&self.path, format!("the model has no use for {}", listed(&unused)))
+        Err(InputError::new(&self.path, format!("the model does not use {}", listed(&unused)))
             .hint("`config.json` and the weights belong to different models"))
     }
 
@@ -175,7 +169,7 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// Opens every shard the index names, and compares what each holds with what the index says.
+    /// Opens every shard that the index names, and compares the tensors of each with the index.
     fn add_indexed_shards(&mut self, folder: &Path) -> Result<(), InputError> {
         let path = self.path.clone();
         let error = |name: &str, cause: String| InputError::new(&path, cause).at(Place::Named(name.to_owned()));
@@ -199,14 +193,14 @@ impl WeightFiles {
             let shard_path = folder.join(file);
             if !shard_path.exists() {
                 return Err(InputError::new(&path, format!("names the shard `{file}`, which is missing"))
-                    .hint("download the model again; all its shards belong into this folder"));
+                    .hint("download the model again; all its shards belong in this folder"));
             }
             self.add_shard(shard_path)?;
         }
         for (tensor, file) in weight_map {
             let found = self.tensors.get(tensor).map(|entry| &self.shards[entry.shard].path);
             if found != file.as_str().map(|file| folder.join(file)).as_ref() {
-                return Err(error(tensor, format!("is said to be in {file}, and is not")));
+                return Err(error(tensor, format!("is not in {file}, where the index places it")));
             }
         }
         if let Some(stray) = self.tensors.keys().find(|name| !weight_map.contains_key(*name)) {
@@ -216,8 +210,8 @@ impl WeightFiles {
     }
 }
 
-/// The existing name that shares the longest beginning and end with a missing one, if that is most
-/// of it.
+/// The existing name that shares the longest beginning and end with `wanted`, if they are more than half of the longer
+/// name.
 fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a String>) -> Option<&'a str> {
     let shared = |name: &str| {
         let start = wanted.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
@@ -227,7 +221,7 @@ fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a String>) -> Option<
     names
         .map(|name| (shared(name), name))
         .filter(|(shared, name)| 2 * shared > name.len().max(wanted.len()))
-        // Of equally good names the first in order.
+        // At ties, the first in order.
         .min_by_key(|(shared, _)| std::cmp::Reverse(*shared))
         .map(|(_, name)| name.as_str())
 }

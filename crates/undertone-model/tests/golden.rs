@@ -1,5 +1,5 @@
-//! Equal to the reference implementation (transformers, f32) on every device that is built: token
-//! ids, nats of every token, top logits, greedy tokens, a long row, and branches on a trunk.
+//! Compares every built device with the reference implementation (transformers, f32): token ids, nats of every token,
+//! top logits, greedy tokens, a long row, and branches on a trunk.
 //!
 //! `tests/golden/README.md` says how the numbers were made.
 
@@ -81,7 +81,7 @@ fn every_built_device_equals_the_reference() {
     check(&shared, &model, DeviceName::Flex, MatmulPrecision::High);
 }
 
-/// Rounding both factors to bf16 moves single tokens, and means of many hardly.
+/// Rounding both factors to bf16 changes the nats of single tokens, but hardly the mean over many.
 #[test]
 fn products_of_bf16_numbers_are_near_the_reference() {
     let (Some(shared), Some(model)) = (folders::shared(), folders::model()) else { return };
@@ -121,11 +121,11 @@ fn check(shared: &Path, model: &Path, device: DeviceName, precision: MatmulPreci
     let nats = decoder.nats(&row(&paths.long_ids, &[], vec![target(1..paths.long_ids.len())]));
     worst[2] = largest_difference(&nats, &paths.long_nll_nats);
 
-    // The turn after the branching stands in the trunk; both reactions hang before it.
+    // The turn after the branch point is in the trunk; both reactions branch off before it.
     let anchor = paths.trunk_ids.len();
     let trunk = [paths.trunk_ids.as_slice(), &paths.after_ids].concat();
     let branches: Vec<_> = paths.branch_ids.iter().map(|ids| (anchor, ids.clone())).collect();
-    // The first token of a branch is predicted by the trunk; as a target it is scored as a plain row.
+    // The trunk predicts the first token of a branch, so the targets leave it out.
     let first = trunk.len();
     let second = first + paths.branch_ids[0].len();
     let end = second + paths.branch_ids[1].len();
@@ -145,12 +145,12 @@ fn check(shared: &Path, model: &Path, device: DeviceName, precision: MatmulPreci
     let sampling = Sampling { max_new_tokens: new, ..Sampling::default() };
     let (written, _) = decoder.generate(prompt, u32::MAX, sampling);
     assert_eq!(written, plain.greedy_ids[prompt.len()..], "{device}: greedy tokens");
-    // What must not end at once writes the next best thing.
+    // If the text must not end at once, another token is chosen.
     let first = written[0];
     let at_least = |min_new_tokens| decoder.generate(prompt, first, Sampling { min_new_tokens, ..sampling }).0;
     assert!(at_least(0).is_empty() && at_least(1).first().is_some_and(|id| *id != first), "{device}");
-    // Texts that are written side by side, of which some end early, are those that are written alone; where products of
-    // several rows are rounded otherwise, they have their lengths at least.
+    // On flex, texts of a batch equal texts generated alone, even if some end early; other devices round products of
+    // several rows differently, so only lengths are compared there.
     let openings = || {
         (0..11).map(|number| {
             let sampling = Sampling { temperature: 1.0, seed: number, max_new_tokens: 3 + number as usize, ..sampling };

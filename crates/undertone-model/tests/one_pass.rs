@@ -1,6 +1,5 @@
-//! What one pass over a conversation means, checked on every built device: nats and gradients equal
-//! those of plain causal rows built one by one; hidden text cannot change a bit; gradients equal
-//! finite differences; recomputing changes nothing.
+//! Checks one pass over a conversation on every built device: nats and gradients equal those of plain causal rows built
+//! one by one; hidden text cannot change a bit; gradients equal finite differences; recomputing changes nothing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +12,7 @@ use undertone_data::{
 use undertone_model::{Decoder, DeviceName, DropoutKey, Gradients, LoraConfig, MatmulPrecision, Recompute};
 use undertone_testing::tiny;
 
-/// A conversation of `turns` messages; every message bears two thoughts. `length` bytes a message.
+/// A conversation of `turns` messages of about `length` bytes, each with two thoughts.
 fn conversation(user: usize, turns: usize, length: usize) -> Conversation {
     let message = |index: usize| {
         let text = |what: &str| {
@@ -73,7 +72,7 @@ fn plain_rows(stream: &Stream) -> Vec<Row> {
     stream.targets.iter().map(plain).collect()
 }
 
-/// Every device that is built, and every precision of products it has.
+/// Every built device, with each precision that it supports.
 fn computed() -> Vec<(DeviceName, MatmulPrecision)> {
     let quicker = [MatmulPrecision::High, MatmulPrecision::Medium].map(|precision| (DeviceName::Flex, precision));
     DeviceName::built().into_iter().map(|device| (device, MatmulPrecision::Highest)).chain(quicker).collect()
@@ -121,7 +120,7 @@ fn compare_gradients(a: &Gradients, b: &Gradients) -> f32 {
     worst
 }
 
-/// One pass over packed streams against plain rows.
+/// Compares one pass over packed streams with plain rows.
 fn check_plain_rows(conversations: Vec<Conversation>, access: Access, context_tokens: usize, full: bool) {
     for device in computed() {
         let decoder = model(device, full, 0.0);
@@ -199,7 +198,7 @@ fn text_a_view_hides_cannot_change_a_bit() {
         let own = nats(conversation(1, 9, 60), Access::None);
         assert!(own.len() > 40, "next prompts and candidate labels: {}", own.len());
         assert_eq!(own, nats(replace(conversation(1, 9, 60)), Access::None), "{device:?}");
-        // The same replacement is seen by a view that shows thoughts, so the test can fail.
+        // A view that shows thoughts sees the same replacement, so the test can fail.
         assert_ne!(
             nats(conversation(1, 9, 60), Access::Past),
             nats(replace(conversation(1, 9, 60)), Access::Past),
@@ -229,7 +228,7 @@ fn gradients_equal_finite_differences() {
             let mut analytic = Gradients::default();
             decoder.nats_and_gradients(&rows[0], 1.0, Recompute::Blocks, dropout, &mut analytic);
             for (name, gradient) in &analytic.0 {
-                // Along the gradient itself the slope is its norm: one number for every element.
+                // The slope along the gradient is the gradient's norm: one number checks every element.
                 let norm = f64::from(values(gradient).iter().map(|value| value * value).sum::<f32>().sqrt());
                 let step = 2e-2 / norm.max(1.0);
                 let mut moved = |sign: f64| {
@@ -252,15 +251,16 @@ fn gradients_equal_finite_differences() {
     }
 }
 
-/// Coarser sums are no place for finite differences: their gradients are near those of f32.
+/// Lower precisions are too coarse for finite differences; their gradients are compared with those of f32.
 #[test]
 fn quicker_products_give_nearly_the_same_gradients() {
     let rows = pack(&streams(vec![conversation(1, 6, 30)], Access::Past, 4096, Purpose::Train), 10_000);
     for full in [false, true] {
-        let of = |precision| gradients(&model((DeviceName::Flex, precision), full, 0.0), &rows, Recompute::Off).1;
-        let exact = of(MatmulPrecision::Highest);
+        let gradients_at =
+            |precision| gradients(&model((DeviceName::Flex, precision), full, 0.0), &rows, Recompute::Off).1;
+        let exact = gradients_at(MatmulPrecision::Highest);
         for (precision, tolerance) in [(MatmulPrecision::High, 1e-3), (MatmulPrecision::Medium, 0.1)] {
-            let worst = compare_gradients(&exact, &of(precision));
+            let worst = compare_gradients(&exact, &gradients_at(precision));
             println!("{precision:?}, full {full}: gradients differ by {worst:.1e}");
             assert!(worst < tolerance, "{precision:?}: {worst}");
         }

@@ -1,4 +1,5 @@
-//! The sentence encoder equals the reference implementation: ids, vectors and cosines; and refuses what it cannot run.
+//! The sentence encoder gives the ids, vectors and cosines of the reference implementation, and refuses folders that it
+//! cannot run.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +41,7 @@ fn every_built_device_equals_the_reference() {
         }
         println!("{device}: largest difference {largest:.1e}");
         assert!(largest < TOLERANCE, "{device}: {largest}");
-        // Longer than the model's limit: cut, not a panic.
+        // A text longer than the model's limit is truncated.
         assert_eq!(encoder.tokens(&"word ".repeat(1000)).len(), 256);
         assert_eq!(encoder.encode(&"word ".repeat(1000)).len(), 384);
     }
@@ -89,7 +90,7 @@ fn a_folder_that_cannot_be_run_is_refused_by_name() {
         ", `pooling_mode_mean_tokens`: does not pool by the mean over tokens",
     );
     let fewer = refused("config.json", &|text| text.replace("\"num_hidden_layers\": 6", "\"num_hidden_layers\": 5"));
-    assert!(fewer.cause.starts_with("the model has no use for `encoder.layer.5."), "{fewer:?}");
+    assert!(fewer.cause.starts_with("the model does not use `encoder.layer.5."), "{fewer:?}");
     let other = refused("config.json", &|text| text.replace("\"vocab_size\": 30522", "\"vocab_size\": 1000"));
     assert!(other.cause.contains("but the model's `vocab_size` is `1000`"), "{other:?}");
     let absent = SentenceEncoder::load(Path::new("no/such/folder"), &DeviceName::Flex.open().unwrap()).unwrap_err();

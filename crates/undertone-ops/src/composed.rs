@@ -1,4 +1,4 @@
-//! Every operator from the tensor operations that all backends have.
+//! Every operator, composed of tensor operations that all backends have.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use crate::types::{
 };
 use crate::weight::Weight;
 
-/// Operators composed of tensor operations, for any device: they say what each operator means.
+/// Operators composed of tensor operations, for any device: the reference for all others.
 #[derive(Debug, Clone, Copy)]
 pub struct Composed;
 
@@ -24,8 +24,8 @@ const TILE_TOKENS: usize = 256;
 /// Positions whose logits exist at one time.
 const CHUNK_POSITIONS: usize = 256;
 
-/// Added to the score of a hidden key: large enough to absorb any score whole, so that what is
-/// hidden cannot change a bit, and finite, so that no backend meets an infinity.
+/// Added to the score of a hidden key: so large that the score is lost to rounding and cannot change any
+/// result, and finite, so that no backend meets an infinity.
 const HIDDEN: f32 = -1e30;
 
 fn inverse_root_mean_square(x: &Tensor<2>, epsilon: f64) -> Tensor<2> {
@@ -177,8 +177,8 @@ impl Operators for Composed {
         let weight = weight.value;
         let (mut nats, mut d_x, mut d_weight) = (Vec::new(), Vec::new(), None);
         for (rows, ids) in chunks(x, targets) {
-            let (probabilities, of_chunk) = chunk(&rows, weight, ids);
-            nats.push(of_chunk);
+            let (probabilities, nats_of_chunk) = chunk(&rows, weight, ids);
+            nats.push(nats_of_chunk);
             let ids = indices(ids, &rows);
             let d_rows = probabilities.clone().matmul(weight.clone()) - weight.clone().select(0, ids.clone());
             d_x.push(d_rows * scale);
@@ -213,8 +213,8 @@ impl Operators for Composed {
     }
 }
 
-/// `[tokens, heads · width]` to `[kv_heads, heads/kv_heads · tokens, width]`: the query heads of one key
-/// head under one another, so that each key head takes one matrix product and keys are not copied.
+/// `[tokens, heads · width]` to `[key_heads, heads/key_heads · tokens, width]`: stacks the query heads of one key
+/// head, so that each key head needs one matrix product and keys are not repeated.
 fn group_heads(rows: Tensor<2>, heads: Heads) -> Tensor<3> {
     let [tokens, _] = rows.dims();
     let Heads { heads, key_heads, width } = heads;
@@ -231,7 +231,7 @@ fn ungroup_heads(grouped: Tensor<3>, tokens: usize) -> Tensor<2> {
     rows.reshape([tokens, key_heads * group * width])
 }
 
-/// The tile's part of `[tokens, kv_heads · width]`, as `[kv_heads, keys, width]`.
+/// The tile's part of `[tokens, key_heads · width]`, as `[key_heads, keys, width]`.
 fn gather(rows: &Tensor<2>, runs: &[Range<usize>], heads: Heads) -> Tensor<3> {
     let parts: Vec<_> = runs.iter().map(|run| rows.clone().slice([run.clone()])).collect();
     let rows = if parts.len() == 1 { parts.into_iter().next().expect("one part") } else { Tensor::cat(parts, 0) };
@@ -239,7 +239,7 @@ fn gather(rows: &Tensor<2>, runs: &[Range<usize>], heads: Heads) -> Tensor<3> {
     rows.reshape([tokens, heads.key_heads, heads.width]).permute([1, 0, 2])
 }
 
-/// Softmax of scaled scores: `[kv_heads, group · queries, keys]`.
+/// Softmax of scaled scores: `[key_heads, group · queries, keys]`.
 fn probabilities(queries: &Tensor<3>, keys: &Tensor<3>, tile: &Tile, heads: Heads) -> Tensor<3> {
     let [key_heads, rows, _] = queries.dims();
     let (tokens, count) = (tile.queries.len(), tile.key_count());

@@ -23,7 +23,7 @@ use crate::weight::{Side, Weight};
 /// Positions whose logits exist at one time.
 const CHUNK_POSITIONS: usize = 256;
 
-/// Rows from which packing both factors pays.
+/// Least number of rows for which packing both factors pays off.
 const LEAST_ROWS: usize = 16;
 
 /// Fused operators for tensors of Burn's `flex` backend.
@@ -32,7 +32,7 @@ pub struct Fused {
     precision: MatmulPrecision,
 }
 
-/// A tensor's elements, row by row; copied only if they do not lie that way.
+/// A tensor's elements, row by row; copied only if the tensor is not contiguous.
 struct Host(FlexTensor);
 
 impl Host {
@@ -45,7 +45,7 @@ impl Host {
         Self(if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() })
     }
 
-    /// The elements, to change them; copied if another tensor shares them.
+    /// The elements, mutable; copied if another tensor shares them.
     fn slice_mut(&mut self) -> &mut [f32] {
         let (start, end) = self.0.layout().contiguous_offsets().expect("made contiguous");
         &mut self.0.storage_mut::<f32>()[start..end]
@@ -72,7 +72,7 @@ fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
 enum Factor<'a> {
     /// f32.
     Plain(MatRef<'a>),
-    /// Packed bf16 tiles, so many terms per value.
+    /// Packed bf16 tiles, and the parts per number.
     Packed(PackedLhs, usize),
 }
 
@@ -85,12 +85,12 @@ struct Added<'a> {
 }
 
 impl Fused {
-    /// Operators that multiply with weights in this precision.
+    /// Operators that multiply with weights at this precision.
     pub const fn new(precision: MatmulPrecision) -> Self {
         Self { precision }
     }
 
-    /// The numbers that attention multiplies; behind a cache, where queries are few, f32.
+    /// The numbers that attention multiplies: f32 after a cache, where queries are few.
     fn numbers_of_attention(&self, has_past: bool) -> Numbers {
         match bf16::parts(self.precision) {
             Some(parts) if !has_past => Numbers::Bf16 { parts },
@@ -98,7 +98,7 @@ impl Fused {
         }
     }
 
-    /// A left factor, in the form that this precision multiplies with.
+    /// A left factor in the form that this precision needs.
     fn left<'a>(&self, matrix: MatRef<'a>) -> Factor<'a> {
         match bf16::parts(self.precision) {
             Some(parts) if matrix.rows >= LEAST_ROWS => Factor::Packed(PackedLhs::new(matrix, parts), parts),
@@ -128,7 +128,7 @@ impl Fused {
         let [rows, columns] = weight.value.dims();
         let value = Host::of(weight.value);
         let matrix = side.rhs(MatRef::new(&value, rows, columns));
-        // Few rows take as long as the weight takes to be read, and its copy in bf16 is half as large.
+        // With few rows, the product takes as long as reading the weight, and the bf16 copy is half as large.
         let packed = match left {
             Factor::Plain(rows) if bf16::parts(self.precision) == Some(1) && weight.copies.is_some() => {
                 Some(Factor::Packed(PackedLhs::new(*rows, 1), 1))
@@ -162,7 +162,7 @@ impl Fused {
         }
     }
 
-    /// A matrix of `shape` that `write` writes, or `earlier` with what `write` adds to it.
+    /// A matrix of `shape`: written by `write`, or `earlier` plus what `write` adds to it.
     fn sum(
         earlier: Option<Tensor<2>>,
         shape: [usize; 2],
@@ -264,8 +264,8 @@ impl Operators for Fused {
         let rank = adapter.a.dims()[0];
         let (a, b) = (Host::of(adapter.a), Host::of(adapter.b));
         let (a, b) = (MatRef::new(&a, rank, width).transposed(), MatRef::new(&b, columns, rank).transposed());
-        // The large result is allocated before the small one that outlives it: otherwise the allocator would take the
-        // small one out of a hole of the large one's size.
+        // The large result is allocated before the small one that outlives it: otherwise the small one could occupy
+        // part of a free block of the large one's size.
         let mut hidden = Vec::new();
         let sum = Self::sum(residual, shape, |out| {
             hidden = written(tokens * rank, |out| match &adapter.mask {

@@ -22,8 +22,8 @@ pub trait Operators: Debug + Send + Sync {
     /// The gradient of x, added to `d_x`, and the gradient of w if it is wanted.
     fn rms_norm_backward(&self, arguments: NormBackward<'_>) -> (Tensor<2>, Option<Tensor<2>>);
 
-    /// Rotates each head of `[tokens, heads · width]` by the angles of its position; `back` reverses the rotation, which
-    /// is its backward.
+    /// Rotates each head of `[tokens, heads · width]` by the angles of its position; `back` reverses the rotation,
+    /// which is its backward.
     fn rotate(&self, x: Tensor<2>, rotation: &Rotation, back: bool) -> Tensor<2>;
 
     /// silu(gate) ∘ up (arXiv 2002.05202).

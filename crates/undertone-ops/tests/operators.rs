@@ -1,4 +1,4 @@
-//! The composed operators against Burn's autodiff, and the fused operators against the composed ones, on
+//! Compares the composed operators with Burn's autodiff, and the fused operators with the composed ones, on
 //! shapes that fill no vector and no tile.
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -14,7 +14,7 @@ const EPSILON: f64 = 1e-5;
 const HEADS: Heads = Heads { heads: 6, key_heads: 2, width: 10 };
 const FUSED: Fused = Fused::new(MatmulPrecision::Highest);
 
-/// Numbers from −1 to 1, drawn from the name.
+/// Random numbers from −1 to 1; the name is the seed.
 fn random(name: &str, shape: [usize; 2]) -> Tensor<2> {
     let mut seed = [0; 32];
     seed[..name.len()].copy_from_slice(name.as_bytes());
@@ -103,7 +103,7 @@ fn swiglu() {
     }
 }
 
-/// Two documents, one with branches of which one is longer than a tile.
+/// Two documents; the second has three branches, one of them longer than a tile.
 fn documents() -> [Document; 2] {
     let plain = Document { id: "plain".into(), start: 0, trunk: 83, branches: Vec::new(), tokens: 83 };
     let branches = vec![
@@ -179,7 +179,7 @@ fn linear() {
     }
 }
 
-/// A text that is written beside others is the one that is written alone.
+/// A text generated in a batch equals the text generated alone.
 #[test]
 fn a_few_rows_come_out_as_each_alone() {
     let (x, weight, residual) = (random("x", [7, 300]), random("w", [52, 300]), random("residual", [7, 52]));
@@ -238,7 +238,7 @@ fn optimiser() {
     close("m", &plain_moments.first, &fused_moments.first, 1e-6);
     close("v", &plain_moments.second, &fused_moments.second, 1e-6);
     close("w before", &value, &random("w", [77, 333]), 0.0);
-    // A clipped gradient gives the bits of a gradient that is scaled before.
+    // Clipping within the step gives the same bits as scaling the gradient before it.
     let ones = Tensor::<1>::from_data([1.0_f32], &Device::flex());
     let (scaled, _) = FUSED.adamw(value.clone(), new(), &(gradient.clone() * 0.37), &ones, &step);
     close("w scaled", &fused, &scaled, 0.0);
@@ -249,8 +249,8 @@ fn optimiser() {
     assert!((plain - fused).abs() < 1e-5 * plain, "{plain} {fused}");
 }
 
-/// How far the quicker products are from f32, with copies kept and without, where the machine has a
-/// unit for them; equal to f32 for *high* where it has none.
+/// Products of lower precision stay close to f32, with packed copies and without. A machine without the
+/// instructions computes f32.
 #[test]
 fn quicker_products() {
     let (x, weight, d_y) = (random("x", [131, 300]), random("w", [52, 300]), random("dy", [131, 52]));
@@ -265,7 +265,7 @@ fn quicker_products() {
     let d_x = backward(FUSED, weights[0], None);
     for (precision, tolerance) in [(MatmulPrecision::High, 2e-5), (MatmulPrecision::Medium, 1e-2)] {
         let quicker = Fused::new(precision);
-        // Twice with copies: made, then used.
+        // Twice with copies: the first product makes them, the second uses them.
         for weight in [weights[0], weights[1], weights[1]] {
             close("y", &y, &quicker.linear(&x, weight, None, None).0, tolerance);
             close("dx", &(d_x.clone() * 2.0), &backward(quicker, weight, Some(d_x.clone())), tolerance);
@@ -282,10 +282,10 @@ fn quicker_products() {
         for ((name, expected), gradient) in ["dq", "dk", "dv"].iter().zip(&expected).zip(&gradients) {
             close(name, expected, gradient, 4.0 * tolerance);
         }
-        // A row is computed alike wherever it stands.
+        // A row's result does not depend on its place.
         let part = quicker.linear(&x.clone().narrow(0, 100, 31), weights[1], None, None).0;
         close("rows", &quicker.linear(&x, weights[1], None, None).0.narrow(0, 100, 31), &part, 0.0);
-        // Few rows have the copy's precision, and what an adapter adds.
+        // Few rows stay within the tolerance too, with and without an adapter.
         let one = x.clone().narrow(0, 100, 1);
         let [a, b] = [random("a", [4, 300]), random("b", [52, 4])];
         let adapter = LowRank { a: &a, b: &b, scale: 2.0, mask: None };

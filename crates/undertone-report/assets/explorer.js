@@ -1,4 +1,4 @@
-// The explorer: one conversation as a chat, each target token shaded by the nats that arm b saves or costs against arm a.
+// The explorer: one conversation as a chat, each target token shaded by the nats that arm b saves or costs.
 // Text from the data is inserted as text, never as markup.
 'use strict';
 (() => {
@@ -61,7 +61,7 @@
     const count = item.tokens.length;
     const primary = item.primary ? ', primary' : '';
     return element('div', 'target', `${item.kind}, ${count} tokens${primary}: ${armA.value} ${(sum(a) / count).toFixed(3)}, `
-      + `${armB.value} ${(sum(b) / count).toFixed(3)} nats per token; ${signed(sum(a) - sum(b))} nats in all`);
+      + `${armB.value} ${(sum(b) / count).toFixed(3)} nats per token; ${signed(sum(a) - sum(b))} nats in total`);
   };
 
   // The messages that both arms wrote in place of this one, side by side.

@@ -61,7 +61,7 @@ pub fn forest(rows: &[ForestRow], unit: &str, margin: Option<f64>) -> Markup {
             @if let Some(margin) = margin {
                 @let width = scale.place(margin) - scale.place(-margin);
                 rect.margin x=(x(-margin)) y=(TOP - 8.0) width=(format!("{width:.1}")) height=(bottom - TOP + 8.0) {
-                    title { "the margin that was declared not to matter" }
+                    title { "declared margin of a tie" }
                 }
             }
             @for (tick, label) in scale.ticks(6) {

@@ -32,19 +32,19 @@ pub fn means_table(means: &[MeasureMean], kind: TargetKind) -> Option<Table> {
     let mut notes = Vec::new();
     if measures.contains(&Measure::TopOne) {
         notes.push(
-            "Distractors are messages of other users of about the same length; the most likely by nats per token comes first."
+            "Distractors are messages of other users of about the same length; candidates are ranked by nats per token, lowest first."
                 .to_owned(),
         );
     }
     if let Some(written) = kind_means.iter().filter(|mean| mean.measure == Measure::Chrf).map(|mean| mean.items).max() {
         notes.push(format!(
-            "What each arm wrote in the place of the true message against that message, of {} messages: 100 × the cosine of \
-             sentence vectors where there is an encoder, chrF2 (sacreBLEU) and ROUGE-L F1 (rouge-score).",
+            "Similarity of each arm's message to the true one, over {} messages: 100 × the cosine of \
+             sentence vectors if there is an encoder, chrF2 (sacreBLEU) and ROUGE-L F1 (rouge-score).",
             count(written)
         ));
     }
     (!arms.is_empty()).then(|| Table {
-        title: format!("{kind}: what else is measured, from 0 to 100; higher is better"),
+        title: format!("{kind}: other metrics, from 0 to 100; higher is better"),
         header: columns(&["arm"], &numbers),
         rows: arms.iter().map(row).collect(),
         notes,
@@ -69,12 +69,12 @@ pub fn contrasts_table(contrasts: &[MeasureContrast], kind: TargetKind) -> Optio
     };
     let rows: Vec<Vec<String>> = contrasts.iter().filter(|contrast| contrast.kind == kind).map(row).collect();
     (!rows.is_empty()).then(|| Table {
-        title: format!("{kind}: differences in what else is measured; above zero, b is better"),
+        title: format!("{kind}: differences in other metrics; above zero, b is better"),
         header: columns(&["b − a", "measure"], &["items", "users", "a", "b", "difference", "95 % interval"]),
         rows,
         notes: vec![
-            "Means over items, resampled by user; Student's t below ten users. None of these is tested or corrected for how \
-             many they are: the study is made for the losses."
+            "Differences of means over items. Intervals: BCa bootstrap over users, Student's t below ten users. These \
+             differences are exploratory: they are neither tested nor corrected."
                 .to_owned(),
         ],
     })
@@ -103,10 +103,10 @@ pub fn ends_table(metrics: &[KindMetrics]) -> Option<Table> {
     };
     let rows: Vec<Vec<String>> = metrics.iter().filter_map(row).collect();
     (!rows.is_empty()).then(|| Table {
-        title: "Does the model know when the user stops?".to_owned(),
+        title: "Predicting the end of the conversation".to_owned(),
         header: columns(&["arm"], &["replies", "ends", "predicted", "precision", "recall", "F1", "AUROC"]),
         rows,
-        notes: vec!["Asked after each reply, before any reaction to it is seen.".to_owned()],
+        notes: vec!["Asked after each reply, before any reaction to that reply is seen.".to_owned()],
     })
 }
 

@@ -8,10 +8,14 @@ pub(crate) const NOTHING: &str = "–";
 
 /// A difference with three decimals, its sign always shown, unless it rounds to zero.
 pub fn signed(value: f64) -> String {
-    let digits = format!("{:.3}", value.abs());
+    with_sign(value, format!("{:.3}", value.abs()))
+}
+
+/// The sign of a value before its rounded digits; none before zeros.
+fn with_sign(value: f64, digits: String) -> String {
     match value {
-        _ if digits == "0.000" => digits,
-        v if v < 0.0 => format!("−{digits}"),
+        _ if digits.bytes().all(|digit| b"0.".contains(&digit)) => digits,
+        value if value < 0.0 => format!("−{digits}"),
         _ => format!("+{digits}"),
     }
 }
@@ -50,9 +54,9 @@ pub(crate) fn points(value: f64) -> String {
     format!("{value:.1}")
 }
 
-/// A difference of two numbers from 0 to 100 with one decimal, its sign and a true minus sign.
+/// A difference of two numbers from 0 to 100 with one decimal, its sign shown unless it rounds to zero.
 pub(crate) fn signed_points(value: f64) -> String {
-    format!("{value:+.1}").replace('-', "−")
+    with_sign(value, format!("{:.1}", value.abs()))
 }
 
 /// The text, or the mark of an empty cell.
@@ -71,5 +75,6 @@ mod tests {
         let shown = [-0.0124, 0.0036, -0.0001, 0.0, 1.5].map(signed);
         assert_eq!(shown, ["−0.012", "+0.004", "0.000", "0.000", "+1.500"]);
         assert_eq!(interval(Interval { low: -0.012, high: 0.004 }), "−0.012 to +0.004");
+        assert_eq!([-0.04, 0.0, -3.25, 12.0].map(signed_points), ["0.0", "0.0", "−3.2", "+12.0"]);
     }
 }

@@ -77,13 +77,13 @@ pub fn page(report: &Report) -> String {
                     p.number { (number) }
                     @for sentence in decided { p.decided { (marked(sentence)) } }
                     @for warning in warnings { p.warning { (marked(warning)) } }
-                    (forest(&report.forest, "difference in nats per token; below zero is better", report.margin))
+                    (forest(&report.forest, "difference in nats per token; below zero, b is better", report.margin))
                     nav {
                         @for section in sections { (link(section)) }
                         @if !report.curves.is_empty() { a href="#curves" { "Learning curves" } }
                         a href="#explorer" { "Explorer" }
                         @for section in details { (link(section)) }
-                        a href="#setting" { "How it was made" }
+                        a href="#setting" { "Methods" }
                     }
                 }
                 main {
@@ -94,7 +94,7 @@ pub fn page(report: &Report) -> String {
                     (explorer(&report.explorer))
                     @for section in details { (shown_section(section, report.margin)) }
                     section #setting {
-                        h2 { "How it was made" }
+                        h2 { "Methods" }
                         ul { @for line in setting { li { (marked(line)) } } }
                         ul.provenance { @for line in provenance { li { code { (line) } } } }
                     }
@@ -121,7 +121,7 @@ fn shown_section(section: &Section, margin: Option<f64>) -> Markup {
         section id=(section.slug()) {
             h2 { (section.title) }
             @if !section.introduction.is_empty() { p { (marked(&section.introduction)) } }
-            @if !section.forest.is_empty() { (forest(&section.forest, "difference in nats per token; below zero is better", margin)) }
+            @if !section.forest.is_empty() { (forest(&section.forest, "difference in nats per token; below zero, b is better", margin)) }
             @for table in &section.tables { (shown_table(table)) }
         }
     }
@@ -157,8 +157,8 @@ fn explorer(explorer: &Explorer) -> Markup {
             h2 { "Explorer" }
             @if explorer.left_out > 0 {
                 p.warning {
-                    "Shown are the " (explorer.conversations.len()) " conversations in which the chosen arms differ most; "
-                    (explorer.left_out) " are left out of this page, and stand in the records."
+                    "This page shows the " (explorer.conversations.len()) " conversations in which the chosen arms differ most; "
+                    (explorer.left_out) " are left out, and are in the records."
                 }
             }
             .controls {
@@ -172,7 +172,7 @@ fn explorer(explorer: &Explorer) -> Markup {
                         option value="harm" { "largest harm first" }
                     }
                 }
-                span.legend { span.helped { "helped" } " " span.hurt { "hurt" } " by seeing what the first arm sees" }
+                span.legend { span.helped { "lower loss" } " " span.hurt { "higher loss" } " in the first arm" }
                 span.keys { kbd { "j" } " " kbd { "k" } " next, previous conversation" }
             }
             .columns {

@@ -40,8 +40,8 @@ pub fn metrics_table(metrics: &[KindMetrics]) -> Table {
         ),
         rows: metrics.iter().map(row).collect(),
         notes: vec![
-            "The mean of user means is in nats per token. Kinds are never pooled; whether two arms \
-             differ is a question for a paired comparison."
+            "The mean of user means is in nats per token. Kinds are never pooled. To tell whether two \
+             arms differ, see the paired comparisons."
                 .to_owned(),
         ],
     }
@@ -65,13 +65,16 @@ pub fn labels_table(metrics: &[KindMetrics]) -> Option<Table> {
     };
     let rows: Vec<Vec<String>> = metrics.iter().filter_map(row).collect();
     (!rows.is_empty()).then(|| Table {
-        title: "Labels by arm; higher is better, but for the calibration error".to_owned(),
-        header: columns(&["kind", "arm"], &["items", "accuracy", "majority", "macro-F1", "AUROC", "calibration error", "classes"]),
+        title: "Labels by arm; higher is better, except for the calibration error".to_owned(),
+        header: columns(
+            &["kind", "arm"],
+            &["items", "accuracy", "majority accuracy", "macro-F1", "AUROC", "calibration error", "classes"],
+        ),
         rows,
         notes: vec![
-            "Majority is the accuracy of always saying the most frequent label. Macro-F1 is the mean \
-             over the classes that occur among the true or the predicted labels. AUROC is the mean of each class against \
-             the others; calibration error is expected, over ten bins."
+            "Majority accuracy is that of always predicting the most frequent label. Macro-F1 is the mean \
+             over the classes that occur among the true or the predicted labels. AUROC is the one-vs-rest mean over \
+             classes; the calibration error is the expected one over ten bins."
                 .to_owned(),
         ],
     })
@@ -101,7 +104,7 @@ pub fn comparison_table(comparison: &Comparison, verdict: &str) -> Table {
     });
     table.title = format!("`{arm_b}` − `{arm_a}`, nats per token; below zero, `{arm_b}` is better");
     let numbers = ["items", "users", "tokens", arm_a, arm_b, "difference", "BCa", "percentile", "Student's t"];
-    table.header = columns(&["kind", "subset"], &[&numbers[..], &["user means", "BCa"]].concat());
+    table.header = columns(&["kind", "subset"], &[&numbers[..], &["mean of user means", "BCa"]].concat());
     table.notes.insert(0, verdict.to_owned());
     let empty: Vec<String> = comparison
         .contrasts
@@ -134,25 +137,28 @@ pub fn evidence_table(comparison: &Comparison) -> Table {
             or_nothing(difference.users_needed().map(count)),
         ]
     });
-    table.title = format!("What is behind `{arm_b}` − `{arm_a}`");
-    let tests = ["p", "p corrected", "p tied", "result"];
-    let sizes = ["standard error", "of training", "effect size", "detectable", "users needed"];
+    table.title = format!("Tests and effect sizes of `{arm_b}` − `{arm_a}`");
+    let tests = ["p", "p adjusted", "p of equivalence", "result"];
+    let sizes = ["standard error", "of seeds", "effect size", "minimum detectable", "users needed"];
     table.header = columns(&["kind", "subset"], &[&tests[..], &sizes].concat());
     let corrected = match primary {
-        true => "This comparison was declared primary, so its p is not corrected.",
-        false => "It is corrected for the other comparisons but the primary one (Holm).",
+        true => "This comparison was declared primary, so its p is not adjusted.",
+        false => "p adjusted is Holm's, over all comparisons except the primary one.",
     };
     let margin = match rules.margin {
         Some(margin) => {
-            format!("p tied is of two one-sided tests against the declared margin of {margin} nats per token.")
+            format!(
+                "The p of equivalence is from two one-sided tests against the declared margin of {margin} nats per token."
+            )
         }
-        None => "No margin was declared, so nothing can be tied.".to_owned(),
+        None => "No margin was declared, so no comparison can be tied.".to_owned(),
     };
     table.notes = vec![
-        format!("p is two-sided, by flipping the signs of users. {corrected} {margin}"),
-        "Standard errors are of the difference, that of training among them if there is more than one seed. The effect \
-         size is the difference in standard deviations between users. Detectable is the smallest true difference that \
-         four of five such studies would find; users needed is how many users make the observed difference detectable."
+        format!("p is from a two-sided sign-flip test over users. {corrected} {margin}"),
+        "Standard errors are of the difference; with several seeds they include the variance between trainings. The \
+         effect size is the difference divided by the standard deviation between users. Minimum detectable is the smallest \
+         true difference that a study of this size finds with a power of 80 %; users needed is how many users make the \
+         observed difference detectable."
             .to_owned(),
     ];
     table
@@ -186,7 +192,7 @@ pub fn summary_table(comparisons: &[Comparison], kind: TargetKind, subset: Subse
         }
     }
     if rows.iter().any(|row: &Vec<String>| row[0].ends_with(PRIMARY)) {
-        notes.push(format!("{PRIMARY} Declared primary: its p is not corrected, the others' are (Holm)."));
+        notes.push(format!("{PRIMARY} Primary comparison: its p is not corrected; the other p-values are (Holm)."));
     }
     let all: Vec<&Comparison> = comparisons.iter().collect();
     notes.extend(common_notes(&all, &rows));
@@ -230,7 +236,7 @@ fn common_notes(comparisons: &[&Comparison], rows: &[Vec<String>]) -> Vec<String
     let mut notes: Vec<String> = Vec::new();
     if rows.iter().flatten().any(|cell| cell.ends_with(FEW)) {
         notes.push(format!(
-            "{FEW} Too few users: fewer than {ENOUGH_USERS}, where only the interval of Student's t has its coverage."
+            "{FEW} Too few users: with fewer than {ENOUGH_USERS}, only Student's t interval keeps its coverage."
         ));
     }
     let mut add = |note: String| {
@@ -242,9 +248,7 @@ fn common_notes(comparisons: &[&Comparison], rows: &[Vec<String>]) -> Vec<String
         disagreements_in_words(comparison).for_each(&mut add);
         let BootstrapOptions { draws, seed } = comparison.rules.bootstrap;
         let draws = count(draws);
-        add(format!(
-            "Intervals: bootstrap over users, {draws} resamples, seed {seed}, bias-corrected and accelerated."
-        ));
+        add(format!("Intervals: BCa bootstrap over users, {draws} resamples, seed {seed}; `t`: Student's t."));
         add(seeds_note(comparison));
     }
     notes

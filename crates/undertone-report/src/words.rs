@@ -25,7 +25,7 @@ fn contrast_in_words(contrast: &Contrast, [a, b]: [&str; 2], change: &str) -> St
     let decision = decision_in_words(&losses.evidence, b);
     let mut words = format!("{kind} ({subset}): {change} {effect} on {items} of {users}: {decision}.");
     let Some(shown) = shown_interval(&losses.difference) else {
-        return words + " One user gives no interval.";
+        return words + " An interval needs at least two users.";
     };
     let few = losses.difference.too_few_users;
     let method = if few { format!(" by Student's t({})", contrast.users - 1) } else { String::new() };
@@ -74,7 +74,7 @@ pub fn decisions_in_words(comparisons: &[Comparison]) -> Vec<String> {
         match losses.evidence.decision {
             Decision::Undecided => {
                 let enough =
-                    |users| format!(" ({users} users like these would be enough if this is the true difference)");
+                    |users| format!(" (about {users} users like these would detect a difference of this size)");
                 let enough = losses.difference.users_needed().map(enough);
                 open.push(format!("`{b}` against `{a}`{}", enough.unwrap_or_default()));
             }
@@ -91,11 +91,11 @@ pub fn decisions_in_words(comparisons: &[Comparison]) -> Vec<String> {
 /// Whether the intervals of a comparison include the variance between training seeds.
 pub fn seeds_note(comparison: &Comparison) -> String {
     match comparison.seeds {
-        1 => "Intervals include the variance between users but not between training seeds: training again could move either arm."
+        1 => "Intervals include the variance between users but not between training seeds: another training seed could change the result."
             .to_owned(),
         seeds => format!(
-            "Intervals include the variance between users and between {seeds} training seeds; p-values are about the models \
-             that were trained."
+            "Intervals include the variance between users and between {seeds} training seeds; p-values hold for \
+             these trained models only."
         ),
     }
 }
@@ -104,7 +104,10 @@ pub fn seeds_note(comparison: &Comparison) -> String {
 pub(crate) fn disagreements_in_words(comparison: &Comparison) -> impl Iterator<Item = String> {
     comparison.disagreements.iter().map(|one| {
         let items = counted(one.items, "item");
-        format!("`{}` differs between the arms for {items}; it counts as set if either arm sets it.", one.field)
+        format!(
+            "`{}` differs between the arms for {items}; the comparison treats the flag as set if either arm sets it.",
+            one.field
+        )
     })
 }
 
@@ -170,7 +173,7 @@ mod tests {
         assert_eq!(
             verdict(&compared(&none[..1], &past[..1]), SEEING),
             "next_prompt (primary): Seeing past thoughts lowered the loss by 0.200 nats per token on 1 item of 1 user: \
-             undecided. One user gives no interval."
+             undecided. An interval needs at least two users."
         );
         let same = compared(&past, &arm("none", [18.0, 33.0, 40.0]));
         assert!(verdict(&same, SEEING).contains("Seeing past thoughts did not change the loss on 3 items"));
@@ -194,8 +197,8 @@ mod tests {
             decisions_in_words(&comparisons),
             [
                 "Decided: `past` is better than `none`.",
-                "Too few users to decide: `odd` against `none` (80 users like these would be enough if this is the true difference).",
-                "Intervals include the variance between users but not between training seeds: training again could move either arm.",
+                "Too few users to decide: `odd` against `none` (about 80 users like these would detect a difference of this size).",
+                "Intervals include the variance between users but not between training seeds: another training seed could change the result.",
             ]
         );
         assert_eq!(decisions_in_words(&comparisons[1..]).len(), 1, "an open comparison needs no such note");

@@ -1,6 +1,6 @@
-//! Scoring and writing with a model, whose weights never change here.
+//! Scoring and text generation with a model, whose weights never change here.
 //!
-//! [`score()`] turns streams into item records; [`write()`] lets a model write in the place of users' messages.
+//! [`score()`] turns streams into item records; [`write()`] generates texts in place of users' messages.
 
 #![warn(clippy::unwrap_used)]
 

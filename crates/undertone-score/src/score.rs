@@ -1,4 +1,4 @@
-//! Scoring rows with a model: one record an item. The model's weights never change here.
+//! Scoring rows with a model: one record per item. The model's weights never change here.
 
 use std::collections::HashMap;
 
@@ -6,22 +6,22 @@ use undertone_data::{Row, Stream, Target, pack};
 use undertone_model::Decoder;
 use undertone_stats::{ItemRecord, ItemScores};
 
-/// What one model has said of rows: where views show the same, a row is computed once. The numbers are those of
-/// computing it again.
+/// The nats of the rows that one model has scored, so that a row that several views show is computed once. Computing
+/// it again would give the same numbers.
 #[derive(Debug, Default)]
 pub struct KnownRows(HashMap<Row, Vec<Vec<f32>>>);
 
 impl KnownRows {
-    /// The nats of each token of each target of a row. `model` is the same one in every call.
+    /// The nats of each token of each target of a row. `model` must be the same in every call.
     fn token_nats(&mut self, model: &Decoder, row: &Row) -> &[Vec<f32>] {
-        // Not by its entry: that would take a copy of rows that are known.
+        // `entry` would copy the row even if it is known.
         if !self.0.contains_key(row) {
             self.0.insert(row.clone(), token_nats(model, row));
         }
         &self.0[row]
     }
 
-    /// The nats of each target of a row, summed over its tokens in f64. `model` is the same one in every call.
+    /// The nats of each target of a row, summed over its tokens in f64. `model` must be the same in every call.
     pub fn nats_by_target(&mut self, model: &Decoder, row: &Row) -> Vec<f64> {
         self.token_nats(model, row).iter().map(|nats| total(nats)).collect()
     }
@@ -31,12 +31,12 @@ impl KnownRows {
 fn token_nats(model: &Decoder, row: &Row) -> Vec<Vec<f32>> {
     let nats = model.nats(row);
     let mut rest = &nats[..];
-    let of_target = |target: &Target| {
+    let nats_of_target = |target: &Target| {
         let (own, others) = rest.split_at(target.span.len());
         rest = others;
         own.to_vec()
     };
-    row.targets.iter().map(of_target).collect()
+    row.targets.iter().map(nats_of_target).collect()
 }
 
 /// Σ over the tokens of a target, in f64.
@@ -48,8 +48,8 @@ fn total(nats: &[f32]) -> f64 {
 ///
 /// A label item becomes one record: its nats are those of the true label, and the probabilities of
 /// its labels are the softmax of their negated summed nats, end token included. `primary` is left
-/// false; whoever knows all arms of a study sets it. `known` is of this model, and remembers its rows. `progress` is
-/// told the tokens of each row.
+/// false; the caller, which knows all arms of the study, sets it. `known` keeps the rows of this model. `progress`
+/// receives the number of tokens of each row.
 pub fn score(
     model: &Decoder,
     known: &mut KnownRows,

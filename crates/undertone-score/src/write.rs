@@ -1,7 +1,8 @@
-//! What models write in the place of users' messages.
+//! Texts that models write in place of users' messages.
 //!
-//! [`write()`] lets a model write after exactly what it sees when it is scored; a conversation is run through the model once,
-//! and every message continues a copy of its cache. [`likeness`] compares a written message with the true one.
+//! [`write()`] lets a model continue exactly the tokens that it sees when it is scored. A conversation is run through
+//! the model once, and every message continues a copy of its cache. [`likeness`] compares a written message with the
+//! true one.
 
 use undertone_data::{Item, StopReason, Stream, Target, derived_number};
 use undertone_model::{Cache, Decoder, Opening, Sampling, SentenceEncoder};
@@ -16,8 +17,8 @@ pub fn likeness(text: &str, truth: &str, encoder: Option<&SentenceEncoder>) -> L
     Likeness { chrf: chrf(text, truth), rouge_l: rouge_l(text, truth), similarity, judged: None }
 }
 
-/// Lets a model write in the place of each chosen text of some streams, after what its path sees. The draws of an item depend on
-/// the sampling's seed and the item alone, so that all arms draw alike.
+/// Lets a model write a text in place of each chosen target, after the tokens that the target sees. The random draws
+/// depend only on the sampling's seed and the item, so they are the same in all arms.
 pub fn write(
     model: &Decoder,
     streams: &[Stream],
@@ -28,7 +29,7 @@ pub fn write(
     let mut items = Vec::new();
     let openings = streams.iter().flat_map(|stream| {
         let is_chosen = |target: &&Target| target.item.kind.labels().is_none() && target.is_truth() && chosen(target);
-        // For each the trunk tokens it sees, and what comes after them.
+        // For each target: the number of trunk tokens that it sees, the tokens between them and it, and its item.
         let mut prompts: Vec<(usize, &[u32], &Item)> = stream
             .targets
             .iter()
@@ -41,7 +42,7 @@ pub fn write(
             })
             .collect();
         prompts.sort_by_key(|(anchor, ..)| *anchor);
-        // The trunk is read once, as far as some prompt sees it.
+        // The trunk is run once, up to the last token that a prompt sees.
         let mut trunk = Cache::default();
         items.extend(prompts.iter().map(|(.., item)| (*item).clone()));
         prompts.into_iter().map(move |(anchor, prompt, item)| {

@@ -1,4 +1,4 @@
-//! Rows that views share are computed once, and come out as if each were computed.
+//! Rows that views share are computed once; the results are those of computing each row.
 #![allow(clippy::unwrap_used)]
 
 use burn::tensor::Device;
@@ -40,7 +40,7 @@ fn a_known_row_is_not_computed_again_and_another_one_is() {
 
     let mut known = KnownRows::default();
     assert_eq!(known.nats_by_target(&ours, &shown), alone(&ours, &shown));
-    // Only another model shows whether it is run.
+    // Scoring a known row with another model shows whether the row is computed again.
     assert_eq!(known.nats_by_target(&other, &shown), alone(&ours, &shown));
     assert_eq!(known.nats_by_target(&other, &changed), alone(&other, &changed));
 }

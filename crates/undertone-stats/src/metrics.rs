@@ -40,7 +40,7 @@ pub struct KindMetrics {
     pub bits_per_byte: Option<f64>,
     /// Σ nats / items: the loss of a whole message, long or short.
     pub nats_per_message: f64,
-    /// The mean over users of each user's Σ nats / Σ tokens, so that each user counts alike.
+    /// The mean over users of each user's Σ nats / Σ tokens, so that each user has the same weight.
     pub mean_of_user_means: f64,
     /// For label kinds, how well labels are classified.
     pub labels: Option<LabelMetrics>,

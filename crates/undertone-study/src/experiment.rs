@@ -1,8 +1,8 @@
-//! Experiment files: one complete TOML a run, read strictly.
+//! Experiment files: one complete TOML file per run, read strictly.
 //!
-//! All problems of a file are reported at once, each with its line; `--set section.key=value` is checked
-//! the same way. What remains is a resolved [`Experiment`], whose TOML and hash go into every checkpoint, result
-//! and export. Each section has a file with its keys and its rules.
+//! All problems of a file are reported at once, each with its line; `--set section.key=value` is checked the same way.
+//! The outcome is a resolved [`Experiment`], whose TOML and hash go into every checkpoint, result and export. Each
+//! section has a source file with its keys and its rules.
 
 mod arm;
 mod comparison;
@@ -37,36 +37,36 @@ pub use self::split::{Folds, SplitSection};
 use self::strict::{line_of, read_text, strict};
 use crate::digest::sha256_hex;
 
-/// The most trainings of an arm.
+/// The most seeds of an arm.
 const MAX_SEEDS: usize = 100;
 
 /// A whole experiment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Experiment {
-    /// Names the folder of results.
+    /// The name of the results folder.
     pub name: String,
     /// Seed of adapters, order, dropout, shuffles and resampling.
     pub seed: u64,
-    /// Trainings of each arm: with `seed`, `seed + 1`, …
+    /// The number of seeds that each arm is trained with: `seed`, `seed + 1`, …
     pub seeds: Seeds,
-    /// Where tensors live.
+    /// The device that computes.
     pub device: DeviceName,
-    /// The folder in which the folder of results is made.
+    /// The parent of the results folder.
     pub output: PathBuf,
-    /// Which model, and what of it is trained.
+    /// Which model, and which of its weights are trained.
     pub model: ModelSection,
     /// Which conversations, and what is predicted.
     pub data: DataSection,
-    /// How users are divided.
+    /// How users are split.
     pub split: SplitSection,
     /// Adapters.
     pub lora: LoraConfig,
     /// The training loop.
     pub training: TrainingConfig,
-    /// What is measured, and by which rules it is decided.
+    /// What is measured, and the rules that decide comparisons.
     pub evaluation: EvaluationSection,
-    /// What models see.
+    /// The arms: what models see.
     #[serde(rename = "arm")]
     pub arms: Vec<Arm>,
     /// Which arms are compared.
@@ -74,7 +74,7 @@ pub struct Experiment {
     pub comparisons: Vec<DeclaredComparison>,
 }
 
-/// A number of seeds; 1 unless told.
+/// A number of seeds; 1 by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seeds(pub usize);
@@ -100,7 +100,7 @@ impl Experiment {
     /// Reads a file and applies overrides, each like `section.key=value`.
     ///
     /// # Errors
-    /// All problems of the file and the overrides: unknown keys, wrong types, values that cannot go together.
+    /// All problems of the file and the overrides: unknown keys, wrong types, impossible combinations.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, Problems> {
         let text = read_text(path)?;
         if text.trim().is_empty() {
@@ -128,7 +128,7 @@ impl Experiment {
         }
     }
 
-    /// The experiment, if its values can go together and nothing else is wrong.
+    /// The experiment, if its values are valid and there is no other problem.
     fn checked(
         self,
         path: &Path,
@@ -139,11 +139,11 @@ impl Experiment {
         let document = Document::parse(text).ok();
         for Problem { key, cause, hint } in self.problems() {
             let line = document.as_ref().and_then(|document| line_of(document, text, &key));
-            // A value that could not be read has been reported, and is not missing.
+            // An unreadable value is reported already, and is not missing.
             if line.is_some_and(|line| problems.iter().any(|problem| problem.place == Place::Line(line))) {
                 continue;
             }
-            // A key that came from the command line is not in the file.
+            // A key from the command line has no line in the file.
             let set_by =
                 overrides.iter().find(|setting| setting.split_once('=').is_some_and(|(name, _)| name.trim() == key));
             let problem = match (set_by, line) {
@@ -153,7 +153,7 @@ impl Experiment {
             };
             problems.push(problem.hint(hint));
         }
-        // In the order of the file; what stands in no line comes last.
+        // In the order of the file; problems without a line come last.
         problems.sort_by_key(|problem| match problem.place {
             Place::Line(line) => line,
             _ => usize::MAX,
@@ -161,7 +161,7 @@ impl Experiment {
         if problems.is_empty() { Ok(self) } else { Err(Problems(problems)) }
     }
 
-    /// Values that cannot go together, section by section.
+    /// Invalid values and combinations, section by section.
     fn problems(&self) -> Vec<Problem> {
         let mut found = Found::default();
         found.require(
@@ -197,7 +197,7 @@ impl Experiment {
     /// Reads back what [`Self::resolved`] wrote, from a checkpoint.
     ///
     /// # Errors
-    /// The first problem; the text is from outside, too.
+    /// The first problem; the text comes from a file, so it may be wrong.
     pub fn from_resolved(path: &Path, text: &str) -> Result<Self, InputError> {
         let mut problems = Vec::new();
         let table = strict::<Self>(path, text, &mut problems);
@@ -217,13 +217,13 @@ impl Experiment {
         sha256_hex(self.resolved().as_bytes())
     }
 
-    /// The folder of results.
+    /// The results folder.
     pub fn folder(&self) -> PathBuf {
         let output = if self.output.as_os_str().is_empty() { Path::new("checkpoints") } else { &self.output };
         output.join(&self.name)
     }
 
-    /// The rules by which comparisons are decided.
+    /// The rules that decide comparisons.
     pub fn decision_rules(&self) -> Rules {
         let bootstrap = BootstrapOptions { draws: self.evaluation.draws, seed: self.seed };
         Rules { bootstrap, margin: self.evaluation.margin }
@@ -234,7 +234,7 @@ impl Experiment {
         (0..self.seeds.0 as u64).map(|index| self.seed + index).collect()
     }
 
-    /// The arm called `name`, or the first; `path` is the experiment's, for messages.
+    /// The arm called `name`, or the first; `path` is the experiment file, for error messages.
     ///
     /// # Errors
     /// There is no such arm.
@@ -246,7 +246,8 @@ impl Experiment {
         })
     }
 
-    /// The arm whose training makes the model of `arm`: the one it names, or the first that trains alike.
+    /// The arm whose training makes the model of `arm`: follows `trained_as`, then takes the first arm with the
+    /// same training.
     pub fn trained(&self, arm: &Arm) -> Arm {
         let named = |other: &&Arm| arm.trained_as.as_ref().is_some_and(|name| *name == other.name);
         let arm = self.arms.iter().find(named).unwrap_or(arm);
@@ -269,7 +270,7 @@ impl Experiment {
         self.arms.iter().any(|arm| arm.source == Source::Predicted)
     }
 
-    /// What the training of an arm predicts.
+    /// The training targets of an arm.
     pub fn training_targets(&self, arm: &Arm) -> Vec<TargetKind> {
         arm.targets.clone().unwrap_or_else(|| self.data.targets.clone())
     }

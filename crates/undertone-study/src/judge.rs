@@ -89,8 +89,8 @@ impl<'a> Judge<'a> {
         Ok(Self { section, stop, agent: agent.into(), api_key, path, answers, file, silent: 0, asked: 0 })
     }
 
-    /// Scores every written message; with `least_telling` above 1, skips messages whose thoughts tell too little. Returns
-    /// notes for the report.
+    /// Scores every written message; with `least_telling` above 1, skips messages whose thoughts tell too little.
+    /// Returns notes for the report.
     ///
     /// # Errors
     /// The endpoint cannot be reached or refuses; the user stopped it.

@@ -1,4 +1,4 @@
-//! What a study found, for a terminal, as Markdown, as JSON and as a page, from one list of tables.
+//! The results of a study for a terminal, as Markdown, as JSON and as HTML, from one list of tables.
 
 mod breakdowns;
 mod explorer;
@@ -35,26 +35,26 @@ use crate::study::Study;
 pub(crate) struct Scores<'a> {
     /// The arms, in order.
     pub(crate) arms: &'a [Evaluated],
-    /// Their records in the same order; further ones are of yardsticks.
+    /// Their records in the same order, then those of baselines.
     pub(crate) records: &'a [Vec<ItemRecord>],
     /// Messages that they wrote.
     pub(crate) written: &'a [Written],
-    /// First messages that each model made up.
+    /// First messages from each model.
     pub(crate) first_messages: &'a [(String, Vec<FirstMessages>)],
 }
 
 /// How the study went.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Course<'a> {
-    /// After which step each training was scored, in words.
+    /// One sentence per training: after which step it was scored.
     pub(crate) scored: &'a [String],
     /// Arms that failed.
     pub(crate) failed: &'a [Failed],
-    /// What was changed after there were results.
+    /// Changes made after there were results.
     pub(crate) amendments: &'a [Amendment],
 }
 
-/// How many items there are, and how many of them can show what thoughts add.
+/// The number of items of a kind, and how many of them are primary.
 #[derive(Debug, Clone, Serialize)]
 struct Coverage {
     kind: TargetKind,
@@ -62,7 +62,7 @@ struct Coverage {
     primary: usize,
 }
 
-/// The whole result, as `results.json` holds it.
+/// All results, as in `results.json`.
 #[derive(Debug, Serialize)]
 pub struct Results {
     name: String,
@@ -78,19 +78,19 @@ pub struct Results {
     comparisons: Vec<Comparison>,
     /// Each comparison in words.
     verdicts: Vec<String>,
-    /// What training adds: each trained arm against the untrained model that sees the same.
+    /// What training adds: each trained arm against the untrained model under the same view.
     training_gains: Vec<Comparison>,
-    /// Each of these in words.
+    /// Each training gain in words.
     training_verdicts: Vec<String>,
-    /// Where thoughts help: the leading comparison in groups of its items.
+    /// Where thoughts help: the leading comparison by groups of items.
     breakdowns: Vec<Breakdown>,
     /// Metrics other than losses: the mean of each arm.
     measures: Vec<MeasureMean>,
-    /// What thoughts add to them.
+    /// What thoughts add to these metrics.
     measure_contrasts: Vec<MeasureContrast>,
     first_messages: Vec<Diversity>,
     warnings: Vec<String>,
-    /// What was changed after there were results.
+    /// Changes made after there were results.
     amendments: Vec<Amendment>,
     #[serde(skip)]
     question: String,
@@ -147,7 +147,7 @@ impl Results {
             base_model_sha256: base_sha256.to_owned(),
             data_sha256: study.data_sha256.clone(),
             read: study.read.clone(),
-            overlap: study.folds.iter().map(|fold| fold.overlap.clone()).collect(),
+            overlap: study.folds.iter().map(|fold| fold.overlap).collect(),
             coverage: coverage(&records[0]),
             metrics: metrics(&all).map_err(|fault| StudyError::Scores(fault.to_string()))?,
             comparisons,
@@ -170,18 +170,18 @@ impl Results {
         })
     }
 
-    /// What thoughts add, a sentence for each comparison.
+    /// What thoughts add, one sentence per comparison.
     pub fn verdicts(&self) -> &[String] {
         &self.verdicts
     }
 
     /// Every comparison, of arms and of training, with its verdict.
     fn all_comparisons(&self) -> impl Iterator<Item = (&Comparison, &String)> {
-        let of_arms = self.comparisons.iter().zip(&self.verdicts);
-        of_arms.chain(self.training_gains.iter().zip(&self.training_verdicts))
+        let arm_comparisons = self.comparisons.iter().zip(&self.verdicts);
+        arm_comparisons.chain(self.training_gains.iter().zip(&self.training_verdicts))
     }
 
-    /// One table a kind for each of the two questions.
+    /// One table per kind and question.
     fn summaries(&self) -> Vec<Table> {
         let mut tables = Vec::new();
         for coverage in &self.coverage {
@@ -262,7 +262,7 @@ fn amendments_in_words(amendments: &[Amendment]) -> Option<String> {
     })
 }
 
-/// The kinds that occur, with how many of their items are primary; every arm has the same.
+/// The kinds that occur, with their numbers of items, which are the same in every arm.
 fn coverage(records: &[ItemRecord]) -> Vec<Coverage> {
     let covered = |kind: TargetKind| {
         let items = records.iter().filter(|record| record.kind == kind);
@@ -272,7 +272,7 @@ fn coverage(records: &[ItemRecord]) -> Vec<Coverage> {
     TargetKind::ALL.into_iter().map(covered).filter(|coverage| coverage.items > 0).collect()
 }
 
-/// The comparison that a study is made for: the primary one, or the first.
+/// The leading comparison: the primary one, or the first if none is primary.
 fn leading(comparisons: &[Comparison]) -> Option<&Comparison> {
     comparisons.iter().find(|comparison| comparison.primary).or(comparisons.first())
 }

@@ -1,4 +1,4 @@
-//! A chat endpoint as OpenAI's, on this machine, with answers of the test's own.
+//! A local chat endpoint with OpenAI's interface, whose answers a test supplies.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-/// What is answered to request number so and so with this question: a status, and the content.
+/// Maps a request's number and question to an HTTP status and a content.
 type Answer = dyn Fn(usize, &str) -> (u16, String) + Send + Sync;
 
 /// A server that lives as long as the test program.
@@ -37,13 +37,13 @@ impl Endpoint {
         format!("http://{}/v1", self.address)
     }
 
-    /// Requests so far.
+    /// How many requests it has answered so far.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 }
 
-/// One request a connection.
+/// Serves one request of a connection.
 fn serve(mut stream: TcpStream, count: &AtomicUsize, answer: &Answer) {
     let mut reader = BufReader::new(stream.try_clone().expect("a handle can be copied"));
     let (mut line, mut length) = (String::new(), 0);

@@ -1,8 +1,8 @@
 //! Data and models that tests need from outside.
 //!
 //! `UNDERTONE_SHARED` is a folder with `data/` and `reference/`, `UNDERTONE_MODEL` an imported
-//! SmolLM2-135M-Instruct (`make model` puts one under `checkpoints/`), `UNDERTONE_ENCODER` a sentence encoder (`make encoder`). Without them a test says that
-//! it is skipped and why; under CI that is a failure.
+//! SmolLM2-135M-Instruct (`make model` puts one under `checkpoints/`), `UNDERTONE_ENCODER` a sentence encoder
+//! (`make encoder`). Without its folder a test prints why it is skipped; under CI it fails.
 
 use std::path::{Path, PathBuf};
 

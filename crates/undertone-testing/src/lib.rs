@@ -1,4 +1,4 @@
-//! What the tests of several crates share. No crate depends on it outside of tests.
+//! Helpers that the tests of several crates share. No crate depends on this one outside of tests.
 //!
 //! [`folders`] finds real data and models, [`tiny`] has a random decoder in memory, [`tiny_folder`] the same kind of
 //! model as files, [`program`] runs the built program, [`endpoint`] is a chat server.

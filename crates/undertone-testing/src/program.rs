@@ -1,8 +1,8 @@
-//! The built program, run in a folder of its own that holds a tiny model, a few conversations and an
+//! Runs the built program in a temporary folder that holds a tiny model, a few conversations and an
 //! experiment.
 //!
 //! Arguments and messages are plain text with paths relative to that folder, so a test reads like a
-//! terminal. Where they must not be relative, the folder's path shows as `DIR`.
+//! terminal. In output, the absolute path of the folder is replaced by `DIR`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -16,10 +16,10 @@ use tempfile::TempDir;
 
 use crate::tiny_folder;
 
-/// The project's synthetic conversations: 40, two a user.
+/// The project's synthetic conversations: 40, two per user.
 pub const SAMPLE: &str = include_str!("../../../experiments/sample/synthetic.jsonl");
 
-/// The experiment of the tests: two arms over a few conversations, a second of work.
+/// The experiment of the tests: two arms over a few conversations, which take about a second.
 pub const EXPERIMENT: &str = r#"name = "tiny"
 output = "out"
 
@@ -59,10 +59,10 @@ name = "past"
 view = "past"
 "#;
 
-/// A run that takes longer than this hangs.
+/// A run that takes longer than this counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The built program. Cargo names it to the integration tests of the package that builds it.
+/// The path of the built program, which Cargo gives to integration tests of the package that builds it.
 fn program() -> String {
     std::env::var("CARGO_BIN_EXE_undertone").expect("an integration test of the package `undertone`")
 }
@@ -74,7 +74,7 @@ pub struct Workplace {
 }
 
 impl Workplace {
-    /// With `model/`, `x.toml`, and the first so many conversations of the sample in `data.jsonl`.
+    /// With `model/`, `x.toml`, and the first `conversations` conversations of the sample in `data.jsonl`.
     pub fn new(conversations: usize) -> Self {
         let place = Self { folder: tempfile::tempdir().expect("a temporary folder") };
         tiny_folder::write(&place.path("model"));
@@ -105,7 +105,7 @@ impl Workplace {
         String::from_utf8(self.read(name)).unwrap_or_else(|error| panic!("{name} is not text: {error}"))
     }
 
-    /// Every file below `name`, by its path there, with its bytes; folders end with `/`.
+    /// The bytes of every file below `name`, by relative path; the paths of folders end with `/`.
     pub fn files(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
         let top = self.path(name);
         let mut found = BTreeMap::new();
@@ -125,7 +125,7 @@ impl Workplace {
         found
     }
 
-    /// Runs the program to its end; words are divided by spaces.
+    /// Runs the program to its end; `words` are its arguments, separated by spaces.
     pub fn run(&self, words: &str) -> Ran {
         self.start(words).wait()
     }
@@ -137,8 +137,8 @@ impl Workplace {
         self.launch(command)
     }
 
-    /// Runs the program with no more than 4 GiB of address space: one that believes an absurd size
-    /// ends with a signal instead of taking the machine down.
+    /// Runs the program with at most 4 GiB of address space: if it allocates an absurd size, it ends
+    /// with a signal and does not exhaust the machine.
     #[cfg(unix)]
     pub fn run_in_4_gib(&self, words: &str) -> Ran {
         self.run_under("ulimit -v 4194304 2>/dev/null", words)
@@ -147,7 +147,7 @@ impl Workplace {
     /// Runs the program where no file can grow past 8 KiB.
     #[cfg(unix)]
     pub fn run_with_files_of_8_kib(&self, words: &str) -> Ran {
-        // Without the signal, a write fails as it does on a full disk. Blocks have 512 bytes (POSIX).
+        // With the signal ignored, a write fails as on a full disk. Blocks have 512 bytes (POSIX).
         self.run_under("trap '' XFSZ; ulimit -f 16", words)
     }
 
@@ -160,7 +160,7 @@ impl Workplace {
     }
 
     fn launch(&self, mut command: Command) -> Running {
-        // Files, not pipes: nobody has to read while it runs.
+        // Files, not pipes: they need no reader while the program runs.
         let (stdout, stderr) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
         let handle = |file: &File| Stdio::from(file.try_clone().expect("a handle can be copied"));
         command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(handle(&stdout)).stderr(handle(&stderr));
@@ -174,12 +174,12 @@ impl Workplace {
     }
 }
 
-/// The first so many conversations of the sample.
+/// The first `conversations` conversations of the sample.
 pub fn sample(conversations: usize) -> String {
     SAMPLE.lines().take(conversations).map(|line| format!("{line}\n")).collect()
 }
 
-/// The program at work.
+/// The running program.
 #[derive(Debug)]
 pub struct Running {
     /// The process.
@@ -214,10 +214,10 @@ fn text_of(mut file: File, folder: &Path) -> String {
     text.replace(&folder.display().to_string(), "DIR")
 }
 
-/// What a run left on the terminal.
+/// A finished run: its exit status and output.
 #[derive(Debug)]
 pub struct Ran {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
     /// Everything on stdout.
     pub stdout: String,
@@ -226,14 +226,14 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// The same, if it ended well.
+    /// Returns the run if it succeeded; panics if not.
     #[track_caller]
     pub fn succeeded(self) -> Self {
         assert!(self.status.success(), "{}\n{}", self.status, self.stderr);
         self
     }
 
-    /// Its stdout, if it ended well and wrote one JSON document and nothing else.
+    /// Its stdout as JSON; panics unless the run succeeded and printed exactly one JSON document.
     #[track_caller]
     pub fn json(self) -> Value {
         let ran = self.succeeded();
@@ -246,7 +246,7 @@ pub fn lines(place: &Workplace, name: &str) -> Vec<Value> {
     place.text(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// One text of each value.
+/// The text under `key` of each value.
 pub fn strings<'a>(values: impl IntoIterator<Item = &'a Value>, key: &str) -> Vec<String> {
     values
         .into_iter()
@@ -254,7 +254,7 @@ pub fn strings<'a>(values: impl IntoIterator<Item = &'a Value>, key: &str) -> Ve
         .collect()
 }
 
-/// Everything a study leaves but times.
+/// Every file of a study, except logs and TensorBoard files, which contain times.
 pub fn left_by(place: &Workplace, name: &str) -> BTreeMap<String, Vec<u8>> {
     let mut files = place.files(name);
     files.retain(|name, _| !name.contains("tensorboard/") && !name.ends_with("log.jsonl"));

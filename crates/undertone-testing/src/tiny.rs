@@ -11,10 +11,10 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
 use undertone_model::{Decoder, LlamaConfig};
 
-/// Bytes, and the two tokens of the template.
+/// The number of tokens: 256 bytes and the two tokens of the template.
 pub const VOCABULARY: usize = 258;
 
-/// One token a byte.
+/// A byte-level tokenizer: one token per byte.
 pub fn tokenizer() -> Tokenizer {
     let mut letters: Vec<char> = ByteLevel::alphabet().into_iter().collect();
     letters.sort_unstable();
@@ -31,7 +31,7 @@ pub fn tokenizer() -> Tokenizer {
     tokenizer
 }
 
-/// Two blocks of width 32, 4 heads on 2 key heads; every weight drawn from `seed`.
+/// Two blocks of width 32, 4 query heads on 2 key heads; all weights are drawn from `seed`.
 pub fn decoder(device: &Device, seed: u64) -> Decoder {
     let json = serde_json::json!({
         "model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,

@@ -1,7 +1,7 @@
-//! A whole Llama in a folder of 40 kilobytes, and the same as a GGUF file: random weights, one token a
-//! byte. It reads and trains like any other model, in milliseconds, and knows nothing.
+//! A complete Llama in a folder of 40 kilobytes, and the same as a GGUF file: random weights, one token
+//! per byte. It loads and trains like any other model, in milliseconds.
 //!
-//! The files are laid out byte by byte, not with the libraries that read them.
+//! The files are written byte by byte, without the libraries that read them.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ const BLOCKS: usize = 2;
 /// Query heads; they share one key head.
 const HEADS: usize = 2;
 const HEAD_WIDTH: usize = WIDTH / HEADS;
-/// Every byte, and the two tokens of the template.
+/// The number of tokens: 256 bytes and the two tokens of the template.
 const VOCABULARY: usize = 258;
 const CONTEXT: usize = 4096;
 const START: &str = "<|im_start|>";
@@ -53,7 +53,7 @@ pub fn config() -> Value {
     })
 }
 
-/// `tokenizer.json`: byte-pair encoding without a merge.
+/// `tokenizer.json`: byte-pair encoding without merges.
 pub fn tokenizer() -> Value {
     let special = |id: usize, content: &str| {
         json!({"id": id, "content": content, "single_word": false,
@@ -71,8 +71,8 @@ pub fn tokenizer() -> Value {
     })
 }
 
-/// The visible letter that stands for each byte in GPT-2's vocabulary (`bytes_to_unicode` in its
-/// `encoder.py`): itself where it can be seen, else the next one from 256.
+/// The character for each byte in GPT-2's vocabulary (`bytes_to_unicode` in its `encoder.py`): the
+/// byte's own if it is printable, else the next one from 256.
 fn letters() -> Vec<char> {
     let mut invisible = 256..;
     (0..=255_u8)
@@ -83,10 +83,10 @@ fn letters() -> Vec<char> {
         .collect()
 }
 
-/// Every tensor in the order of the blocks; the same numbers each time.
+/// Every tensor in the order of the blocks; the numbers are the same on every call.
 pub fn weights() -> Vec<Weight> {
     let mut state = 1_u64;
-    // SplitMix64, as numbers from -0.4 to 0.4.
+    // SplitMix64, mapped to numbers from -0.4 to 0.4.
     let mut draw = || {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -130,7 +130,7 @@ pub fn safetensors(weights: &[Weight], metadata: Value) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
 }
 
-/// The header of a safetensors file, and its tensors.
+/// The header of a safetensors file, and the bytes of its tensors.
 pub fn safetensors_parts(file: &[u8]) -> (Map<String, Value>, &[u8]) {
     let (length, rest) = file.split_first_chunk::<8>().expect("a file begins with the length of its header");
     let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
@@ -203,7 +203,7 @@ pub fn gguf() -> Vec<u8> {
     file
 }
 
-/// What llama.cpp calls a tensor.
+/// llama.cpp's name for a tensor.
 fn gguf_name(name: &str) -> String {
     [
         ("model.embed_tokens", "token_embd"),
@@ -223,7 +223,7 @@ fn gguf_name(name: &str) -> String {
     .fold(name.to_owned(), |name, (theirs, ours)| name.replace(theirs, ours))
 }
 
-/// llama.cpp's order of query and key rows: the halves of each head, row by row in turn.
+/// llama.cpp's order of query and key rows: the two halves of each head, interleaved row by row.
 fn permuted(values: &[f32]) -> Vec<f32> {
     let rows: Vec<&[f32]> = values.chunks_exact(WIDTH).collect();
     let halves = rows.chunks_exact(HEAD_WIDTH).map(|head| head.split_at(HEAD_WIDTH / 2));

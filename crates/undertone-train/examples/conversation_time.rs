@@ -1,4 +1,4 @@
-//! Whole conversations, one at a time, in turns with another program: our side of `make bench`.
+//! Times whole conversations, one at a time, in turns with another program: our side of `make bench`.
 //!
 //! ```text
 //! cargo run --release --workspace --example conversation_time -- \
@@ -6,11 +6,12 @@
 //! ```
 //!
 //! Targets are the user messages after the first, or the labels of reactions, each with its whole history
-//! up to the model's context. The folder gets what the other program needs for the same work: `rows.jsonl`, a
-//! line for each conversation, and for `epoch` the fresh adapters in PEFT's form. Then each line of
-//! standard input asks for the next conversation, and a line of JSON tells its seconds: for `epoch` an
-//! optimiser step, for `score` the nats under two arms, for `labels` those of every candidate. At the end of
-//! the input come the nats of every target that was asked for, after training, and the peak memory.
+//! up to the model's context. FOLDER receives the files with which the other program does the same work:
+//! `rows.jsonl`, with a line for each conversation, and for `epoch` the untrained adapters in PEFT's format. Then
+//! each line of standard input requests the next conversation, and a line of JSON gives its seconds: for `epoch`
+//! an optimiser step, for `score` the nats under two arms, for `labels` the nats of every candidate. After the
+//! input ends, the last line gives the peak memory and the nats of every target of the requested conversations;
+//! for `epoch`, the trained model scores them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +30,7 @@ use undertone_model::{
 use undertone_score::KnownRows;
 use undertone_train::{AdamW, TrainingConfig, Update, clip_factor, global_norm, peak_mib};
 
-/// What is done with a conversation.
+/// The work on each conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Work {
@@ -81,10 +82,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Work::Score | Work::Labels => trainer.score(conversation, &mut nats),
         }
         let seconds = begun.elapsed().as_secs_f64();
-        // The other program's turn, which needs most of the memory there is.
+        // The other program is next, and needs most of the machine's memory.
         undertone_model::release_freed_memory();
         done += 1;
-        let count = |of: fn(&Stream) -> usize| conversation.windows.iter().map(|(_, stream)| of(stream)).sum::<usize>();
+        let count = |count_of_stream: fn(&Stream) -> usize| {
+            conversation.windows.iter().map(|(_, stream)| count_of_stream(stream)).sum::<usize>()
+        };
         say(json!({
             "id": conversation.id, "seconds": seconds,
             "tokens": count(|stream| stream.tokens.len()), "targets": count(|stream| stream.targets.len()),
@@ -127,14 +130,14 @@ impl Trainer {
         let mut known = KnownRows::default();
         for (arm, stream) in &conversation.windows {
             for row in pack([stream], self.config.row_tokens) {
-                let of_row = known.nats_by_target(&self.decoder, &row);
-                nats.extend(stream.targets.iter().map(|target| key(arm, target)).zip(of_row));
+                let row_nats = known.nats_by_target(&self.decoder, &row);
+                nats.extend(stream.targets.iter().map(|target| key(arm, target)).zip(row_nats));
             }
         }
     }
 }
 
-/// What a target is called in both programs.
+/// The name of a target in both programs.
 fn key(arm: &str, target: &Target) -> String {
     match target.candidate {
         Some(Candidate::Label { label, .. }) => format!("{arm} {} {label}", target.item),
@@ -184,7 +187,7 @@ fn conversations(model: &Path, data: &Path, work: Work) -> Result<Vec<Conversati
     Ok(conversations)
 }
 
-/// For each conversation its targets as rows of their own, and as spans of whole windows.
+/// Writes the targets of each conversation twice: as separate rows, and as spans of whole windows.
 fn write_rows(conversations: &[Conversation], path: &Path) -> std::io::Result<()> {
     let mut file = std::io::BufWriter::new(fs::File::create(path)?);
     for Conversation { id, windows } in conversations {

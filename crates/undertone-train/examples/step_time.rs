@@ -1,8 +1,12 @@
-//! Time and peak memory of one LoRA step (rank 16 on all seven linear layers, AdamW) on one row.
+//! Time and peak memory of one AdamW step on one row: of LoRA (rank 16 on all seven linear layers), or of all weights.
 //!
-//! `cargo run --release --workspace --example step_time -- MODEL_FOLDER DEVICE PRECISION TOKENS blocks|off [STEPS]`
-//! prints one JSON line. A quarter of the row's tokens are supervised, in spans of 16. The peak is that of
-//! the whole process, so run one configuration a process.
+//! ```text
+//! cargo run --release --workspace --example step_time -- \
+//!     MODEL_FOLDER DEVICE PRECISION TOKENS blocks|off lora|full [STEPS]
+//! ```
+//!
+//! It prints one JSON line. A quarter of the row's tokens are supervised, in spans of 16. The peak is that of
+//! the whole process, so run one configuration per process.
 
 use std::path::Path;
 use std::time::Instant;

@@ -1,7 +1,7 @@
-//! One file a checkpoint: trained weights, optimiser moments, and everything that must survive a
-//! restart, written whole or not at all.
+//! A checkpoint is one file: trained weights, optimiser moments, and everything else that must survive a
+//! restart. It is written whole or not at all.
 //!
-//! The file is safetensors; tensors are `weights/NAME`, `first/NAME`, `second/NAME`; the rest is one
+//! The file is safetensors. Its tensors are `weights/NAME`, `first/NAME` and `second/NAME`; the rest is one
 //! JSON document in the header's metadata under `undertone`. Equal states give equal bytes.
 
 use std::collections::HashMap;
@@ -40,39 +40,39 @@ pub struct State {
     pub supervised_tokens: u64,
     /// The lowest validation loss so far.
     pub best: Option<Best>,
-    /// Validations since then.
+    /// Validations since the lowest loss.
     pub validations_without_gain: usize,
-    /// Whether the run came to its end.
+    /// Whether the run has ended: all steps taken, or stopped early.
     pub finished: bool,
 }
 
-/// What a checkpoint says about itself.
+/// The metadata of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Description {
     /// The version of the layout.
     pub format: u32,
     /// The resolved experiment, as TOML.
     pub experiment: String,
-    /// SHA-256 of what determines the training: two checkpoints with the same key are of the same run.
+    /// SHA-256 of everything that determines the training: checkpoints with the same key belong to the same run.
     pub training_key: String,
     /// SHA-256 of the base model's weights.
     pub base_model: String,
-    /// Which of the experiment's arms.
+    /// Name of the experiment's arm.
     pub arm: String,
-    /// Which of the experiment's folds, from 0.
+    /// Index of the experiment's fold, from 0.
     pub fold: usize,
     /// The seed of this training.
     pub seed: u64,
-    /// The users whose conversations it was trained on.
+    /// The users whose conversations the model was trained on.
     pub trained_users: Vec<String>,
-    /// The users on whom its best checkpoint was chosen.
+    /// The users whose loss chose the best checkpoint.
     pub validated_users: Vec<String>,
-    /// Where the run stands.
+    /// The state of the run.
     pub state: State,
 }
 
 impl Description {
-    /// For a run that is about to start.
+    /// Metadata of a run that is about to start.
     pub fn new(
         experiment: String,
         training_key: String,
@@ -95,7 +95,7 @@ impl Description {
         }
     }
 
-    /// What the checkpoint at `path` says about itself, without its tensors.
+    /// Reads the metadata of the checkpoint at `path`, without its tensors.
     ///
     /// # Errors
     /// No such file, not safetensors, or not a checkpoint of this version.
@@ -113,8 +113,7 @@ impl Description {
             InputError::new(path, "has no `undertone` metadata, so it is not a checkpoint of this program").hint(HINT)
         })?;
         let unreadable = |error: serde_json::Error| {
-            InputError::new(path, format!("its description cannot be read: {error}"))
-                .at(Place::Named(METADATA_KEY.into()))
+            InputError::new(path, format!("its metadata cannot be read: {error}")).at(Place::Named(METADATA_KEY.into()))
         };
         let Version { format } = serde_json::from_str(json).map_err(unreadable)?;
         if format != FORMAT {
@@ -163,7 +162,7 @@ pub(crate) fn save(
 /// A checkpoint read from a file.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// What it says about itself.
+    /// Its metadata.
     pub description: Description,
     bytes: Vec<u8>,
     path: std::path::PathBuf,
@@ -173,7 +172,7 @@ impl Checkpoint {
     /// Reads and checks a whole checkpoint.
     ///
     /// # Errors
-    /// No such file, not safetensors, or not one of ours.
+    /// No such file, not safetensors, or not a checkpoint of this version.
     pub fn read(path: &Path) -> Result<Self, InputError> {
         if path.is_dir() {
             return Err(InputError::new(path, "is a folder, not a checkpoint file").hint(HINT));
@@ -206,13 +205,13 @@ impl Checkpoint {
         }
         let held = tensors.names().iter().filter(|name| name.starts_with("weights/")).count();
         if held != expected {
-            let cause = format!("holds {held} trained tensors where the model has {expected}");
+            let cause = format!("holds {held} trained tensors, the model has {expected}");
             return Err(InputError::new(&self.path, cause).hint("the checkpoint belongs to another configuration"));
         }
         Ok(())
     }
 
-    /// The optimiser as it was.
+    /// The optimiser with the saved moments.
     ///
     /// # Errors
     /// The moments do not fit the model.

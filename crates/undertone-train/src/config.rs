@@ -1,4 +1,4 @@
-//! How a run trains: every number of the loop, with its unit.
+//! Configuration of the training loop: every number, with its unit.
 
 use serde::{Deserialize, Serialize};
 use undertone_model::Recompute;
@@ -22,15 +22,15 @@ pub struct TrainingConfig {
     pub epochs: usize,
     /// Conversation windows in one optimiser step; gradients of their rows are summed.
     pub conversations_per_step: usize,
-    /// Tokens that are run through the model at once; windows are packed up to it. Memory grows with it.
+    /// Tokens of one forward pass; windows are packed into rows of up to this length. Memory grows with it.
     pub row_tokens: usize,
     /// Peak learning rate of AdamW.
     pub learning_rate: f64,
-    /// Steps of linear growth from 0 to the peak.
+    /// Steps of linear growth to the peak.
     pub warmup_steps: usize,
     /// The curve after warm-up.
     pub schedule: Schedule,
-    /// Where the cosine ends, as a share of the peak.
+    /// The learning rate at the end of the cosine, as a share of the peak.
     pub final_learning_rate_share: f64,
     /// Decoupled weight decay per step and unit of learning rate; never on norms.
     pub weight_decay: f64,
@@ -40,9 +40,9 @@ pub struct TrainingConfig {
     pub beta2: f64,
     /// Added to the root of the second moment.
     pub epsilon: f64,
-    /// Largest norm of all gradients together; 0 turns clipping off.
+    /// Largest global norm of the gradients; 0 turns clipping off.
     pub clip_norm: f64,
-    /// What the backward pass keeps of the forward pass.
+    /// What the forward pass keeps for the backward pass.
     pub recompute: Recompute,
     /// Steps between validations; 0 validates after each epoch.
     pub validate_every_steps: usize,

@@ -1,6 +1,6 @@
 //! The training loop, optimiser, schedule, checkpoints and event log.
 //!
-//! [`Run::train`] is the loop; everything else in this crate is a part it names.
+//! [`Run::train`] is the loop; everything else in this crate serves it.
 
 #![warn(clippy::unwrap_used)]
 

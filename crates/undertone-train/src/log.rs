@@ -1,6 +1,6 @@
-//! What a run says while it trains: scalars as JSONL, for TensorBoard, and to whoever watches.
+//! Reports of a run while it trains: scalars as JSONL, as TensorBoard events, and to a [`Progress`].
 //!
-//! `tensorboard-rs` panics when it cannot write; it is called in one place that turns a panic into an
+//! `tensorboard-rs` panics when it cannot write; all calls go through one function that turns a panic into an
 //! error.
 
 use std::fs::{File, OpenOptions};
@@ -28,11 +28,11 @@ pub struct Scalars {
     pub learning_rate: f64,
     /// Global norm of the gradients before clipping.
     pub gradient_norm: f64,
-    /// Tokens run through the model a second.
+    /// Tokens run through the model per second.
     pub tokens_per_second: f64,
-    /// Resident memory in MiB; 0 where the system does not tell.
+    /// Resident memory in MiB; 0 if the system does not report it.
     pub memory_mib: f64,
-    /// Σ nats / Σ tokens on the validation users, where it was measured.
+    /// Σ nats / Σ tokens on the validation users, if measured after this step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_nats_per_token: Option<f64>,
 }
@@ -40,7 +40,7 @@ pub struct Scalars {
 /// The file of scalars in the folder of a run.
 const LOG: &str = "log.jsonl";
 
-/// What a run has logged so far, step by step; nothing if it has not begun. A line that was cut off is left out.
+/// The scalars that a run has logged so far, step by step; empty if it has not begun. Skips truncated lines.
 ///
 /// # Errors
 /// The log cannot be read.
@@ -59,16 +59,16 @@ fn lines(folder: &Path) -> Result<Vec<(Scalars, String)>, InputError> {
     Ok(lines)
 }
 
-/// Who watches a run.
+/// Receives the progress of a run.
 pub trait Progress: Sync {
-    /// It begins, or goes on after `done` of its steps.
+    /// The run begins, or resumes after `done` of its `steps`.
     fn begin(&self, done: usize, steps: usize);
 
-    /// A step is done.
+    /// A step has ended.
     fn step(&self, scalars: &Scalars);
 }
 
-/// Where the scalars of a run go.
+/// The files that receive the scalars of a run.
 pub(crate) struct EventLog {
     jsonl: File,
     tensorboard: SummaryWriter,
@@ -76,8 +76,8 @@ pub(crate) struct EventLog {
 }
 
 impl EventLog {
-    /// Opens `log.jsonl` and `tensorboard/` in `folder`. Lines of steps after `resumed_at` are of work
-    /// that was lost, and are removed.
+    /// Opens `log.jsonl` and `tensorboard/` in `folder`. Removes the lines of steps after `resumed_at`, whose
+    /// work was lost.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -122,7 +122,7 @@ impl EventLog {
     }
 }
 
-/// The hook of panics is one for the whole program, so only one thread changes it at a time.
+/// The program has one panic hook, so only one thread changes it at a time.
 static QUIET: Mutex<()> = Mutex::new(());
 
 fn guarded<T>(path: &Path, write: impl FnOnce() -> T) -> Result<T, InputError> {

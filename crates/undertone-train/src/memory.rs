@@ -1,11 +1,11 @@
 //! The process's memory.
 
-/// Resident now, in MiB; 0 where the system does not tell.
+/// Resident memory now, in MiB; 0 if the system does not report it.
 pub(crate) fn resident_mib() -> f64 {
     memory_stats::memory_stats().map_or(0.0, |stats| stats.physical_mem as f64 / 1_048_576.0)
 }
 
-/// The highest resident memory so far, in MiB, where Linux tells.
+/// Peak resident memory so far, in MiB; only Linux reports it.
 pub fn peak_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

@@ -14,21 +14,21 @@ pub struct AdamW {
     pub moments: BTreeMap<String, Moments>,
 }
 
-/// What one step takes.
+/// The arguments of one step.
 #[derive(Debug)]
 pub struct Update {
     /// The gradients.
     pub gradients: Gradients,
-    /// A factor for all of them, `[1]`: see [`clip_factor`].
+    /// A factor for all gradients, `[1]`: see [`clip_factor`].
     pub clip: Tensor<1>,
     /// The learning rate of this step.
     pub learning_rate: f64,
-    /// Steps taken before.
+    /// Steps taken before this one.
     pub step: usize,
 }
 
 impl AdamW {
-    /// One step. Norms do not decay; a Llama has no biases.
+    /// Takes one step. Norms do not decay; a Llama has no biases.
     pub fn step(&mut self, model: &mut Decoder, update: Update, config: &TrainingConfig) {
         let Update { mut gradients, clip, learning_rate, step } = update;
         let operators = model.shared_operators();
@@ -54,7 +54,8 @@ impl AdamW {
     }
 }
 
-/// The Euclidean norm of all gradients together, `[1]`, summed in one fixed order; in f64 on a CPU. It stays on the device.
+/// The Euclidean norm of all gradients together, `[1]`, summed in a fixed order; in f64 on a CPU. The result stays on
+/// the device.
 ///
 /// # Panics
 /// If there are no gradients.
@@ -70,7 +71,7 @@ pub fn clip_factor(norm: &Tensor<1>, limit: f64) -> Tensor<1> {
     factor.cast(DType::F32)
 }
 
-/// A number that a device has computed; waits for it.
+/// Reads a number from its device; waits until the device has computed it.
 pub fn scalar(tensor: Tensor<1>) -> f64 {
     tensor.into_data().convert::<f64>().try_into_vec::<f64>().expect("converted to f64")[0]
 }

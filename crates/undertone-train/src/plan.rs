@@ -1,4 +1,4 @@
-//! Which windows make up each optimiser step, fixed before any view is applied.
+//! The windows of each optimiser step, fixed before any view is applied.
 //!
 //! The order depends on the windows' ids and the seed alone, so all arms of a study take the same
 //! steps over the same windows in the same order.
@@ -9,7 +9,7 @@ use undertone_data::generator;
 /// The steps of a whole run: indices into the training windows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// One list of window indices a step.
+    /// One list of window indices per step.
     pub steps: Vec<Vec<usize>>,
     /// Steps in one epoch.
     pub steps_per_epoch: usize,

@@ -15,37 +15,37 @@ use crate::memory::resident_mib;
 use crate::optimizer::{AdamW, Update, clip_factor, global_norm, scalar};
 use crate::plan::Plan;
 
-/// A training run, ready to start or to go on.
+/// A training run, ready to start or to resume.
 pub struct Run<'a> {
     /// The numbers of the loop.
     pub config: &'a TrainingConfig,
     /// Seed of the order and of dropout.
     pub seed: u64,
-    /// Training windows as the arm sees them, each with at least one supervised token: the same for every epoch,
-    /// or those of each epoch, of the same windows in the same order.
+    /// Training windows as the arm sees them, each with at least one supervised token. Epochs take these lists in
+    /// turn; all lists have the same windows in the same order.
     pub training: &'a [Vec<Stream>],
     /// Validation windows; may be empty.
     pub validation: &'a [Stream],
     /// Where `last.safetensors`, `best.safetensors` and the logs go.
     pub folder: &'a Path,
-    /// Who watches it.
+    /// Receives the progress of the run.
     pub progress: &'a dyn Progress,
-    /// What its checkpoints say about themselves; the state in it is ignored.
+    /// The metadata of its checkpoints; the `state` in it is ignored.
     pub description: Description,
     /// Set when the user wants to stop; the run saves and returns [`TrainError::Interrupted`].
     pub stop: &'a AtomicBool,
 }
 
-/// Why a run ended before its end.
+/// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// Something from outside.
+    /// An error in a file that the run reads or writes.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// The loss or the gradient is not a number.
-    #[error("after {step} steps {what}; the step's items: {}", items.join(", "))]
+    /// The loss or the gradient norm is not finite.
+    #[error("after {step} steps, {what}; items of this step: {}", items.join(", "))]
     NotFinite {
-        /// Steps taken before.
+        /// Steps taken before the error.
         step: usize,
         /// What was not finite, with its value.
         what: String,
@@ -57,7 +57,7 @@ pub enum TrainError {
     Interrupted(PathBuf),
 }
 
-/// A step that was taken.
+/// The results of one step.
 struct Taken<'a> {
     /// Σ nats over its supervised tokens.
     nats: f64,
@@ -68,7 +68,7 @@ struct Taken<'a> {
     tokens: usize,
 }
 
-/// The items of some windows.
+/// The items that some windows supervise.
 fn items(windows: &[&Stream]) -> Vec<String> {
     windows.iter().flat_map(|window| &window.targets).map(|target| target.item.to_string()).collect()
 }
@@ -84,7 +84,7 @@ impl Run<'_> {
         self.folder.join("best.safetensors")
     }
 
-    /// Trains `model` to the end, from the start or from `resume`, and returns where it stands.
+    /// Trains `model` to the end, from the start or from `resume`, and returns the final state.
     ///
     /// # Errors
     /// See [`TrainError`].
@@ -163,7 +163,7 @@ impl Run<'_> {
         Ok(state)
     }
 
-    /// Takes one step of the plan. Nothing waits for the device before all of the step is asked for.
+    /// Takes one step of the plan. Waits for the device only once the whole step is queued.
     fn step(
         &self,
         model: &mut Decoder,

@@ -1,7 +1,7 @@
 //! The command line: parse, call the library, show.
 //!
-//! Results go to stdout, everything for people to stderr. Exit codes: 0 done, 2 something from outside
-//! is wrong, 130 interrupted, 1 a defect of ours or a run that diverged.
+//! Results go to stdout, messages for people to stderr. Exit codes: 0 success, 1 a defect of ours or a diverged run,
+//! 2 a wrong input, 130 interrupted.
 
 #![warn(clippy::unwrap_used)]
 
@@ -21,7 +21,7 @@ use undertone_study::{Problems, StudyError};
 use crate::cli::{Cli, Command, Data};
 use crate::shell::Shell;
 
-/// Set by the first Ctrl-C: training saves and stops. The second ends the program at once.
+/// The first Ctrl-C sets this flag: training saves and stops. The second ends the program at once.
 static STOP: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {

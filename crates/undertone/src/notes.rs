@@ -13,7 +13,7 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::cli::Cli;
 use crate::shell::Shell;
 
-/// Sends notes to stderr: as `RUST_LOG` says, or else by `-v` and `-q`.
+/// Sends notes to stderr. `RUST_LOG` selects them, or else `-v` and `-q`.
 pub(crate) fn start(cli: &Cli, shell: &Shell) {
     let level = match (cli.quiet, cli.verbose) {
         (true, _) => "off",
@@ -29,7 +29,7 @@ pub(crate) fn start(cli: &Cli, shell: &Shell) {
         .init();
 }
 
-/// A note is its message.
+/// Formats a note as its message alone.
 struct MessageOnly;
 
 impl<S, N> FormatEvent<S, N> for MessageOnly
@@ -43,7 +43,7 @@ where
     }
 }
 
-/// Writes to stderr while the bars step aside.
+/// Writes to stderr while the bars are hidden.
 #[derive(Clone)]
 struct AboveBars(MultiProgress);
 

@@ -1,5 +1,5 @@
-//! A table of arms on a terminal: one bar each, with its state, loss and the time left; elsewhere plain lines at a
-//! readable pace.
+//! Progress on a terminal: one bar per row, with its state, loss and time left. Elsewhere: plain lines at a readable
+//! pace.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -11,26 +11,26 @@ use undertone_train::Scalars;
 
 use crate::shell::Shell;
 
-/// At most one plain line of a row in this time.
+/// The usual time between two plain lines of a row.
 const PACE: Duration = Duration::from_secs(5);
 
 /// The rows of a study.
 pub(crate) struct Board {
     bars: MultiProgress,
-    /// Whether plain lines take the place of bars.
+    /// Whether to print plain lines instead of bars.
     is_plain: bool,
     rows: Mutex<Vec<Row>>,
 }
 
-/// One arm, which is trained some times.
+/// A row with its trainings.
 struct Row {
     name: String,
     bar: ProgressBar,
     trainings: usize,
     finished: usize,
-    /// Which training runs, in words.
+    /// The fold and seed of the running training, in words.
     training: String,
-    /// Steps of one training.
+    /// Steps per training.
     steps: usize,
     last_plain: Option<Instant>,
 }

@@ -16,7 +16,7 @@ pub(crate) struct Shell {
     pub(crate) quiet: bool,
     /// All bars on the terminal; hidden where there is no terminal.
     pub(crate) bars: MultiProgress,
-    /// Set when the user wants to stop.
+    /// Set when the user stops the program.
     pub(crate) stop: &'static AtomicBool,
 }
 
@@ -27,13 +27,13 @@ impl Shell {
         Self { json: cli.json, quiet: cli.quiet, bars: MultiProgress::with_draw_target(target), stop }
     }
 
-    /// One JSON document on stdout.
+    /// Prints one JSON document to stdout.
     pub(crate) fn print_json(&self, value: &impl Serialize) {
         let text = serde_json::to_string_pretty(value).expect("results are plain data");
         self.print(&format!("{text}\n"));
     }
 
-    /// Text on stdout; a reader that stopped reading (`| head`) ends the program quietly.
+    /// Prints text to stdout; ends the program quietly if the reader has stopped reading (`| head`).
     pub(crate) fn print(&self, text: &str) {
         if std::io::stdout().write_all(text.as_bytes()).is_err() {
             std::process::exit(0);

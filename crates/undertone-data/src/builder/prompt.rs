@@ -1,4 +1,4 @@
-//! A conversation as a prompt: what stands before somebody writes.
+//! A conversation as a prompt: the tokens before a turn to generate.
 
 use crate::Encoded;
 use crate::builder::{Layout, Purpose, StreamBuilder, turn};
@@ -7,17 +7,17 @@ use crate::template::Speaker;
 use crate::view::{Placement, View};
 
 impl StreamBuilder {
-    /// What stands before the first words of a conversation.
+    /// The prompt of an empty conversation: the system turn and the header of `speaker`.
     pub fn opening(&self, speaker: Speaker) -> Vec<u32> {
         [&self.system, self.template.header(speaker)].concat()
     }
 
-    /// A whole conversation as a prompt that ends where `speaker` is about to write: the latest
-    /// messages that fit `limit` tokens, whole, and how many messages were left out.
+    /// A conversation as a prompt that ends with the header of `speaker`: the latest whole messages that fit `limit`
+    /// tokens, and how many earlier messages were left out.
     pub fn prompt(&self, encoded: &Encoded, view: View, speaker: Speaker, limit: usize) -> (Vec<u32>, usize) {
         let layout = Layout { view, kinds: &[], purpose: Purpose::Score, dropout: None };
         let mut slots = self.slots(encoded, &layout, &mut Hidden::default());
-        // Whatever has been written by now was written before the next message.
+        // A thought written after the last message still precedes the next one, so it is not too late here.
         let known_by_now = encoded.conversation.messages.iter().enumerate().flat_map(|(index, message)| {
             (0..message.thoughts.len())
                 .filter(move |&thought| view.place(&encoded.conversation, index, thought) == Placement::TooLate)
@@ -30,13 +30,13 @@ impl StreamBuilder {
             .map(|index| {
                 let role = encoded.conversation.messages[index].role;
                 let mut ids = turn(&self.template, Speaker::Message(role), &encoded.messages[index].context);
-                // A thought that is about to be written, or stands beside it, is not shown.
+                // The last message shows its thoughts unless a thought comes next.
                 let is_last = index + 1 == encoded.messages.len();
                 let is_shown = match is_last {
                     true => !matches!(speaker, Speaker::Thought(_)),
                     false => view.shows_in_trunk(),
                 };
-                // The last reaction is one to the last message, not one that was written as late.
+                // `LastReaction` shows only reactions to the last message, not to earlier ones.
                 let is_meant = |&&(on, _): &&(usize, usize)| is_shown && (view.shows_in_trunk() || on == index);
                 for &(on, thought) in slots[index].iter().filter(is_meant) {
                     let kind = encoded.conversation.messages[on].thought_kind();

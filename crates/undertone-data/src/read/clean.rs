@@ -1,21 +1,18 @@
-//! Messages that are valid but odd: empty, two of one role in a row, an assistant that begins.
+//! Policies for messages that are valid but unusual: empty, two of one role in a row, an assistant message first.
 //!
-//! Each oddity has a policy, and each application of a policy is counted in the
-//! [`ReadReport`]. Policies apply once, when a file is read and before any view
-//! exists, so that all arms of a comparison see the same messages. White space is trimmed and
-//! empty thoughts are dropped before, in every case.
+//! The [`ReadReport`] counts each application of a policy. Policies apply once, when a file is read and before any view
+//! exists, so that all arms of a comparison see the same messages. Before the policies apply, white space is trimmed
+//! and empty thoughts are dropped.
 
 use serde::{Deserialize, Serialize};
 
 use super::report::ReadReport;
 use crate::conversation::{Message, Role};
 
-/// What stands between two messages that are merged.
+/// The separator between merged messages.
 const MERGED_SEPARATOR: &str = "\n\n";
 
-/// What happens to messages that are valid but odd.
-///
-/// The policies apply in the order of the fields.
+/// Policies for messages that are valid but unusual, applied in the order of the fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CleanOptions {
@@ -27,45 +24,45 @@ pub struct CleanOptions {
     pub assistant_first: AssistantFirst,
 }
 
-/// What happens to messages without text.
+/// Policy for messages without text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EmptyMessages {
-    /// They stay. An empty user message is then a target of nothing but its end token.
+    /// They stay. An empty user message is context, but not a target.
     Keep,
     /// They are dropped with their thoughts, except for an empty reply to a user message.
     ///
-    /// An empty user message holds nothing to predict, and an empty assistant message that answers
-    /// nobody holds nothing to condition on. A blank reply, though, is a turn that the user saw:
-    /// the reaction to it and the next message answer it, so it stays.
+    /// An empty user message holds nothing to predict, and an empty assistant message that answers no user message
+    /// holds nothing to condition on. An empty reply stays because the user saw it: the reaction and the next message
+    /// respond to it.
     #[default]
     Drop,
     /// They make the line invalid.
     Refuse,
 }
 
-/// What happens to a message of the same role as the one before it.
+/// Policy for a message of the same role as the message before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Consecutive {
-    /// Both stay, each a turn of its own, as they were sent: nothing is invented.
+    /// Both stay as separate turns, as they were sent.
     #[default]
     Keep,
-    /// The texts are joined by a blank line, the thoughts by appending them in order.
+    /// The texts are joined with a blank line; the thoughts are appended in order.
     ///
-    /// The message bears the time of its *first* part, and none if any part has none. A `strict`
-    /// view shows a target only the thoughts written before the target was sent, and a thought
-    /// written between the parts may well speak of the first one, which belongs to the target.
+    /// The message has the time of its *first* part, or no time if any part has none. A `strict` view shows a target
+    /// only the thoughts written before the target was sent, and a thought written between the parts may be about the
+    /// first part, which belongs to the target.
     Merge,
     /// They make the line invalid.
     Refuse,
 }
 
-/// What happens to a conversation that begins with an assistant message.
+/// Policy for a conversation that begins with an assistant message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AssistantFirst {
-    /// It stays: a greeting, or the rest of a history that was cut, is context like any other.
+    /// It stays: a greeting, or the rest of a truncated history, is ordinary context.
     #[default]
     Keep,
     /// Every assistant message before the first user message is dropped with its reactions.
@@ -74,16 +71,16 @@ pub enum AssistantFirst {
     Refuse,
 }
 
-/// A message with its place in the published list, which errors name.
+/// A message with its index in the published list, which errors name.
 pub(super) struct Numbered {
     pub(super) index: usize,
     pub(super) message: Message,
 }
 
-/// A policy said no.
+/// A message that a policy refuses.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// Which of the published messages.
+    /// Index in the published list.
     pub(super) index: usize,
     pub(super) cause: String,
     pub(super) hint: String,

@@ -1,4 +1,4 @@
-//! A published line becomes a [`Conversation`]: names, labels and times get their types here.
+//! Converts a published line to a [`Conversation`]: ids, labels and times get their types here.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::report::ReadReport;
 use crate::conversation::{Conversation, Message, Role, Survey, Thought, ThoughtKind};
 use crate::stats::PostHoc;
 
-/// 2000-01-01 to 2100-01-01 in milliseconds since 1970: an integer in here is taken for a time.
+/// 2000-01-01 to 2100-01-01 in milliseconds since 1970; an integer in this range counts as a time.
 const PLAUSIBLE_MILLISECONDS: std::ops::Range<i64> = 946_684_800_000..4_102_444_800_000;
 
 /// How similar (Jaro-Winkler, 0 to 1) a known word must be to be suggested.
@@ -34,7 +34,7 @@ impl Problem {
     }
 }
 
-/// Checks, types and cleans one line; what is noticed on the way is added to `report`.
+/// Checks, types and cleans one line; adds its counts to `report`.
 pub(super) fn convert(
     published: PublishedConversation,
     path: &Path,
@@ -89,7 +89,7 @@ fn has_user_message<'a>(messages: impl IntoIterator<Item = &'a Message>) -> bool
     messages.into_iter().any(|message| message.role == Role::User)
 }
 
-/// The last answers that were given; what says nothing, such as an empty text, is none.
+/// The last survey answers; an empty text or `none` is no answer.
 fn survey(answers: Vec<PublishedSurvey>, report: &mut ReadReport) -> Survey {
     for answers in &answers {
         report.note_unknown_fields("survey_answers.", &answers.unknown_fields);
@@ -113,19 +113,19 @@ fn survey(answers: Vec<PublishedSurvey>, report: &mut ReadReport) -> Survey {
     }
 }
 
-/// Who talked about what.
+/// The ids of a conversation, its user and its task.
 struct Identity {
     id: String,
     user: String,
     task: String,
 }
 
-/// Reads user and task off the id.
+/// Reads user and task from the id.
 ///
-/// The earlier release has an `id` of the published shape beside a `conversation_id` that several
-/// conversations of one session share. So `id` goes first, and the other only stands in for it.
-/// An id of another shape says nothing about its user: the conversation is then its own user and
-/// task, which keeps a split honest only if no user has two such conversations.
+/// The earlier release has an `id` of the published shape beside a `conversation_id` that several conversations of one
+/// session share, so `id` is preferred and `conversation_id` is the fallback. An id of another shape does not name its
+/// user: the conversation then counts as its own user and task, and a split by user is valid only if no user has two
+/// such conversations.
 fn identity(published: &PublishedConversation, path: &Path, line: usize, report: &mut ReadReport) -> Identity {
     let ids: Vec<String> = [&published.id, &published.conversation_id]
         .into_iter()
@@ -206,7 +206,7 @@ fn convert_message(published: PublishedMessage, json_path: &str, report: &mut Re
             format!("{json_path}.{misplaced_key}"),
             format!("{role} message has `{misplaced_key}`"),
         )
-        .hint("reasons hang on user messages, reactions on assistant messages"));
+        .hint("reasons belong to user messages, reactions to assistant messages"));
     }
     let mut thoughts = Vec::with_capacity(fitting.len());
     for (index, thought) in fitting.into_iter().enumerate() {
@@ -251,11 +251,11 @@ fn convert_thought(
     Ok(Some(Thought { content: trimmed(content, &mut report.thoughts_trimmed), label, written_at }))
 }
 
-/// The text under either name; empty if under neither.
+/// The text under `content` or `text`; empty if both are absent.
 fn content_or_text(content: Option<String>, text: Option<String>, json_path: &str) -> Result<String, Problem> {
     match (content, text) {
         (Some(content), Some(text)) if content != text => {
-            Err(Problem::new(json_path, "`content` and `text` are both there and differ")
+            Err(Problem::new(json_path, "`content` and `text` are both present and differ")
                 .hint("the two published forms use one each; remove one of them"))
         }
         (content, text) => Ok(content.or(text).unwrap_or_default()),
@@ -288,7 +288,7 @@ fn parse_time(time: &TextOrInteger, json_path: &str) -> Result<i64, Problem> {
             format!("`{integer}`")
         }
     };
-    Err(Problem::new(json_path, format!("unparsable time {value}")).hint(
+    Err(Problem::new(json_path, format!("invalid time {value}")).hint(
         "a time is RFC 3339 with `Z` or an offset, such as `2026-04-08T22:11:32.163Z`, \
              or whole milliseconds or seconds since 1970 (years 2000 to 2099)",
     ))
@@ -320,7 +320,7 @@ fn parse_label(value: &str, kind: ThoughtKind, json_path: &str) -> Result<usize,
     Err(Problem::new(json_path, format!("unknown label of a {name}: {}", quoted(value))).hint(hint))
 }
 
-/// The known word most like `value`, however it is capitalised and spaced, if any is like it.
+/// The known word most similar to `value`, ignoring case and spacing, if any is similar enough.
 fn nearest<'a>(value: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let value: String =
         value.chars().take(100).map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();

@@ -1,7 +1,7 @@
-//! Lines off a disk, each no longer than a limit, whatever the file holds.
+//! Reads the lines of a file, each up to a maximum length.
 //!
-//! `BufRead::read_until` would take a file without line ends into memory whole; this stops at the
-//! limit and runs on to the next line end without keeping what it passes.
+//! `BufRead::read_until` would read a file without line ends into memory whole; this reader stops storing at the limit
+//! and skips to the next line end.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -12,7 +12,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 pub(super) enum Line<'a> {
     /// Nothing but white space.
     Blank,
-    /// Longer than the limit; it was passed over.
+    /// Longer than the limit; its bytes were discarded.
     TooLong,
     /// Anything else.
     Text(&'a [u8]),
@@ -44,7 +44,7 @@ impl Lines {
         self.number
     }
 
-    /// Whether the file began with a UTF-8 byte order mark, which is no part of the first line.
+    /// Whether the file began with a UTF-8 byte order mark, which is not part of the first line.
     pub(super) fn had_byte_order_mark(&self) -> bool {
         self.byte_order_mark
     }

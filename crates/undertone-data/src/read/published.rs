@@ -1,9 +1,8 @@
-//! A line as either published form spells it: types are checked here, meaning in `convert`.
+//! A line in either published form: types are checked here, meaning in `convert`.
 //!
-//! The two forms differ in names only (`content` or `text`; the earlier one adds a
-//! `conversation_id`, which names a session of several conversations), so one set of structs reads
-//! both. Deserialisation is written by hand because unknown fields have to be counted, which
-//! `#[serde(flatten)]` would pay for with the JSON paths of errors.
+//! The two forms differ in names only (`content` or `text`; the earlier one adds a `conversation_id`, which names a
+//! session of several conversations), so one set of structs reads both. Deserialisation is written by hand to count
+//! unknown fields: `#[serde(flatten)]` would lose the JSON paths of errors.
 
 use std::fmt;
 
@@ -176,7 +175,7 @@ impl<'de> Deserialize<'de> for TextOrInteger {
             }
 
             fn visit_u64<E: Error>(self, integer: u64) -> Result<TextOrInteger, E> {
-                // Past i64 it can be no time, but still an id.
+                // An integer beyond i64 cannot be a time, but can be an id.
                 Ok(i64::try_from(integer)
                     .map_or_else(|_| TextOrInteger::Text(integer.to_string()), TextOrInteger::Integer))
             }

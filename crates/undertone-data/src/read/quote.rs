@@ -1,4 +1,4 @@
-//! Values from files as error messages repeat them: short, with control characters escaped.
+//! Prepares values from files for error messages: short, with control characters escaped.
 
 /// The longest value from a file that an error message repeats, in characters.
 const QUOTED_CHARACTERS: usize = 60;
@@ -8,7 +8,7 @@ pub(super) fn quoted(value: &str) -> String {
     format!("`{}`", shortened(value, QUOTED_CHARACTERS))
 }
 
-/// The first `characters` of a value, with an ellipsis where it is longer.
+/// The first `characters` characters of a value, with an ellipsis if the value is longer.
 pub(super) fn shortened(value: &str, characters: usize) -> String {
     let mut kept = String::new();
     for (index, character) in value.chars().enumerate() {

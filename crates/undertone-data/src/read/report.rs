@@ -1,4 +1,4 @@
-//! What reading changed, dropped, skipped or only noticed: every count has a name.
+//! Named counts of what reading changed, dropped, skipped or only noticed.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::error::InputError;
 /// How many reasons for skipped lines a report keeps.
 pub const SKIPPED_REASONS: usize = 5;
 
-/// How many names of unknown fields a report tells apart.
+/// How many names of unknown fields a report counts separately.
 pub const MAX_UNKNOWN_FIELDS: usize = 64;
 
 /// Every count of one or several reads. Counts cover the lines that were read, not those skipped.
@@ -23,26 +23,26 @@ pub struct ReadReport {
     pub files: usize,
     /// Lines, blank and skipped ones included.
     pub lines: usize,
-    /// Lines of nothing but white space, passed over.
+    /// Lines of only white space, ignored.
     pub blank_lines: usize,
-    /// Files that began with a UTF-8 byte order mark, passed over.
+    /// Files that began with a UTF-8 byte order mark, which is ignored.
     pub byte_order_marks: usize,
-    /// Lines left out because they are no valid conversation.
+    /// Lines skipped because they are not valid conversations.
     pub skipped_lines: usize,
-    /// Why, for the first [`SKIPPED_REASONS`] of them.
+    /// The reasons for the first [`SKIPPED_REASONS`] skipped lines.
     pub skipped_reasons: Vec<String>,
-    /// Conversations handed out.
+    /// Conversations returned.
     pub conversations: usize,
     /// Messages in them.
     pub messages: usize,
     /// Thoughts in them.
     pub thoughts: usize,
 
-    /// Conversations without an id; named after file and line, and taken to be users of their own.
+    /// Conversations without an id; each is named after file and line, and counts as its own user.
     pub ids_missing: usize,
-    /// Conversations whose id is not `USER_TASK_CONVERSATION`; taken to be users of their own.
+    /// Conversations whose id is not `USER_TASK_CONVERSATION`; each counts as its own user.
     pub ids_of_other_shape: usize,
-    /// Fields that are in no published form, by name, such as `messages.tokens`; passed over.
+    /// Fields that are in no published form, by name, such as `messages.tokens`; ignored.
     pub unknown_fields: BTreeMap<String, usize>,
     /// Occurrences of unknown fields beyond the first [`MAX_UNKNOWN_FIELDS`] names.
     pub other_unknown_fields: usize,
@@ -61,7 +61,7 @@ pub struct ReadReport {
     pub messages_without_time: usize,
     /// Messages without a `timestamp` whose integer id gave the time.
     pub messages_timed_by_id: usize,
-    /// Messages that bear an earlier time than a message before them; file order is kept.
+    /// Messages with an earlier time than a message before them; file order is kept.
     pub messages_out_of_time_order: usize,
 
     /// Empty messages dropped, see [`EmptyMessages`](crate::EmptyMessages).
@@ -76,7 +76,7 @@ pub struct ReadReport {
     pub assistant_first_dropped: usize,
     /// Conversations that begin with an assistant message and keep it.
     pub assistant_first_kept: usize,
-    /// Thoughts that went with a dropped message.
+    /// Thoughts dropped with their message.
     pub thoughts_dropped_with_messages: usize,
 }
 
@@ -110,7 +110,7 @@ named_counts!(ReadReport {
 } and { skipped_reasons, unknown_fields });
 
 impl ReadReport {
-    /// Adds the counts of another report; of its reasons, as many as there is room for.
+    /// Adds the counts of another report, and its reasons up to [`SKIPPED_REASONS`].
     pub fn merge(&mut self, other: &Self) {
         self.add_counts(other);
         let room = SKIPPED_REASONS.saturating_sub(self.skipped_reasons.len());
@@ -120,7 +120,7 @@ impl ReadReport {
         }
     }
 
-    /// Counts fields nobody asked for; `parent` is empty or ends with a dot.
+    /// Counts unknown fields; `parent` is empty or ends with a dot.
     pub(super) fn note_unknown_fields(&mut self, parent: &str, names: &[String]) {
         for name in names {
             let name = quoted(name);
@@ -128,7 +128,7 @@ impl ReadReport {
         }
     }
 
-    /// Counts a line that was left out.
+    /// Counts a skipped line.
     pub(super) fn skip(&mut self, error: &InputError) {
         self.skipped_lines += 1;
         if self.skipped_reasons.len() < SKIPPED_REASONS {

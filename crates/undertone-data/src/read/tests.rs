@@ -1,4 +1,4 @@
-//! Lines in, records and reports out; what is refused is in `refusals`.
+//! Lines in, records and reports out; refused lines are in `refusals`.
 
 mod refusals;
 
@@ -20,7 +20,7 @@ fn read_with(bytes: impl AsRef<[u8]>, options: ReadOptions) -> Result<(Vec<Recor
     Reader::open(&[path], options)?.read_all()
 }
 
-/// One line without line breaks or indentation, however the test spells it.
+/// Joins the lines of a test's JSON without their indentation.
 fn one_line(json: &str) -> String {
     json.lines().map(str::trim).collect()
 }
@@ -31,7 +31,7 @@ fn read_one(json: &str) -> (Record, ReadReport) {
     (records.remove(0), report)
 }
 
-/// The one message of a conversation that says only this.
+/// A conversation of this one message.
 fn message(json: &str) -> String {
     format!(r#"{{"id":"user1_task1_conversation1","messages":[{json}]}}"#)
 }

@@ -126,15 +126,15 @@ fn every_problem_is_reported() {
     assert_eq!(
         show(&problems),
         [
-            "`run.toml`, `validation`: -0.1 is no share of the users (a share is from 0 to 1)",
+            "`run.toml`, `validation`: -0.1 is not a share of the users (a share is from 0 to 1)",
             "`run.toml`, `train`: `train`, `validation` and `test` add up to 0.9, not 1 \
              (0.9 + -0.1 + 0.1)",
             "`run.toml`, `validation_users`: no conversation is by user `usr4` \
              (did you mean `user4`?)",
             "`run.toml`, `test_users`: no conversation is by user `somebody` \
              (users are named as in conversation ids, such as `user6`)",
-            "`run.toml`, `test_users`: user `user2` is in `validation_users`, too \
-             (a user belongs to one part only; remove it from one of the lists)",
+            "`run.toml`, `test_users`: user `user2` is also in `validation_users` \
+             (a user belongs to one part only; remove the user from one of the lists)",
         ]
     );
     let error =
@@ -204,9 +204,9 @@ fn folds_that_leave_nobody_to_train_on() {
         let error = options.assign(users, Path::new("run.toml"));
         error.expect_err("the options are wrong").to_string()
     };
-    assert_eq!(error(5, 1, 0.0), "`run.toml`, `folds`: 1 fold(s) of 5 user(s) leave nobody to train on");
-    assert_eq!(error(1, 0, 0.0), "`run.toml`, `folds`: 0 fold(s) of 1 user(s) leave nobody to train on");
-    assert_eq!(error(5, 2, 1.0), "`run.toml`, `validation`: 1 is no share from 0 up to 1 exclusive");
+    assert_eq!(error(5, 1, 0.0), "`run.toml`, `folds`: 1 fold(s) of 5 user(s) leave no user to train on");
+    assert_eq!(error(1, 0, 0.0), "`run.toml`, `folds`: 0 fold(s) of 1 user(s) leave no user to train on");
+    assert_eq!(error(5, 2, 1.0), "`run.toml`, `validation`: 1 is not a share from 0 to below 1");
 }
 
 #[test]

@@ -5,35 +5,35 @@
 //! 2007): if each set is ordered from its rarest shingle to its most common one, two sets of
 //! similarity *t* or more share a shingle within the first `|set| − ⌈t·|set|⌉ + 1` of each. An index
 //! of those prefixes therefore yields every candidate. Unlike MinHash with banding it misses nothing
-//! and draws no random numbers, and it is as fast as long as rare shingles are rare.
+//! and draws no random numbers; it is as fast if few sets share their rarest shingles.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::Serialize;
 
-/// Words a shingle has.
+/// Words per shingle.
 const SHINGLE_WORDS: usize = 3;
 
-/// Words of a text that are compared; a task that takes longer to state is compared by its start.
+/// Words of a text that are compared; a longer text is compared by its beginning.
 const COMPARED_WORDS: usize = 2_000;
 
 /// The threshold 0.6 as a fraction, so that comparison is exact.
 const THRESHOLD: (usize, usize) = (3, 5);
 
-/// Steps through shingles before counting stops, after a few seconds.
+/// The most steps through shingles before counting stops; they take a few seconds.
 ///
-/// 100,000 unrelated tasks stay far below it; 100,000 fillings of one template do not, since nearly
-/// all of their five billion pairs are near-duplicates.
+/// 100,000 unrelated tasks stay far below this limit; 100,000 instances of one template do not, since nearly all of
+/// their five billion pairs are near-duplicates.
 const MAX_STEPS: u64 = 1_000_000_000;
 
 /// Pairs of ids that a report shows.
 const EXAMPLES: usize = 5;
 
-/// What a task was about, as hashes: texts can be compared by it, but not read.
+/// The text of a task as hashes, which can be compared but not read.
 ///
-/// It is made from `task_summary`, which people wrote after the conversation, and which must not
-/// reach any view; or from the first user message where there is no summary.
+/// The text is `task_summary`, which users wrote after the conversation and which must not reach any view, or the first
+/// user message if there is no summary.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PostHoc {
     /// Sorted, without repeats; empty for a text too short to have one.
@@ -43,8 +43,7 @@ pub struct PostHoc {
 impl PostHoc {
     /// Hashes a text; upper and lower case, punctuation and white space make no difference.
     ///
-    /// A text of fewer than three words, such as the `Hi` many conversations begin with, states
-    /// no task: it is like nothing, not even like itself.
+    /// A text of fewer than three words, such as `Hi`, states no task: it is similar to no text, not even to itself.
     pub fn of(text: &str) -> Self {
         let words: Vec<String> = text
             .split(|c: char| !c.is_alphanumeric())
@@ -90,13 +89,13 @@ impl Distinct<'_> {
         self.groups.values().map(|(count, _)| count).sum()
     }
 
-    /// How many leading ranks go into the index.
+    /// The leading ranks, which go into the index.
     fn prefix(&self) -> &[u32] {
         let size = self.ranks.len();
         &self.ranks[..size - (size * THRESHOLD.0).div_ceil(THRESHOLD.1) + 1]
     }
 
-    /// Ids of a text of either with different groups, if there are such.
+    /// Ids of one text of each set, from different groups, if there are any.
     fn example(&self, other: &Self) -> Option<(String, String)> {
         self.groups.iter().find_map(|(group, (_, id))| {
             let (_, (_, other_id)) = other.groups.iter().find(|(other, _)| *other != group)?;
@@ -107,8 +106,8 @@ impl Distinct<'_> {
 
 /// Counts pairs of near-duplicate texts of different groups; texts are given as (group, id, text).
 ///
-/// With users as groups it counts the tasks that users have in common; with splits as groups, the
-/// tasks that leak from one split into another. The order of the texts does not change the counts.
+/// With users as groups, counts the tasks that users have in common; with splits as groups, the tasks that leak from
+/// one split into another. The order of the texts does not change the counts.
 pub fn near_duplicates<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str, &'a PostHoc)>) -> NearDuplicates {
     let mut found = NearDuplicates { complete: true, ..NearDuplicates::default() };
     let texts = texts.into_iter().filter(|(_, _, text)| {
@@ -120,8 +119,8 @@ pub fn near_duplicates<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str, &'
 
     for same in &distinct {
         let texts = same.texts();
-        let of_one_group: u64 = same.groups.values().map(|(count, _)| count * count).sum();
-        found.add((texts * texts - of_one_group) / 2, || same.example(same));
+        let same_group_pairs: u64 = same.groups.values().map(|(count, _)| count * count).sum();
+        found.add((texts * texts - same_group_pairs) / 2, || same.example(same));
     }
 
     // Sets come in ascending size, so that an indexed set is never the larger one.
@@ -140,12 +139,12 @@ pub fn near_duplicates<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str, &'
                 last_compared_with[candidate] = current;
                 steps += size as u64;
                 if are_similar(&smaller.ranks, &larger.ranks) {
-                    let of_one_group: u64 = smaller
+                    let same_group_pairs: u64 = smaller
                         .groups
                         .iter()
                         .filter_map(|(group, (count, _))| Some(count * larger.groups.get(group)?.0))
                         .sum();
-                    found.add(smaller.texts() * larger.texts() - of_one_group, || smaller.example(larger));
+                    found.add(smaller.texts() * larger.texts() - same_group_pairs, || smaller.example(larger));
                 }
             }
             if steps > MAX_STEPS {
@@ -169,7 +168,7 @@ impl NearDuplicates {
     }
 }
 
-/// Groups texts of the same shingles; ascending in the number of shingles.
+/// Groups texts with the same shingles, in ascending number of shingles.
 fn distinct_texts<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str, &'a PostHoc)>) -> Vec<Distinct<'a>> {
     let mut by_shingles: BTreeMap<&[u64], BTreeMap<&str, (u64, &str)>> = BTreeMap::new();
     let mut frequencies: HashMap<u64, u32> = HashMap::new();

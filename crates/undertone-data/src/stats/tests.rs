@@ -3,8 +3,7 @@
 use super::*;
 use crate::conversation::Thought;
 
-/// `u5 content` is a user message sent at 5; a thought `+1@7` bears label 1 and was written at 7;
-/// `?` stands for what is unknown.
+/// `u5 content` is a user message sent at 5; a thought `+1@7` has label 1 and was written at 7; `?` means unknown.
 fn conversation(id: &str, user: &str, messages: &[&str]) -> Conversation {
     let messages = messages.iter().map(|text| {
         let mut words = text.split(' ');

@@ -1,7 +1,6 @@
-//! A GGUF file, opened: checked metadata values and dequantised tensors.
+//! An open GGUF file: checked metadata values and dequantised tensors.
 //!
-//! Knows the format, not the model: what keys and tensors mean is said in `llama.rs` and
-//! `tokenizer.rs` beside this file.
+//! Knows the format, not the model: `llama.rs` and `tokenizer.rs` interpret keys and tensors.
 
 use std::collections::HashMap;
 use std::io::Cursor;
@@ -83,8 +82,8 @@ impl Gguf {
         self.optional_count(key)?.ok_or_else(|| self.missing(key))
     }
 
-    /// A number, or nothing if the key is absent. One stored in 32 bits is given as the decimal
-    /// that it was rounded from: 0.00001, not 0.00000999999974.
+    /// A number, or nothing if the key is absent. A 32-bit number is returned as the decimal that it was rounded from:
+    /// 0.00001, not 0.00000999999974.
     pub(super) fn optional_number(&self, key: &str) -> Result<Option<f64>, InputError> {
         self.optional(key, "a number", |value| match value {
             Value::F32(number) => number.to_string().parse().ok(),
@@ -93,7 +92,7 @@ impl Gguf {
         })
     }
 
-    /// Yes or no; no if the key is absent.
+    /// True or false; false if the key is absent.
     pub(super) fn flag(&self, key: &str) -> Result<bool, InputError> {
         let flag = self.optional(key, "true or false", |value| value.to_bool().ok())?;
         Ok(flag.unwrap_or(false))
@@ -123,7 +122,7 @@ impl Gguf {
         counts.ok_or_else(|| self.missing(key))
     }
 
-    /// A tensor as `f32`, row-major; `shape` is what the metadata ask for.
+    /// A tensor as `f32`, row-major; `shape` is the shape that the metadata require.
     pub(super) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, InputError> {
         let entry = self.tensor_of_shape(name, shape)?;
         let values = self
@@ -141,7 +140,7 @@ impl Gguf {
     pub(super) fn tensor_of_shape(&self, name: &str, shape: &[usize]) -> Result<&TensorEntry, InputError> {
         let entry = self.tensors.get(name).ok_or_else(|| self.error(name, "there is no tensor of this name"))?;
         if entry.shape != shape {
-            let cause = format!("has shape `{:?}`, but the metadata ask for `{shape:?}`", entry.shape);
+            let cause = format!("has shape `{:?}`, but the metadata require `{shape:?}`", entry.shape);
             return Err(self.error(name, cause));
         }
         Ok(entry)

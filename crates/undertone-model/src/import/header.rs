@@ -1,10 +1,9 @@
-//! The header of a GGUF file, walked once without believing it.
+//! Walks the header of a GGUF file once and trusts none of its claims.
 //!
-//! candle reads the values and unpacks the tensors, and bounds most of what a header may claim. This
-//! walk comes first and refuses the rest: an alignment of zero (candle divides by it), names that
-//! occur twice (candle keeps the last), text that is not UTF-8 (candle replaces it), arrays that
-//! would take many times their bytes as values, tensors that overlap, and block types without a
-//! name. The layout is <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+//! candle reads the values, unpacks the tensors and bounds most claims of a header. This walk comes first and refuses
+//! the rest: an alignment of zero (candle divides by it), names that occur twice (candle keeps the last), text that is
+//! not UTF-8 (candle replaces it), arrays whose values would take many times their bytes, tensors that overlap, and
+//! block types without a name. The layout is <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -12,7 +11,7 @@ use std::path::Path;
 
 use undertone_data::{InputError, Place};
 
-/// The most metadata entries, and the most tensors, that are believed.
+/// The most metadata entries, and the most tensors, that are accepted.
 const MAX_ENTRIES: u64 = 1 << 16;
 /// The most array elements in all metadata together; in memory each takes 32 bytes. A vocabulary of
 /// 260,000 tokens with its merges has about a million.
@@ -22,7 +21,7 @@ const MAX_TEXT_BYTES: u64 = 16 << 20;
 /// The alignment of tensor data unless `general.alignment` says otherwise, in bytes.
 const DEFAULT_ALIGNMENT: usize = 32;
 
-/// Metadata value types, by the number that stands for them in the file.
+/// Metadata value types, by their number in the file.
 const UINT32: u32 = 4;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
@@ -45,7 +44,7 @@ const SUPPORTED: [BlockType; 6] = [
     BlockType { name: "Q8_0", number: 8, values: 32, bytes: 34 },
 ];
 
-/// Names of the block types that are not unpacked, for errors.
+/// Names of the block types that are not supported, for errors.
 const UNSUPPORTED: [(u32, &str); 27] = [
     (6, "Q5_0"),
     (7, "Q5_1"),
@@ -76,14 +75,14 @@ const UNSUPPORTED: [(u32, &str); 27] = [
     (40, "NVFP4"),
 ];
 
-/// One tensor, as the header places it.
+/// One tensor, as the header describes it.
 #[derive(Debug)]
 pub(super) struct TensorEntry {
     pub(super) name: String,
     /// Row-major: the file's order, reversed.
     pub(super) shape: Vec<usize>,
     pub(super) block: BlockType,
-    /// Bytes in the file; inside it, and shared with no other tensor.
+    /// Byte range in the file; inside the file, and shared with no other tensor.
     range: Range<usize>,
 }
 
@@ -91,12 +90,12 @@ pub(super) struct TensorEntry {
 ///
 /// # Errors
 ///
-/// The file is no GGUF of version 2 or 3, is truncated, repeats a name, or makes one of the claims
-/// listed above.
+/// The file is not GGUF of version 2 or 3, is truncated, repeats a name, or makes one of the claims listed at the top
+/// of this file.
 pub(super) fn walk(path: &Path, bytes: &[u8]) -> Result<Vec<TensorEntry>, InputError> {
     let mut cursor = Cursor { path, bytes, at: 0, reading: "the header".into() };
     if cursor.bytes(4).ok() != Some(b"GGUF") {
-        return Err(InputError::new(path, "is no GGUF file: it does not begin with `GGUF`"));
+        return Err(InputError::new(path, "is not a GGUF file: it does not begin with `GGUF`"));
     }
     let version = cursor.u32()?;
     if !matches!(version, 2 | 3) {
@@ -233,15 +232,14 @@ impl<'a> Cursor<'a> {
         let count = self.u64()?;
         match count <= MAX_ENTRIES {
             true => Ok(count),
-            false => Err(self.error(format!("claims {count} {of}, more than the {MAX_ENTRIES} that are believed"))),
+            false => Err(self.error(format!("claims {count} {of}, more than the limit of {MAX_ENTRIES}"))),
         }
     }
 
     fn text(&mut self) -> Result<&'a str, InputError> {
         let length = self.u64()?;
         if length > MAX_TEXT_BYTES {
-            return Err(self
-                .error(format!("claims a text of {length} bytes, more than the {MAX_TEXT_BYTES} that are believed")));
+            return Err(self.error(format!("claims a text of {length} bytes, more than the limit of {MAX_TEXT_BYTES}")));
         }
         std::str::from_utf8(self.bytes(length)?).map_err(|error| self.error(format!("is not UTF-8: {error}")))
     }
@@ -258,7 +256,7 @@ impl<'a> Cursor<'a> {
         self.skip_scalars(kind, length)
     }
 
-    /// Skips `count` values of a type that is no array; `count` is bounded by its caller.
+    /// Skips `count` values of a type that is not an array; the caller bounds `count`.
     fn skip_scalars(&mut self, kind: u32, count: u64) -> Result<(), InputError> {
         let width = match kind {
             0 | 1 | 7 => 1,

@@ -1,7 +1,7 @@
-//! What llama.cpp calls the parts of a Llama model, and what Hugging Face calls them.
+//! The parts of a Llama model under llama.cpp's and under Hugging Face's names.
 //!
-//! In goes the metadata of a GGUF file, out come a `config.json` and, per tensor, both names, the
-//! shape and whether its rows are permuted.
+//! Takes the metadata of a GGUF file; returns a `config.json` and, for each tensor, both names, the shape and whether
+//! its rows are permuted.
 
 use serde_json::{Map, Value, json};
 use undertone_data::InputError;
@@ -10,8 +10,7 @@ use super::gguf::Gguf;
 use crate::config::LlamaConfig;
 use crate::weights::listed;
 
-/// The keys of the architecture that are understood. Any other might change the numbers, and is
-/// refused.
+/// The supported keys of the architecture. Any other key might change the numbers and is refused.
 const KNOWN_KEYS: [&str; 14] = [
     "llama.attention.head_count",
     "llama.attention.head_count_kv",
@@ -35,11 +34,11 @@ pub(super) struct TensorPlan {
     pub(super) gguf_name: String,
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
-    /// Rows are stored permuted, with this many heads among them.
+    /// The number of heads whose rows are stored permuted; `None` if rows are not permuted.
     pub(super) permuted_heads: Option<usize>,
 }
 
-/// The `config.json` that the metadata amount to, for a vocabulary of this many tokens.
+/// The `config.json` that corresponds to the metadata, for a vocabulary of this many tokens.
 ///
 /// # Errors
 ///
@@ -140,7 +139,7 @@ pub(super) fn special_ids(gguf: &Gguf) -> Result<Vec<(&'static str, u64)>, Input
 ///
 /// # Errors
 ///
-/// A tensor is missing or has another shape than the configuration asks for, or one is left over.
+/// A tensor is missing, has another shape than the configuration asks for, or is not used by the model.
 pub(super) fn tensor_plans(gguf: &Gguf, config: &LlamaConfig) -> Result<Vec<TensorPlan>, InputError> {
     let plan = |gguf_name: String, name: String, shape: &[usize], permuted_heads| TensorPlan {
         gguf_name,
@@ -168,8 +167,8 @@ pub(super) fn tensor_plans(gguf: &Gguf, config: &LlamaConfig) -> Result<Vec<Tens
     for layer in 0..config.num_hidden_layers {
         for (gguf_part, part, shape, permuted_heads) in parts {
             let gguf_name = format!("blk.{layer}.{gguf_part}.weight");
-            // Asked before the next one is planned, so that an absurd number of layers stops at the
-            // first that is not there.
+            // Checked before the next tensor is planned, so that an absurd number of layers fails at the first missing
+            // tensor.
             gguf.tensor_of_shape(&gguf_name, shape)?;
             plans.push(plan(gguf_name, format!("model.layers.{layer}.{part}.weight"), shape, permuted_heads));
         }
@@ -189,7 +188,7 @@ pub(super) fn tensor_plans(gguf: &Gguf, config: &LlamaConfig) -> Result<Vec<Tens
     match unused.first() {
         None => Ok(plans),
         Some(first) => Err(gguf
-            .error(first, format!("a plain Llama model has no use for {}", listed(&unused)))
+            .error(first, format!("a plain Llama model does not use {}", listed(&unused)))
             .hint("biases, rotary scaling and experts are not supported")),
     }
 }
@@ -197,7 +196,7 @@ pub(super) fn tensor_plans(gguf: &Gguf, config: &LlamaConfig) -> Result<Vec<Tens
 /// Undoes llama.cpp's permutation of query or key rows.
 ///
 /// Hugging Face rotates the first half of a head against the second; llama.cpp rotates neighbours,
-/// and for that stores row `half · head_dim/2 + pair` of each head at `2 · pair + half`
+/// and therefore stores row `half · head_dim/2 + pair` of each head at `2 · pair + half`
 /// (`LlamaModel.permute` in llama.cpp's `convert_hf_to_gguf.py`).
 ///
 /// # Shapes

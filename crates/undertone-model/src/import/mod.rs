@@ -1,10 +1,9 @@
-//! Weights in other formats in, Hugging Face folders out.
+//! Converts weights in other formats to Hugging Face folders.
 //!
 //! [`gguf()`] turns a GGUF file into the folder that the decoder and every other tool read:
 //! `config.json`, `generation_config.json`, `model.safetensors` (F32), `tokenizer.json` and its
-//! companions, and `import.json`, which says where all of it came from. The file passes through
-//! `header.rs` (claims), `gguf.rs` (values), `llama.rs` (names) and `tokenizer.rs`.
-//! Writing GGUF is `undertone-export`'s business.
+//! companions, and `import.json`, which names the source. The file passes through
+//! `header.rs` (claims), `gguf.rs` (values), `llama.rs` (names) and `tokenizer.rs`. GGUF is never written.
 
 mod gguf;
 mod header;
@@ -30,13 +29,13 @@ pub struct ImportReport {
     pub source_sha256: String,
     /// Size of the source file, in bytes.
     pub source_bytes: u64,
-    /// Tensors by the type they were stored in. All are written as F32; a type of fewer bits has
-    /// already lost what it could not hold.
+    /// The number of tensors of each stored type. All are written as F32, which does not restore the precision that a
+    /// smaller type lost.
     pub tensors_by_type: BTreeMap<&'static str, usize>,
     /// Parameters of the model.
     pub parameters: u64,
-    /// Bytes that text can contain but the vocabulary cannot: the tokenizer drops them. SmolLM2 has
-    /// eight: six control characters, and the first bytes of two ranges of unassigned characters.
+    /// Bytes that text can contain but the vocabulary cannot encode; the tokenizer drops them. SmolLM2 has eight: six
+    /// control characters, and the first bytes of two ranges of unassigned characters.
     pub unencodable_bytes: Vec<u8>,
     /// The configuration that was written.
     pub config: LlamaConfig,
@@ -45,7 +44,7 @@ pub struct ImportReport {
 /// Imports a GGUF file of the Llama architecture with a byte-level BPE tokenizer.
 ///
 /// The weights are dequantised to `f32`, and llama.cpp's permutation of query and key rows is
-/// undone, so the folder computes what the file does. The destination appears whole or not at all.
+/// undone, so both models compute the same. The destination appears whole or not at all.
 ///
 /// # Errors
 ///
@@ -56,7 +55,7 @@ pub fn gguf(source: &Path, destination: &Path) -> Result<ImportReport, InputErro
     let tokenizer = tokenizer::tokenizer_files(&gguf)?;
     let config = LlamaConfig::from_json(source, llama::config_json(&gguf, tokenizer.tokens)?)?;
     let plans = llama::tensor_plans(&gguf, &config)?;
-    // Built once to see that the library takes it, and that its merges can be carried out.
+    // Built once to check that the library accepts it, and that its merges can be applied.
     let tokenizer_json = tokenizer.tokenizer.to_string();
     crate::tokenizer::parse(source, tokenizer_json.as_bytes(), config.vocab_size)?;
 
@@ -112,7 +111,7 @@ fn generation_config(config: &LlamaConfig) -> Value {
     Value::Object(generation)
 }
 
-/// `import.json`: where the folder came from.
+/// `import.json`: the source of the folder.
 fn provenance(source: &Path, report: &ImportReport) -> Value {
     json!({
         "source": source.file_name().map(|name| name.to_string_lossy()),

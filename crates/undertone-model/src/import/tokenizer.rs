@@ -1,7 +1,6 @@
-//! The tokenizer in a GGUF file's metadata in, the contents of `tokenizer.json` and its two
-//! companions out.
+//! Translates the tokenizer in a GGUF file's metadata to `tokenizer.json` and its two companions.
 //!
-//! Only byte-level BPE as GPT-2 has it. SentencePiece vocabularies (`llama`) are not read.
+//! Supports only the byte-level BPE of GPT-2. SentencePiece vocabularies (`llama`) are not read.
 
 use std::collections::HashSet;
 
@@ -15,10 +14,10 @@ use super::llama::special_ids;
 const NORMAL: u64 = 1;
 const CONTROL: u64 = 3;
 const USER_DEFINED: u64 = 4;
-/// A filler for an id that the original vocabulary skips; no text gives it.
+/// A placeholder for an id that the original vocabulary skips; no text is encoded to it.
 const UNUSED: u64 = 5;
 
-/// What the folder's tokenizer files hold.
+/// The contents of the folder's tokenizer files.
 #[derive(Debug)]
 pub(super) struct TokenizerFiles {
     /// `tokenizer.json`.
@@ -51,7 +50,7 @@ pub(super) fn tokenizer_files(gguf: &Gguf) -> Result<TokenizerFiles, InputError>
     for key in ["add_bos_token", "add_eos_token", "add_space_prefix"] {
         let key = format!("tokenizer.ggml.{key}");
         if gguf.flag(&key)? {
-            return Err(gguf.error(&key, "`true` is not supported: a text must give exactly its own ids"));
+            return Err(gguf.error(&key, "`true` is not supported: encoding must not add tokens"));
         }
     }
 
@@ -152,7 +151,7 @@ fn byte_level() -> Value {
     json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})
 }
 
-/// The bytes that UTF-8 can contain and the vocabulary cannot say.
+/// The bytes that UTF-8 can contain and the vocabulary cannot encode.
 fn unencodable_bytes(tokens: &[&str]) -> Vec<u8> {
     let single: HashSet<char> = tokens
         .iter()
@@ -166,8 +165,8 @@ fn unencodable_bytes(tokens: &[&str]) -> Vec<u8> {
     (0..=255).filter(in_utf8).filter(|byte| !single.contains(&alphabet[usize::from(*byte)])).collect()
 }
 
-/// The letter that stands for each byte in a byte-level vocabulary: itself where that is visible,
-/// else the next of those from U+0100 (`bytes_to_unicode` in GPT-2's `encoder.py`).
+/// The character that represents each byte in a byte-level vocabulary: the byte's own character if it is visible, else
+/// the next one from U+0100 (`bytes_to_unicode` in GPT-2's `encoder.py`).
 fn byte_alphabet() -> [char; 256] {
     let mut stand_ins = '\u{100}'..;
     std::array::from_fn(|byte| match byte as u8 {

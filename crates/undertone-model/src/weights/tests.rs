@@ -1,8 +1,10 @@
+//! Safetensors files in, tensors or errors out.
+
 use std::fs;
 
 use super::*;
 
-/// A safetensors file: its header as JSON, then `data_bytes` bytes of data.
+/// A safetensors file: the length of its header, the header as JSON, then its data.
 fn file(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
@@ -75,7 +77,7 @@ fn unused_tensors_are_an_error_unless_harmless() {
         "model.layers.0.self_attn.rotary_emb.inv_freq":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#;
     let bytes = file(header, &[0; 8]);
     let error = open_bytes(&bytes).unwrap().finish().unwrap_err();
-    assert_eq!(shown(&error), "model.safetensors: the model has no use for `lm_head.weight`");
+    assert_eq!(shown(&error), "model.safetensors: the model does not use `lm_head.weight`");
     let mut files = open_bytes(&bytes).unwrap();
     files.ignore("lm_head.weight");
     files.finish().unwrap();
@@ -92,7 +94,7 @@ fn lying_headers_are_refused() {
     check_refused(b"", ": has 0 bytes, too few for a safetensors file");
     check_refused(
         &u64::MAX.to_le_bytes(),
-        ": is no safetensors file: its header would have 18446744073709551615 bytes",
+        ": is not a safetensors file: its header would have 18446744073709551615 bytes",
     );
     check_refused(&900_u64.to_le_bytes(), ": its header has 900 bytes, but only 0 follow");
     check_refused(
@@ -119,13 +121,13 @@ fn lying_headers_are_refused() {
     check_refused(&file(&entry("F32", "[1]", "[4,8]"), &[0; 8]), ", `x`: leaves a gap before it");
     check_refused(&file(&entry("F32", "[1]", "[0,4]"), &[0; 5]), ": 1 bytes follow the last tensor");
     check_refused(&file(&PAIR.replace("[8,12]", "[4,8]"), &[0; 12]), ", `model.b`: overlaps the tensor before it");
-    // A download cut off anywhere is noticed.
+    // A truncated file is always an error.
     let whole = file(PAIR, &floats(&[1.0, 2.0, 3.0]));
     for cut in 0..whole.len() {
         assert!(open_bytes(&whole[..cut]).is_err(), "cut at {cut} of {}", whole.len());
     }
     assert!(open_bytes(&whole).is_ok());
-    // Damage anywhere is at least never a panic.
+    // A damaged file never panics.
     for at in 0..whole.len() {
         for damage in [b'9', b'"', 0xFF] {
             let mut bytes = whole.clone();
@@ -164,9 +166,9 @@ fn shards_are_joined_and_compared_with_their_index() {
     index(r#"{"a":7}"#);
     refused(&format!("{at}, `a`: is in `7`, not a file name"));
     index(r#"{"a":"1.safetensors","c":"2.safetensors"}"#);
-    refused(&format!("{at}, `c`: is said to be in \"2.safetensors\", and is not"));
+    refused(&format!("{at}, `c`: is not in \"2.safetensors\", where the index places it"));
     index(r#"{"a":"1.safetensors","c":"1.safetensors"}"#);
-    refused(&format!("{at}, `c`: is said to be in \"1.safetensors\", and is not"));
+    refused(&format!("{at}, `c`: is not in \"1.safetensors\", where the index places it"));
     write("2.safetensors", &one("a"));
     index(r#"{"a":"1.safetensors","b":"2.safetensors"}"#);
     let twice = WeightFiles::open(folder.path()).unwrap_err();

@@ -1,11 +1,10 @@
-//! GGUF files, from bytes laid out here to a folder that reads back; and the real SmolLM2, where it
-//! is at hand.
+//! Imports GGUF files built here and reads the folders back; also imports the real SmolLM2 if it is available.
 //!
-//! `UNDERTONE_GGUF` names `SmolLM2-135M-Instruct.Q4_1.gguf` (`scripts/fetch_model.py` prints it),
-//! `UNDERTONE_SHARED` the folder with `reference/`. Without them the test of the real file says
-//! that it is skipped; under `CI` it fails instead.
+//! `UNDERTONE_GGUF` names `SmolLM2-135M-Instruct.Q4_1.gguf` (`scripts/fetch_model.py` prints it), `UNDERTONE_SHARED`
+//! the folder with `reference/`. Without them the test of the real file prints that it is skipped; under `CI` it fails
+//! instead.
 
-// Clippy knows the tests themselves, not the functions they share.
+// Clippy allows `unwrap` in tests, but not in their helper functions.
 #![allow(clippy::unwrap_used)]
 
 mod tiny;
@@ -69,7 +68,7 @@ fn a_tiny_file_becomes_a_folder_that_reads_back() {
             .collect()
     };
     assert_eq!(rows("model.embed_tokens.weight", &[6, 32]), [0., 1., 2., 3., 4., 5.]);
-    // Even rows of a head come first, then odd ones; and so for each head on its own.
+    // In each head, even rows come first, then odd rows.
     let head: Vec<f32> = (0..16).step_by(2).chain((1..16).step_by(2)).map(|row| row as f32).collect();
     assert_eq!(rows("model.layers.0.self_attn.k_proj.weight", &[16, 32]), head);
     let second: Vec<f32> = head.iter().map(|row| row + 16.0).collect();
@@ -155,7 +154,7 @@ fn models_that_would_compute_something_else_are_refused() {
             let extra = Stored { name: "rope_freqs.weight".into(), ..gguf.tensor("output_norm.weight").clone() };
             gguf.tensors.push(extra);
         },
-        "tiny.gguf, `rope_freqs.weight`: a plain Llama model has no use for `rope_freqs.weight`",
+        "tiny.gguf, `rope_freqs.weight`: a plain Llama model does not use `rope_freqs.weight`",
     );
     check_refused(
         |gguf| gguf.tensor("blk.0.ffn_up.weight").kind = 12,
@@ -199,11 +198,11 @@ fn metadata_that_contradict_themselves_are_refused() {
     );
     check_refused(
         |gguf| gguf.set("llama.attention.head_count_kv", Meta::U32(2)),
-        "tiny.gguf, `blk.0.attn_k.weight`: has shape `[16, 32]`, but the metadata ask for `[32, 32]`",
+        "tiny.gguf, `blk.0.attn_k.weight`: has shape `[16, 32]`, but the metadata require `[32, 32]`",
     );
     check_refused(
         |gguf| gguf.set("llama.feed_forward_length", Meta::U32(33)),
-        "tiny.gguf, `blk.0.ffn_gate.weight`: has shape `[32, 32]`, but the metadata ask for `[33, 32]`",
+        "tiny.gguf, `blk.0.ffn_gate.weight`: has shape `[32, 32]`, but the metadata require `[33, 32]`",
     );
     check_refused(
         |gguf| gguf.set("llama.vocab_size", Meta::U32(7)),
@@ -231,7 +230,7 @@ fn tokenizers_that_would_give_other_ids_are_refused() {
     );
     check_refused(
         |gguf| gguf.set("tokenizer.ggml.add_bos_token", Meta::Bool(true)),
-        "tiny.gguf, `tokenizer.ggml.add_bos_token`: `true` is not supported: a text must give exactly its own ids",
+        "tiny.gguf, `tokenizer.ggml.add_bos_token`: `true` is not supported: encoding must not add tokens",
     );
     check_refused(
         |gguf| gguf.set("tokenizer.ggml.token_type", Meta::I32s(vec![1; 5])),
@@ -286,7 +285,7 @@ fn headers_that_lie_are_refused() {
     );
     check_refused(
         |gguf| gguf.set("x", Meta::Raw(8, (1_u64 << 40).to_le_bytes().to_vec())),
-        "tiny.gguf, `x`: claims a text of 1099511627776 bytes, more than the 16777216 that are believed",
+        "tiny.gguf, `x`: claims a text of 1099511627776 bytes, more than the limit of 16777216",
     );
     check_refused(
         |gguf| gguf.set("x", Meta::Raw(8, [&2_u64.to_le_bytes()[..], &[0xC0, 0x80]].concat())),
@@ -335,7 +334,7 @@ fn headers_that_lie_are_refused() {
 fn damage_anywhere_in_the_header_is_an_error_or_harmless_but_never_a_panic() {
     let (bytes, header) = tiny().bytes();
     let folder = tempfile::tempdir().unwrap();
-    // In the way, so that harmless damage ends here, before thousands of folders are written.
+    // The destination exists, so that harmless damage ends there and does not write thousands of folders.
     fs::create_dir(folder.path().join("model")).unwrap();
     let attempt = |bytes: &[u8]| import_into(folder.path(), bytes).unwrap_err().cause;
     let harmless = "already exists";
@@ -363,7 +362,7 @@ fn files_and_folders_that_cannot_be_used_are_explained() {
     assert!(cause(&source, &new).starts_with("cannot read: "));
     assert_eq!(cause(folder.path(), &new), "is not a regular file");
     fs::write(&source, "PK").unwrap();
-    assert_eq!(cause(&source, &new), "is no GGUF file: it does not begin with `GGUF`");
+    assert_eq!(cause(&source, &new), "is not a GGUF file: it does not begin with `GGUF`");
 
     fs::write(&source, tiny().bytes().0).unwrap();
     let existing = folder.path().join("existing");
@@ -372,18 +371,18 @@ fn files_and_folders_that_cannot_be_used_are_explained() {
     assert_eq!(error.cause, "already exists");
     assert_eq!(error.hint.unwrap(), "choose another name, or remove it first");
     assert_eq!(cause(&source, &existing.join("..")), "already exists");
-    // A file where a folder would have to be.
+    // A file in the place of a parent folder.
     assert!(cause(&source, &source.join("model")).starts_with("cannot "));
-    // Parents are made.
+    // Parent folders are created.
     import::gguf(&source, &folder.path().join("a/b/model")).unwrap();
     assert!(folder.path().join("a/b/model/config.json").exists());
 }
 
-/// The real model and the folder of golden numbers, or nothing if they are not at hand.
+/// The real model and the folder of golden numbers, or `None` if they are not available.
 ///
 /// # Panics
 ///
-/// They are not at hand under `CI`, where nothing may be skipped.
+/// They are not available under `CI`, where nothing may be skipped.
 fn real_model() -> Option<(PathBuf, PathBuf)> {
     let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let found = path("UNDERTONE_GGUF").zip(path("UNDERTONE_SHARED"));

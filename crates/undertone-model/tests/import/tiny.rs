@@ -1,4 +1,4 @@
-//! A whole GGUF file of one small block, laid out byte by byte and open to change.
+//! A whole GGUF file with one small block, built byte by byte, for tests to change.
 
 /// A metadata value, with the type number that the format gives it.
 #[derive(Clone)]
@@ -20,7 +20,7 @@ pub(crate) struct Stored {
     pub(crate) axes: Vec<u64>,
     pub(crate) kind: u32,
     pub(crate) data: Vec<u8>,
-    /// Instead of the place where it really is.
+    /// Written instead of the true offset.
     pub(crate) claimed_offset: Option<u64>,
 }
 
@@ -97,7 +97,7 @@ fn floats(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
 pub(crate) const WIDTH: usize = 32;
 pub(crate) const TOKENS: [&str; 6] = ["<|im_start|>", "<|im_end|>", "a", "b", "ab", "<|extra|>"];
 
-/// One block of 32 wide, two heads of 16 and one key/value head, with every supported type in it.
+/// One block of width 32 with two heads of width 16, one key/value head, and every supported type.
 pub(crate) fn tiny() -> Gguf {
     let mut gguf = Gguf { version: 3, metadata: Vec::new(), tensors: Vec::new() };
     for (key, value) in [

@@ -1,9 +1,9 @@
 //! Attention by the rule of trunk and branches, tile by tile.
 //!
-//! As FlashAttention does (arXiv 2205.14135), a tile of queries goes through its keys block by block, with
-//! running maxima and sums, and the backward computes the scores again: those of one block stay in the
-//! second-level cache. Keys that a query must not see get probability exactly 0. Grouped heads read their key
-//! head in place: nothing is copied. Products are of f32 or of bf16 numbers; softmax and all sums are f32.
+//! As in FlashAttention (arXiv 2205.14135), a tile of queries takes its keys block by block, with running maxima
+//! and sums, and the backward computes the scores again; the scores of one block stay in the second-level cache.
+//! Keys that a query must not see get probability exactly 0. Grouped query heads share their key head; it is not
+//! repeated. Products are of f32 or of bf16 numbers; softmax and all sums are f32.
 
 mod block;
 mod factors;
@@ -18,7 +18,7 @@ use undertone_data::Document;
 
 use self::block::{Block, Blocks};
 pub(crate) use self::factors::Numbers;
-use self::factors::{LeftBuffer, Right, RightBuffer, multiply};
+use self::factors::{LhsBuffer, Rhs, RhsBuffer, multiply};
 use self::group::Group;
 use self::key_gradients::KeyGradients;
 use self::work::{Work, by_tile, deal};
@@ -28,7 +28,7 @@ use super::softmax::{exponentials, maximum, scale};
 use super::{Aligned, elementwise, exp, sum, vectorised};
 use crate::types::Heads;
 
-/// What `make` makes of every key head of every document, from the rows of its keys.
+/// Results of `make` for every document and key head; `make` takes the key head and the rows of its keys.
 fn for_each_key_head<T: Send>(
     documents: &[Document],
     past: usize,
@@ -64,7 +64,7 @@ impl Running {
     }
 
     /// Turns a block's products of queries and keys into e^(`factor` · (product − highest)), 0 for hidden keys.
-    /// What `out` holds of earlier blocks, in rows of `width`, is scaled down wherever the highest grows.
+    /// Where the highest grows, scales down the sums of earlier blocks in `out`, in rows of `width`.
     fn take(&mut self, scores: &mut [f32], out: &mut [f32], width: usize, place: (&Blocks, &Block, Group<'_>)) {
         let (blocks, block, group) = place;
         let factor = group.heads.scale();
@@ -95,23 +95,23 @@ impl Running {
     }
 }
 
-/// `[tokens, heads · width]`, and `[tokens, heads]`, the logarithm of each query's sum of exponentials; keys
-/// and values may have a past before the first query.
+/// Attended rows, `[tokens, heads · width]`, and the logarithm of each query's sum of exponentials,
+/// `[tokens, heads]`. Keys and values may begin with a past, before the first query.
 pub(crate) fn attend(numbers: Numbers, [q, k, v]: [&[f32]; 3], heads: Heads, documents: &[Document]) -> [Vec<f32>; 2] {
     let Heads { key_heads, width, .. } = heads;
     let row = heads.heads * width;
     let past = k.len() / (key_heads * width) - q.len() / row;
     let works = Work::all(documents, past, numbers);
-    let keys: Vec<Vec<[Right<'_>; 2]>> = for_each_key_head(documents, past, heads, |key_head, tokens| {
+    let keys: Vec<Vec<[Rhs<'_>; 2]>> = for_each_key_head(documents, past, heads, |key_head, tokens| {
         let [k, v] = [k, v].map(|rows| head(rows, key_head, key_heads, width, &tokens));
         [numbers.shared(k.transposed()), numbers.shared(v)]
     });
-    // Rows of products with values, in whole blocks.
+    // Row length of the products with values, in whole blocks.
     let wide = numbers.whole(width);
     let [mut out, mut logsumexp] = [vec![0.0; q.len()], vec![0.0; q.len() / width]];
     let parts = by_tile(&works, &mut out, row).into_iter().zip(by_tile(&works, &mut logsumexp, heads.heads));
     deal(parts.collect()).into_par_iter().for_each(|hand| {
-        let [mut lhs_queries, mut lhs_scores] = [(); 2].map(|()| LeftBuffer::new(numbers));
+        let [mut lhs_queries, mut lhs_scores] = [(); 2].map(|()| LhsBuffer::new(numbers));
         let [mut p, mut out] = [(); 2].map(|()| Aligned::default());
         let (mut queries, mut running) = (Vec::new(), Running::default());
         for ((work, rows), (_, logsumexp)) in hand {
@@ -143,7 +143,7 @@ pub(crate) fn attend(numbers: Numbers, [q, k, v]: [&[f32]; 3], heads: Heads, doc
     [out, logsumexp]
 }
 
-/// Gradients of queries, keys and values; `out` and `logsumexp` are what [`attend`] gave.
+/// Gradients of queries, keys and values; `out` and `logsumexp` are the results of [`attend`].
 ///
 /// With P the probabilities and s the scale: dV = Pᵀ dO, dP = dO Vᵀ, dS = s P ∘ (dP − rowsum(dO ∘ O)),
 /// dQ = dS K, dK = dSᵀ Q.
@@ -157,7 +157,7 @@ pub(crate) fn attend_backward(
 ) -> [Vec<f32>; 3] {
     let Heads { key_heads, width, .. } = heads;
     let works = Work::all(documents, 0, numbers);
-    let keys: Vec<Vec<[Right<'_>; 3]>> = for_each_key_head(documents, 0, heads, |key_head, tokens| {
+    let keys: Vec<Vec<[Rhs<'_>; 3]>> = for_each_key_head(documents, 0, heads, |key_head, tokens| {
         let [k, v] = [k, v].map(|rows| head(rows, key_head, key_heads, width, &tokens));
         [numbers.shared(k.transposed()), numbers.shared(v.transposed()), numbers.shared(k)]
     });
@@ -166,15 +166,15 @@ pub(crate) fn attend_backward(
     let mut d_q = vec![0.0; q.len()];
     let gradients_of_hand = |hand: Vec<(&Work, &mut [f32])>| {
         let mut d_keys = [(); 2].map(|()| key_gradients.zeros());
-        let mut lefts = [(); 5].map(|()| LeftBuffer::new(numbers));
-        let mut rights = [(); 2].map(|()| RightBuffer::new(numbers));
+        let mut lefts = [(); 5].map(|()| LhsBuffer::new(numbers));
+        let mut rights = [(); 2].map(|()| RhsBuffer::new(numbers));
         let [mut p, mut d_s, mut d_queries] = [(); 3].map(|()| Aligned::default());
         let [mut queries, mut d_rows] = [Vec::new(), Vec::new()];
         for (work, d_q) in hand {
             for key_head in 0..key_heads {
                 let group = work.group(heads, key_head, numbers);
                 let (count, [k_transposed, v_transposed, k]) = (group.count(), &keys[work.tile.document][key_head]);
-                let row_sums = group.sums_row_sumss(logsumexp, out, d_out);
+                let row_sums = group.logsumexp_and_sums(logsumexp, out, d_out);
                 group.gather(&mut queries, q);
                 group.gather(&mut d_rows, d_out);
                 let [queries, d_rows] = [&queries, &d_rows].map(|rows| MatRef::new(rows, count, width));
@@ -209,7 +209,7 @@ pub(crate) fn attend_backward(
         total.iter_mut().zip(&part).for_each(|(total, part)| elementwise::add(total, part));
         total
     };
-    // One after another, in one order.
+    // The parts are added one after another, in a fixed order.
     let parts: Vec<[Aligned; 2]> = hands.into_par_iter().map(gradients_of_hand).collect();
     let total = parts.into_iter().reduce(add).unwrap_or_default();
     let [d_k, d_v] = total.map(|total| key_gradients.to_rows(&total));
@@ -217,8 +217,8 @@ pub(crate) fn attend_backward(
 }
 
 impl Group<'_> {
-    /// For each row the logarithm of the query's sum and rowsum(dO ∘ O); zeros for a row that fills a block.
-    fn sums_row_sumss(&self, logsumexp: &[f32], out: &[f32], d_out: &[f32]) -> Vec<(f32, f32)> {
+    /// For each row, the logarithm of the query's sum of exponentials and rowsum(dO ∘ O); zeros for a padding row.
+    fn logsumexp_and_sums(&self, logsumexp: &[f32], out: &[f32], d_out: &[f32]) -> Vec<(f32, f32)> {
         let first = self.tile.queries.start * self.heads.heads;
         let mut sums = vec![(0.0, 0.0); self.count()];
         vectorised(
@@ -237,7 +237,7 @@ impl Group<'_> {
     }
 }
 
-/// A block's products of queries and keys to P, and dP to dS, in place. Hidden keys get 0 in both.
+/// Turns a block's products of queries and keys into P, and dP into dS, in place. Hidden keys get 0 in both.
 fn to_gradients(
     scores: &mut [f32],
     d_p: &mut [f32],

@@ -1,17 +1,17 @@
 //! Matrix products of bf16 numbers, summed in f32.
 //!
-//! A product of two bf16 numbers is exact in f32. With each factor rounded to one bf16 number its first 8 bits
-//! count; as the sum of two, the second the rounded rest of the first, about 16 do, and the product of
-//! the two rests is left out. These are the precisions *medium* and *high* of PyTorch's
-//! `set_float32_matmul_precision`. A factor that is exact in one part, such as weights published in
-//! bf16, needs no more.
+//! A product of two bf16 numbers is exact in f32. Each number of a factor is split into *parts*. One part is the
+//! number rounded to bf16: its first 8 bits. With two parts, the second is the rounded remainder of the first, so
+//! about 16 bits count; the product of two second parts is left out. These are the precisions *medium* and *high*
+//! of PyTorch's `set_float32_matmul_precision`. A factor that is exact in one part, such as weights published in
+//! bf16, needs only one.
 //!
-//! Both factors are cut into tiles first: a factor is a list of *strips* of 16 lines (rows of the left
+//! Both factors are packed into tiles first: a factor is a list of *strips* of 16 lines (rows of the left
 //! factor, columns of the right one), a strip is a list of *steps* of 32 terms of the sum, and a step has one
-//! tile for each part. Zeros fill up.
+//! tile for each part. Missing lines and terms are zeros.
 //!
-//! A tile is sixteen rows of 64 bytes, each in a cache line of its own: from rows that lie across two lines, AMX
-//! loads tiles at a quarter of the speed.
+//! A tile is sixteen rows of 64 bytes, each in a cache line of its own: AMX loads rows that straddle two cache lines
+//! at a quarter of the speed.
 
 // Without an instruction set, the types are never constructed.
 #![cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(dead_code))]
@@ -39,14 +39,14 @@ use super::matmul::MatRef;
 use super::out::Out;
 use crate::precision::MatmulPrecision;
 
-/// Columns of a product that one task computes, at most.
+/// Most columns of a product in one task.
 const TASK_COLUMNS: usize = 192;
 
-/// Elements of a right factor's tiles that one task goes through again and again: they share the
-/// second-level cache with others.
+/// Most elements of the right factor's tiles in one task, which reads them again for every block of rows: they
+/// share the second-level cache with other data.
 const TASK_ELEMENTS: usize = 450_000;
 
-/// Steps that one task adds before it begins again with its first row.
+/// Steps of the sum that a task adds to all its rows before it takes the next steps.
 const CHUNK_STEPS: usize = 48;
 
 /// The instruction set of this machine.
@@ -55,12 +55,13 @@ fn isa() -> Option<Isa> {
     *ISA.get_or_init(Isa::find)
 }
 
-/// bf16 terms per number at a precision; `None` where f32 is as quick, or quicker.
+/// bf16 parts per number at a precision; `None` where f32 is at least as fast.
 pub(crate) fn parts(precision: MatmulPrecision) -> Option<usize> {
-    match (precision, isa()?) {
-        (MatmulPrecision::Medium, _) => Some(1),
-        (MatmulPrecision::High, Isa::Amx) => Some(2),
-        (MatmulPrecision::High, Isa::Avx512) | (MatmulPrecision::Highest, _) => None,
+    let isa = isa()?;
+    match precision {
+        MatmulPrecision::Medium => Some(1),
+        MatmulPrecision::High => isa.has_fast_pairs().then_some(2),
+        MatmulPrecision::Highest => None,
     }
 }
 
@@ -76,12 +77,12 @@ pub(crate) struct Product<'a> {
     pub(crate) right: RightFactor<'a>,
 }
 
-/// A right factor, cut into tiles or not yet.
+/// A right factor, packed or not.
 #[derive(Clone, Copy)]
 pub(crate) enum RightFactor<'a> {
     /// Its tiles.
     Tiles(&'a PackedRhs),
-    /// `factor` times a matrix, which each task cuts for itself, in `parts` bf16 terms per number.
+    /// `factor` times a matrix, which each task packs for itself, with `parts` bf16 parts per number.
     Plain { matrix: MatRef<'a>, factor: f32, parts: usize },
 }
 
@@ -95,12 +96,12 @@ impl RightFactor<'_> {
     }
 }
 
-/// `out (+)= Σ left right`, for `[rows, columns]` one row after another; returns the numbers of `out`.
+/// `out (+)= Σ left right`, where `out` is `[rows, columns]` with contiguous rows; returns the numbers of `out`.
 ///
 /// # Panics
-/// If shapes do not fit.
+/// If shapes do not fit, or a dimension is 0.
 pub(crate) fn multiply<'a>(out: Out<'a>, products: &[Product<'_>]) -> &'a mut [f32] {
-    multiply_with(isa().expect("asked for before"), out, products)
+    multiply_with(isa().expect("bf16 instructions are available"), out, products)
 }
 
 fn multiply_with<'a>(isa: Isa, mut out: Out<'a>, products: &[Product<'_>]) -> &'a mut [f32] {
@@ -111,28 +112,29 @@ fn multiply_with<'a>(isa: Isa, mut out: Out<'a>, products: &[Product<'_>]) -> &'
         assert_eq!(right.shape().1, columns, "columns");
     }
     let chunks = chunks(products);
-    assert!(!chunks.is_empty(), "a sum has terms");
+    assert!(!chunks.is_empty(), "the inner dimension is not 0");
     let accumulates = out.accumulates();
     let shared = Shared::new(&mut out);
     tasks(rows, columns, &chunks[0], products).into_par_iter().for_each_init(Vec::new, |scratch, task| {
         for (index, pieces) in chunks.iter().enumerate() {
             let sum = Sum { products, pieces, accumulates: accumulates || index > 0 };
-            // SAFETY: tasks are disjoint; the first chunk writes what the others add to.
+            // SAFETY: tasks write disjoint elements. The first chunk adds only if `out` is initialized; later chunks
+            // add to what the first one wrote.
             unsafe { multiply_chunk(&isa.begin(), &shared, sum, &task, scratch) };
         }
     });
-    // SAFETY: the tasks cover the product, and each writes every element.
+    // SAFETY: the tasks cover the product, and each writes all its elements.
     unsafe { out.into_numbers() }
 }
 
 /// Rows and columns of a product that one task computes.
 type Task = (Range<usize>, Range<usize>);
 
-/// The tasks of a product. How it is cut changes no element of it.
+/// Divides a product into tasks. The division changes no element of the product.
 fn tasks(rows: usize, columns: usize, chunk: &[Piece], products: &[Product<'_>]) -> Vec<Task> {
     let elements = |(index, steps): &Piece| steps.len() * STEP * products[*index].left.0.parts;
     let fitting = TASK_ELEMENTS / chunk.iter().map(elements).sum::<usize>().max(1) / BLOCK * BLOCK;
-    // Enough for every thread to have a few; but each cuts its columns of the right factor anew.
+    // About two tasks per thread, and not more: each task packs its columns of the right factor anew.
     let wanted = 2 * rayon::current_num_threads();
     let width = fitting.clamp(BLOCK, TASK_COLUMNS).min(columns.div_ceil(wanted).next_multiple_of(BLOCK).max(3 * BLOCK));
     let height = rows.div_ceil(wanted.div_ceil(columns.div_ceil(width))).next_multiple_of(4 * BLOCK);
@@ -140,10 +142,10 @@ fn tasks(rows: usize, columns: usize, chunk: &[Piece], products: &[Product<'_>])
     cut(columns, width).flat_map(|columns| cut(rows, height).map(move |rows| (rows, columns.clone()))).collect()
 }
 
-/// Which product of the sum, and which of its steps.
+/// The index of a product in the sum, and some of its steps.
 type Piece = (usize, Range<usize>);
 
-/// The sum in chunks whose tiles fit the cache.
+/// Divides the sum into chunks whose tiles fit the cache.
 fn chunks(products: &[Product<'_>]) -> Vec<Vec<Piece>> {
     let mut chunks: Vec<Vec<Piece>> = Vec::new();
     let mut room = 0;
@@ -168,19 +170,20 @@ fn chunks(products: &[Product<'_>]) -> Vec<Vec<Piece>> {
     chunks
 }
 
-/// A part of a sum of products.
+/// One chunk of a sum of products.
 #[derive(Clone, Copy)]
 struct Sum<'a> {
     products: &'a [Product<'a>],
     pieces: &'a [Piece],
-    /// Whether it is added to what earlier parts wrote.
+    /// Whether the chunk is added to the elements of the output, which are then initialized.
     accumulates: bool,
 }
 
-/// One task and one chunk of the sum.
+/// Computes one chunk of the sum for one task.
 ///
 /// # Safety
-/// Nobody else reads or writes the elements of the task meanwhile; if the sum accumulates, they are initialized.
+/// During the call, no other code reads or writes the elements of the task. If the sum accumulates, they are
+/// initialized.
 unsafe fn multiply_chunk(
     session: &Session,
     out: &Shared<'_>,
@@ -188,7 +191,7 @@ unsafe fn multiply_chunk(
     (rows, columns): &Task,
     scratch: &mut Vec<MaybeUninit<Row>>,
 ) {
-    // Right factors that are not in tiles yet: [piece][strip][step][part].
+    // Tiles of the right factors that are not packed yet: [piece][strip][step][part].
     let strips = columns.len().next_multiple_of(BLOCK) / STRIP;
     let lengths = pieces.iter().map(|(index, steps)| match products[*index].right {
         RightFactor::Tiles(_) => 0,
@@ -207,10 +210,11 @@ unsafe fn multiply_chunk(
         if let RightFactor::Plain { matrix, factor, parts } = products[*index].right {
             for (strip, out) in own.chunks_mut(*length).enumerate() {
                 let lines = Lines::of_right(matrix, factor);
-                fill_strip(out, parts, lines, columns.start + strip * STRIP, steps.clone());
+                // SAFETY: the caller holds a session, so the machine has the instructions.
+                unsafe { fill_strip(out, parts, lines, columns.start + strip * STRIP, steps.clone()) };
             }
         }
-        // SAFETY: `fill_strip` wrote every row of every strip; a factor in tiles has none.
+        // SAFETY: `fill_strip` wrote every row of every strip; for a packed factor, `own` is empty.
         cut.push(unsafe { own.assume_init_ref() });
     }
     let right_block = |piece: usize, column: usize| {
@@ -234,17 +238,19 @@ unsafe fn multiply_chunk(
             }));
             let size = [BLOCK.min(rows.end - row), BLOCK.min(columns.end - column)];
             let place = Place { first: row * stride + column, stride, size, accumulates };
-            // SAFETY: the block lies in the task, which is the caller's alone.
+            // SAFETY: the block lies in the task. The caller guarantees that no other code uses the elements of the
+            // task, and that they are initialized if the sum accumulates.
             unsafe { session.block(out, place, &factors) };
         }
     }
 }
 
-/// Part of a product on the calling thread: all rows of `left` by some columns of `right`, over some of
-/// its terms, to whole blocks of `out`, whose rows lie `stride` apart.
+/// Part of a product, on the calling thread: all rows of `left` times some columns of `right`, summed over some terms
+/// of `right`. Writes whole blocks of `out`, whose rows lie `stride` apart. Both ranges must lie inside `right`.
 ///
 /// # Panics
-/// If the ranges are not whole blocks, or shapes do not fit.
+/// If `terms.start` or `columns` are not whole blocks, `terms` and `left` have different steps, or a block lies
+/// outside `out`.
 pub(crate) fn multiply_part(
     out: &mut Out<'_>,
     stride: usize,
@@ -257,13 +263,13 @@ pub(crate) fn multiply_part(
     let steps = terms.start / STEP..terms.end.div_ceil(STEP);
     let accumulates = out.accumulates();
     let shared = Shared::new(out);
-    let session = isa().expect("asked for before").begin();
+    let session = isa().expect("bf16 instructions are available").begin();
     for column in columns.clone().step_by(BLOCK) {
         for row in (0..left.0.lines).step_by(BLOCK) {
             let factors = [(left.0.block(row, &(0..left.0.steps())), right.0.block(column, &steps))];
             let first = row * stride + column - columns.start;
             let place = Place { first, stride, size: [BLOCK; 2], accumulates };
-            // SAFETY: `out` is ours alone, and initialized if it accumulates.
+            // SAFETY: `out` is borrowed exclusively, and initialized if it accumulates.
             unsafe { session.block(&shared, place, &factors) };
         }
     }
@@ -296,7 +302,7 @@ mod tests {
                 Product { left: &left, right: RightFactor::Tiles(&right) },
                 Product { left: &low, right: RightFactor::Plain { matrix, factor: 2.0, parts: 1 } },
             ];
-            for isa in [Some(Isa::Avx512), Isa::find()].into_iter().flatten() {
+            for isa in Isa::all() {
                 let mut out = before.clone();
                 multiply_with(isa, Out::add(&mut out), &products);
                 for (place, out) in out.iter().enumerate() {

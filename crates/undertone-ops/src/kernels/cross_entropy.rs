@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::softmax::{exponentials, maximum, scale};
 use super::vectorised;
 
-/// The nats of each row's target. The logits are used up.
+/// The nats of each row's target. Overwrites the logits.
 pub(crate) fn nats(logits: &mut [f32], vocabulary: usize, targets: &[u32]) -> Vec<f32> {
     let rows = logits.par_chunks_exact_mut(vocabulary).zip(targets);
     rows.map(|(row, &target)| {
@@ -20,7 +20,8 @@ pub(crate) fn nats(logits: &mut [f32], vocabulary: usize, targets: &[u32]) -> Ve
     .collect()
 }
 
-/// Nats, with the logits turned into the gradient of `factor` times their sum: factor · (softmax − onehot).
+/// The nats of each row's target. Turns the logits into the gradient of `factor` times the sum of nats:
+/// factor · (softmax − onehot).
 pub(crate) fn nats_and_gradient(logits: &mut [f32], vocabulary: usize, targets: &[u32], factor: f32) -> Vec<f32> {
     let rows = logits.par_chunks_exact_mut(vocabulary).zip(targets);
     rows.map(|(row, &target)| {

@@ -47,6 +47,7 @@ pub(crate) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
 /// Adds the gradient of x to `d_x`. With r the inverse root mean square and g = dy ∘ w:
 /// dx = r g − x r³ mean(g ∘ x).
 pub(crate) fn rms_norm_backward(x: &[f32], weight: &[f32], epsilon: f32, d_y: &[f32], d_x: &mut [f32]) {
+    assert_eq!([x.len(); 2], [d_y.len(), d_x.len()], "equal shapes");
     let width = weight.len();
     let chunk = rows_per_task(width) * width;
     d_x.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).zip(d_y.par_chunks(chunk)).for_each(|((d_x, x), d_y)| {
@@ -116,7 +117,7 @@ pub(crate) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], half: usize, direc
 
 /// silu(gate) ∘ up, with silu(x) = x σ(x).
 pub(crate) fn swiglu(gate: &[f32], up: &[f32]) -> Vec<f32> {
-    assert_eq!(gate.len(), up.len(), "one shape");
+    assert_eq!(gate.len(), up.len(), "equal shapes");
     let mut out = Box::new_uninit_slice(gate.len());
     let inputs = gate.par_chunks(TASK_ELEMENTS).zip(up.par_chunks(TASK_ELEMENTS));
     out.par_chunks_mut(TASK_ELEMENTS).zip(inputs).for_each(|(out, (gate, up))| {
@@ -133,10 +134,10 @@ pub(crate) fn swiglu(gate: &[f32], up: &[f32]) -> Vec<f32> {
     unsafe { out.assume_init() }.into_vec()
 }
 
-/// The gradients of gate and up: dgate = d ∘ up ∘ σ (1 + gate (1 − σ)), dup = d ∘ silu. That of gate overwrites `d_out`;
-/// that of up is returned.
+/// The gradients of gate and up: dgate = d ∘ up ∘ σ (1 + gate (1 − σ)), dup = d ∘ silu. That of gate overwrites
+/// `d_out`, that of up is returned.
 pub(crate) fn swiglu_backward(gate: &[f32], up: &[f32], d_out: &mut [f32]) -> Vec<f32> {
-    assert_eq!([gate.len(); 2], [up.len(), d_out.len()], "one shape");
+    assert_eq!([gate.len(); 2], [up.len(), d_out.len()], "equal shapes");
     let mut d_up = Box::new_uninit_slice(gate.len());
     let inputs = gate.par_chunks(TASK_ELEMENTS).zip(up.par_chunks(TASK_ELEMENTS));
     let outputs = d_out.par_chunks_mut(TASK_ELEMENTS).zip(d_up.par_chunks_mut(TASK_ELEMENTS));
@@ -159,6 +160,7 @@ pub(crate) fn swiglu_backward(gate: &[f32], up: &[f32], d_out: &mut [f32]) -> Ve
 
 /// `out += x`.
 pub(crate) fn add(out: &mut [f32], x: &[f32]) {
+    assert_eq!(out.len(), x.len(), "equal shapes");
     out.par_chunks_mut(TASK_ELEMENTS).zip(x.par_chunks(TASK_ELEMENTS)).for_each(|(out, x)| {
         for (out, x) in out.iter_mut().zip(x) {
             *out += x;
@@ -168,12 +170,13 @@ pub(crate) fn add(out: &mut [f32], x: &[f32]) {
 
 /// `x ∘ y`.
 pub(crate) fn product(x: &[f32], y: &[f32]) -> Vec<f32> {
-    assert_eq!(x.len(), y.len(), "one shape");
+    assert_eq!(x.len(), y.len(), "equal shapes");
     x.par_iter().zip(y).map(|(x, y)| x * y).collect()
 }
 
 /// `out += x ∘ y`.
 pub(crate) fn add_product(out: &mut [f32], x: &[f32], y: &[f32]) {
+    assert_eq!([out.len(); 2], [x.len(), y.len()], "equal shapes");
     let inputs = x.par_chunks(TASK_ELEMENTS).zip(y.par_chunks(TASK_ELEMENTS));
     out.par_chunks_mut(TASK_ELEMENTS).zip(inputs).for_each(|(out, (x, y))| {
         for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
@@ -185,6 +188,7 @@ pub(crate) fn add_product(out: &mut [f32], x: &[f32], y: &[f32]) {
 /// One step of AdamW, in place, on [value, first moment, second moment] with the gradient times `clip`.
 pub(crate) fn adamw([value, first, second]: [&mut [f32]; 3], gradient: &[f32], clip: f32, step: &AdamWStep) {
     let AdamWStep { learning_rate, decay, beta1, beta2, epsilon, correct_first, correct_second } = *step;
+    assert_eq!([value.len(); 3], [first.len(), second.len(), gradient.len()], "equal shapes");
     let rate = learning_rate / correct_first;
     let states = first.par_chunks_mut(TASK_ELEMENTS).zip(second.par_chunks_mut(TASK_ELEMENTS));
     let parts = value.par_chunks_mut(TASK_ELEMENTS).zip(states).zip(gradient.par_chunks(TASK_ELEMENTS));

@@ -96,11 +96,13 @@ pub(crate) fn multiply_strided(
     if m == 0 || n == 0 {
         return;
     }
-    assert!(k > 0, "a sum has terms");
-    assert!(stride >= n && (m - 1) * stride + n <= out.len(), "the product fits its memory");
+    assert!(k > 0, "the inner dimension is not 0");
+    let end = (m - 1).checked_mul(stride).and_then(|row| row.checked_add(n));
+    assert!(stride >= n && end.is_some_and(|end| end <= out.len()), "the product fits its memory");
     assert!(a.end() <= a.data.len() && b.end() <= b.data.len(), "matrices fit their memory");
     if m <= FEW_ROWS && workers == Workers::All && a.column_stride == 1 && b.row_stride == 1 {
-        multiply_few(out, stride, a, b, factor);
+        // SAFETY: as asserted, the product fits its memory.
+        unsafe { multiply_few(out, stride, a, b, factor) };
         return;
     }
     let parallelism = match workers {
@@ -143,8 +145,11 @@ const FEW_TASK: usize = 1 << 16;
 
 /// A few rows times a matrix with contiguous columns, at the speed of reading the matrix from memory. Each row of the
 /// product equals the product of that row alone.
+///
+/// # Safety
+/// The product fits `out`.
 #[allow(unsafe_code)]
-fn multiply_few(out: &mut Out<'_>, stride: usize, a: MatRef<'_>, b: MatRef<'_>, factor: f32) {
+unsafe fn multiply_few(out: &mut Out<'_>, stride: usize, a: MatRef<'_>, b: MatRef<'_>, factor: f32) {
     let (m, k) = (a.rows, a.columns);
     let columns = FEW_TASK.div_ceil(k);
     // Column by column, so that each task writes contiguous memory.

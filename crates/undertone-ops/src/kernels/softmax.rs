@@ -1,8 +1,8 @@
-//! Softmax of a row, and cross entropy.
+//! Steps of the softmax of a row, for attention and cross entropy.
 
 use super::{LANES, exp, fold_lanes};
 
-/// The largest element; −∞ of an empty row.
+/// The largest element, ignoring NaN; −∞ for an empty row.
 #[inline(always)]
 pub(crate) fn maximum(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -15,7 +15,7 @@ pub(crate) fn maximum(row: &[f32]) -> f32 {
     chunks.remainder().iter().fold(fold_lanes(lanes, larger), |highest, x| larger(highest, *x))
 }
 
-/// As one instruction of vectors; `f32::max` would look for NaN.
+/// One vector instruction; `f32::max` would check for NaN.
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }

@@ -48,7 +48,7 @@ pub enum RecordProblem {
     #[error("`bytes` is {0}, more than {MAX_COUNT}")]
     Bytes(usize),
     /// The number of distractors differs from that of earlier records of the same kind.
-    #[error("there are {distractors} distractors, but {before} in records of the same kind before it")]
+    #[error("there are {distractors} distractors, but {before} in earlier records of the same kind")]
     Distractors {
         /// How many this record has.
         distractors: usize,
@@ -73,7 +73,7 @@ pub enum RecordProblem {
     #[error("the probabilities sum to {0}, not to 1")]
     ProbabilitySum(f64),
     /// The number of candidates differs from that of earlier records of the same kind.
-    #[error("there are {classes} candidates, but {before} in records of the same kind before it")]
+    #[error("there are {classes} candidates, but {before} in earlier records of the same kind")]
     Classes {
         /// How many candidates this record has.
         classes: usize,

@@ -50,7 +50,7 @@ pub fn read_records(path: impl AsRef<Path>) -> Result<Vec<ItemRecord>, InputErro
         }
         let at_line = |cause: String| InputError::new(path, cause).at(Place::Line(number));
         if length > MAX_LINE_BYTES {
-            return Err(at_line(format!("longer than {MAX_LINE_BYTES} bytes, so it is no item record")));
+            return Err(at_line(format!("longer than {MAX_LINE_BYTES} bytes, so it is not an item record")));
         }
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;

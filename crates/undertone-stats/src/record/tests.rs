@@ -115,7 +115,7 @@ fn labels_are_checked() {
     let fault = check_records(&[label(1, &[0.25, 0.75]), other]).unwrap_err();
     assert_eq!(
         fault.to_string(),
-        "item `other` of arm `past`: there are 1 candidates, but 2 in records of the same kind before it"
+        "item `other` of arm `past`: there are 1 candidates, but 2 in earlier records of the same kind"
     );
 }
 

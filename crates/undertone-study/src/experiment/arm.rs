@@ -10,21 +10,21 @@ use crate::names::{BASE, WRITERS, YARDSTICKS};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Arm {
-    /// Shown in tables; also a folder.
+    /// The name in tables, and of the arm's folder.
     pub name: String,
     /// Which thoughts are seen.
     pub view: Access,
-    /// Until when they must have been written.
+    /// Until when the thoughts must have been written.
     pub timing: Timing,
-    /// Whose they are.
+    /// Whose thoughts are seen.
     pub source: Source,
-    /// The probability with which training hides each thought that the view shows, so that one model learns to do
-    /// with and without.
+    /// The probability that training hides each thought that the view shows, so that one model learns to predict with
+    /// and without thoughts.
     pub thought_dropout: f64,
-    /// Evaluate the model of this other arm instead of training one.
+    /// The other arm whose model is evaluated, instead of training one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trained_as: Option<String>,
-    /// Targets in training, where they differ from `data.targets`.
+    /// Targets in training, if they differ from `data.targets`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets: Option<Vec<TargetKind>>,
 }
@@ -35,7 +35,7 @@ impl Arm {
         (View { access: self.view, timing: self.timing }, self.source)
     }
 
-    /// Which thoughts one draw leaves out in training.
+    /// The thought dropout of one training draw; `None` if the arm has none.
     pub fn dropout(&self, seed: [u64; 2]) -> Option<ThoughtDropout> {
         let probability = self.thought_dropout;
         (probability > 0.0).then_some(ThoughtDropout { probability, seed })

@@ -5,15 +5,16 @@ use serde::{Deserialize, Serialize};
 use super::arm::Arm;
 use super::problem::Found;
 
-/// One `[[comparison]]`. Without any, every arm is compared with the first, and own thoughts with others'.
+/// One `[[comparison]]`. Without any, every arm is compared with the first, and every other source of thoughts with the
+/// user's own thoughts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeclaredComparison {
     /// The arm that is subtracted.
     pub a: String,
-    /// The arm it is subtracted from.
+    /// The arm from which `a` is subtracted.
     pub b: String,
-    /// Whether the study is made for this comparison: its p-value is not corrected for the others.
+    /// Whether this comparison is the primary one: its p-value is not corrected for the others.
     pub primary: bool,
 }
 

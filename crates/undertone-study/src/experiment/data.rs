@@ -15,13 +15,13 @@ use super::problem::Found;
 pub struct DataSection {
     /// One JSONL file or several.
     pub path: Paths,
-    /// Whether the conversations are made up; the report says so.
+    /// Whether the conversations are synthetic; if so, the report says it.
     pub synthetic: bool,
     /// Policy for a line that cannot be read.
     pub on_invalid: OnInvalid,
     /// Policy for odd conversations.
     pub clean: CleanOptions,
-    /// The same text before every conversation of every arm; empty for none.
+    /// The system text before every conversation, the same in every arm; empty for none.
     pub system: String,
     /// The longest path through a conversation, in tokens.
     pub context_tokens: usize,

@@ -1,4 +1,4 @@
-//! `[evaluation]`: what is measured of each arm, and by which rules it is decided.
+//! `[evaluation]`: what is measured of each arm, and the rules that decide comparisons.
 
 use std::path::PathBuf;
 
@@ -9,34 +9,34 @@ use undertone_stats::MIN_DRAWS;
 
 use super::problem::Found;
 
-/// The most resamples; more change nothing but the time.
+/// The most resamples; more would only take longer.
 const MAX_DRAWS: usize = 1_000_000;
 
-/// The most messages of other users beside a true one.
+/// The most distractors per message.
 const MAX_DISTRACTORS: usize = 100;
 
 /// The most tokens of a message that an arm writes.
 const MAX_NEW_TOKENS: usize = 8192;
 
-/// Predicted thoughts are drawn from the most likely tokens of this total probability.
+/// The nucleus probability (top-p) for predicted thoughts.
 const THOUGHT_TOP_P: f64 = 0.9;
 
 /// `[evaluation]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluationSection {
-    /// Resamples of users for intervals.
+    /// Bootstrap resamples of users, for intervals.
     pub draws: usize,
-    /// Tokens that are run through the model at once.
+    /// Tokens per forward pass.
     pub row_tokens: usize,
-    /// Messages of other users from which each next prompt is told; 0 for none.
+    /// Distractors: messages of other users among which each true next prompt is ranked; 0 for none.
     pub distractors: usize,
-    /// The largest difference that does not matter, in nats per token: smaller ones are called tied.
+    /// The largest difference that does not matter, in nats per token; a difference shown to be smaller is a tie.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,
     /// Messages that each arm writes.
     pub writing: WritingSection,
-    /// Who judges them.
+    /// The judge of these messages.
     pub judge: JudgeSection,
 }
 
@@ -53,19 +53,19 @@ impl Default for EvaluationSection {
     }
 }
 
-/// `[evaluation.writing]`: what each arm writes itself.
+/// `[evaluation.writing]`: the messages that each arm writes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WritingSection {
-    /// Primary next prompts that each arm writes, to be compared with the true ones; 0 for none.
+    /// The number of primary next prompts that each arm writes, to compare them with the true ones; 0 for none.
     pub messages: usize,
-    /// First messages of conversations that each training makes up, for how diverse they are; 0 for none.
+    /// The number of first messages that each training generates, to measure their diversity; 0 for none.
     pub first_messages: usize,
-    /// Most tokens to write.
+    /// The most tokens per message.
     pub max_new_tokens: usize,
-    /// Of next prompts: 0 takes the most likely token each time.
+    /// The sampling temperature of next prompts; 0 is greedy.
     pub temperature: f64,
-    /// Nucleus sampling.
+    /// The nucleus probability (top-p) of next prompts.
     pub top_p: f64,
     /// A folder with the sentence encoder that measures similarity; empty for none.
     pub encoder: PathBuf,
@@ -82,13 +82,13 @@ impl Default for WritingSection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JudgeSection {
-    /// The base of an OpenAI-compatible endpoint, such as `http://localhost:8000/v1`; empty for no judge.
+    /// The base URL of an OpenAI-compatible endpoint, such as `http://localhost:8000/v1`; empty for no judge.
     pub url: String,
-    /// What the endpoint calls the model.
+    /// The endpoint's name for the model.
     pub model: String,
     /// The environment variable that holds the endpoint's key; empty if it needs none.
     pub api_key_variable: String,
-    /// Only messages whose thoughts the judge rates so high, from 1 to 5, are judged; 1 judges all.
+    /// The judge skips messages whose thoughts it rates lower than this, from 1 to 5; 1 judges all.
     pub least_telling: u8,
 }
 
@@ -106,15 +106,15 @@ impl JudgeSection {
 }
 
 impl WritingSection {
-    /// How next prompts are written.
+    /// The sampling of next prompts.
     pub fn sampling(&self, seed: u64) -> Sampling {
         let Self { max_new_tokens, temperature, top_p, .. } = *self;
         Sampling { temperature, top_p, seed, max_new_tokens, ..Sampling::default() }
     }
 }
 
-/// How thoughts are predicted: drawn, because the most likely thought of a barely trained model is a poor one; never
-/// empty, because no thought of a user is.
+/// The sampling of predicted thoughts. It is not greedy, because greedy thoughts of a barely trained model are poor. A
+/// thought is never empty, because no user's thought is.
 pub(crate) fn thought_sampling(seed: u64) -> Sampling {
     Sampling { temperature: 1.0, top_p: THOUGHT_TOP_P, seed, min_new_tokens: 1, max_new_tokens: PREDICTED_TOKENS }
 }

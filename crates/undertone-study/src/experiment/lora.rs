@@ -4,7 +4,7 @@ use undertone_model::LoraConfig;
 
 use super::problem::Found;
 
-/// The highest rank of an adapter; no linear layer is narrow enough to need more.
+/// The highest rank of an adapter, far above usual ranks.
 const MAX_RANK: usize = 4096;
 
 pub(super) fn rules(lora: &LoraConfig, found: &mut Found) {

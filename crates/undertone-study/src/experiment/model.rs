@@ -1,4 +1,4 @@
-//! `[model]`: which model, and what of it is trained.
+//! `[model]`: which model, and which of its weights are trained.
 
 use std::path::PathBuf;
 
@@ -15,15 +15,15 @@ pub struct ModelSection {
     pub path: PathBuf,
     /// What is trained.
     pub method: Method,
-    /// How exactly activations are multiplied with weights.
+    /// The precision of matrix products.
     pub matmul_precision: MatmulPrecision,
 }
 
-/// What training changes.
+/// Which weights training changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// Adapters, by `[lora]`.
+    /// LoRA adapters, as `[lora]` configures them.
     #[default]
     Lora,
     /// Every weight.

@@ -7,7 +7,7 @@ use undertone_data::{InputError, Place};
 
 use super::strict::strict;
 
-/// Puts every override where it belongs; `T` says which keys there are.
+/// Applies every override to `table`; `T` defines which keys exist.
 pub(super) fn apply<T: DeserializeOwned>(
     table: &mut toml::Table,
     overrides: &[String],
@@ -45,7 +45,7 @@ fn override_text(setting: &str) -> Result<(Vec<String>, String), InputError> {
     Ok((keys.clone(), format!("{} = {value}", keys.join("."))))
 }
 
-/// Puts the one value of `value` where `keys` lead.
+/// Puts the single value in `value` at the path `keys`.
 fn set(table: &mut toml::Table, keys: &[String], mut value: toml::Table) {
     let Some((key, rest)) = keys.split_first() else { return };
     let Some(inner) = value.remove(key) else { return };
@@ -54,7 +54,7 @@ fn set(table: &mut toml::Table, keys: &[String], mut value: toml::Table) {
             let entry = table.entry(key.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
             if let toml::Value::Table(existing) = entry {
                 match rest.is_empty() {
-                    // A whole section at once changes the keys it names and leaves the others.
+                    // An override of a whole section changes only the keys that it names.
                     true => existing.extend(inner),
                     false => set(existing, rest, inner),
                 }

@@ -1,6 +1,6 @@
-//! Values that cannot stand in an experiment, each with its key, the reason and advice.
+//! Invalid values of an experiment, each with its key, cause and hint.
 
-/// A value, or a combination of values, that cannot be.
+/// An invalid value or combination of values.
 #[derive(Debug)]
 pub(super) struct Problem {
     /// The dotted key, such as `training.epochs` or `arm[1].name`.
@@ -33,7 +33,7 @@ impl Found {
     }
 }
 
-/// Whether a name can be that of a folder.
+/// Whether a name is valid for a folder.
 pub(super) fn can_be_a_folder(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
 }

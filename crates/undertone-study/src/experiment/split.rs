@@ -1,4 +1,4 @@
-//! `[split]`: users to training, validation and test, once or in folds.
+//! `[split]`: assigns users to training, validation and test, once or in folds.
 
 use std::fmt;
 use std::path::Path;
@@ -13,32 +13,32 @@ use super::problem::Found;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SplitSection {
-    /// Seed of the hash that divides users.
+    /// Seed of the hash that splits users.
     pub seed: u64,
     /// Share of users to train on; not used with folds.
     pub train: f64,
-    /// Share of users to validate on; with folds, of each fold's training users.
+    /// Share of users to validate on; with folds, the share of each fold's training users.
     pub validation: f64,
     /// Share of users to test on; not used with folds.
     pub test: f64,
-    /// Users to validate on whatever their hash.
+    /// Users who always validate, whatever their hash.
     pub validation_users: Vec<String>,
-    /// Users to test on whatever their hash.
+    /// Users who always test, whatever their hash.
     pub test_users: Vec<String>,
-    /// Leave users out: a number of folds, or `"users"` for one a user. 0 divides once.
+    /// The number of folds, or `"users"` for one fold per user; 0 for a single split.
     pub folds: Folds,
 }
 
 /// How many folds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folds {
-    /// So many; 0 is one plain split.
+    /// This number of folds; 0 is a single split.
     Count(usize),
-    /// `"users"`: one a user.
+    /// `"users"`: one fold per user.
     EachUser,
 }
 
-/// The word for one fold a user.
+/// The word for one fold per user.
 const EACH_USER: &str = "users";
 
 impl Default for SplitSection {
@@ -49,7 +49,7 @@ impl Default for SplitSection {
 }
 
 impl SplitSection {
-    /// The one division of users, where there are no folds.
+    /// The single split of users, used without folds.
     pub fn once(&self) -> SplitOptions {
         SplitOptions {
             seed: self.seed,
@@ -61,7 +61,7 @@ impl SplitSection {
         }
     }
 
-    /// The folds, if users are divided in folds.
+    /// The folds, if there are any.
     pub fn folds(&self) -> Option<FoldOptions> {
         let folds = match self.folds {
             Folds::Count(0) => return None,
@@ -79,7 +79,7 @@ impl SplitSection {
     pub(super) fn rules(&self, found: &mut Found) {
         let has_folds = self.folds().is_some();
         if !has_folds {
-            // Users are known once the data is read; until then every listed user is taken as present.
+            // The data is not read yet, so every listed user is taken as present.
             let once = self.once();
             let listed: Vec<&str> = once.validation_users.iter().chain(&once.test_users).map(String::as_str).collect();
             for problem in once.problems(listed, Path::new("")) {
@@ -97,7 +97,7 @@ impl SplitSection {
         found.require(
             self.folds != Folds::Count(1),
             "split.folds",
-            "one fold would leave nobody to train on",
+            "one fold would leave no user to train on",
             "use 2 or more, \"users\", or 0 for a single split",
         );
     }

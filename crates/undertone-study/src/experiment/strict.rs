@@ -1,8 +1,8 @@
-//! Reading TOML strictly: all problems at once, each with its line and the nearest key that exists.
+//! Reads TOML strictly: reports all problems at once, each with its line and the nearest known name.
 //!
-//! [`Reader`] deserializes a parsed document. Its error type keeps what serde reports as data (which key is unknown,
-//! which values exist, what type was expected) and where in the text. A faulty entry is noted and passed over, and the
-//! rest is read again, so that one wrong key does not hide the next.
+//! [`Reader`] deserializes a parsed document. Its error type holds the reports of serde as data (the unknown key, the
+//! known values, the expected type) with their place in the text. A faulty entry is noted and skipped, and the rest is
+//! read again, so that one wrong key does not hide the next.
 
 mod fault;
 mod reader;
@@ -17,13 +17,13 @@ use undertone_data::{InputError, Place};
 use self::fault::{Cause, Fault};
 use self::reader::Reader;
 
-/// The most bytes of an experiment file that are read.
+/// The largest experiment file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// A key this similar to an unknown one (Jaro–Winkler, from 0 to 1) is suggested.
+/// A known name is suggested if its similarity to an unknown one (Jaro–Winkler, from 0 to 1) is above this.
 const SIMILAR: f64 = 0.75;
 
-/// The text of an experiment file, which may be anything at all.
+/// Reads the text of an experiment file, which may hold anything.
 pub(super) fn read_text(path: &Path) -> Result<String, InputError> {
     let failed = |error: std::io::Error| InputError::io(path, "read the experiment", &error);
     let mut text = String::new();
@@ -35,7 +35,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, InputError> {
     Ok(text)
 }
 
-/// The entries of a text that a `T` can hold; the others are noted as problems.
+/// The entries of a text that are valid in a `T`; the others are added to `problems`.
 ///
 /// `None` if the text is not TOML.
 pub(super) fn strict<T: DeserializeOwned>(
@@ -71,7 +71,7 @@ fn line_at(text: &str, offset: usize) -> usize {
     1 + text[..offset.min(text.len())].matches('\n').count()
 }
 
-/// A fault as a problem of a file, with the nearest name that exists.
+/// Turns a fault into a problem of the file, with the nearest known name in its hint.
 fn explained(path: &Path, text: &str, fault: &Fault) -> InputError {
     let key = fault.key.as_deref().unwrap_or_default();
     let (what, unknown, known, cause) = match &fault.cause {
@@ -95,7 +95,7 @@ fn explained(path: &Path, text: &str, fault: &Fault) -> InputError {
     })
 }
 
-/// The line of a dotted key such as `training.epochs` or `arm[1].name`; of its table if it is absent.
+/// The line of a dotted key such as `training.epochs` or `arm[1].name`, or of its table if the key is absent.
 pub(super) fn line_of(document: &Document<&str>, text: &str, key: &str) -> Option<usize> {
     let mut table = document.as_table();
     let mut found = None;

@@ -1,6 +1,6 @@
 use super::*;
 
-/// The problems of a text, as they are shown.
+/// Checks the problems of an experiment text, as they are shown.
 fn check(text: &str, overrides: &[&str], expected: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.toml");

@@ -5,7 +5,7 @@ use undertone_train::TrainingConfig;
 use super::problem::Found;
 use super::split::SplitSection;
 
-/// The most passes over the data; the whole order of training is laid out beforehand.
+/// The most epochs; the order of the whole training is planned beforehand.
 const MAX_EPOCHS: usize = 10_000;
 
 pub(super) fn rules(training: &TrainingConfig, split: &SplitSection, found: &mut Found) {

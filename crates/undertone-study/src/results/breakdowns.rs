@@ -1,4 +1,4 @@
-//! Where thoughts help: the leading comparison in groups of its items.
+//! Where thoughts help: the leading comparison by groups of items.
 
 use std::collections::BTreeMap;
 
@@ -9,25 +9,25 @@ use undertone_stats::{Arms, Contrast, Decision, ItemRecord, NotComparable, Subse
 
 use crate::study::Study;
 
-/// Items divided one way, and the difference in each group.
+/// Items grouped by one property, and the difference in each group.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Breakdown {
-    /// What the groups are by.
+    /// The property that forms the groups.
     dimension: &'static str,
     arm_a: String,
     arm_b: String,
-    /// The groups in order; the name begins with what orders it.
+    /// The groups in the order of their names.
     groups: Vec<(String, Contrast)>,
 }
 
-/// What is known of an item besides its scores.
+/// What is known about an item besides its scores.
 struct About<'a> {
     conversation: &'a Encoded,
     message: usize,
     tokens: usize,
 }
 
-/// A way to divide items: its name, and the group of an item, if it has one.
+/// A property that groups items: its name, and the group of an item, if it has one.
 type Dimension = (&'static str, fn(&About<'_>) -> Option<String>);
 
 const DIMENSIONS: [Dimension; 10] = [
@@ -45,7 +45,7 @@ const DIMENSIONS: [Dimension; 10] = [
     }),
 ];
 
-/// Divides the primary next prompts of two arms, or all of them where none is primary.
+/// Groups the primary next prompts of two arms, or all next prompts if none is primary.
 pub(super) fn breakdowns(study: &Study, arms: &Arms<'_>) -> Result<Vec<Breakdown>, NotComparable> {
     let conversations: BTreeMap<&str, &Encoded> =
         study.encoded.iter().map(|encoded| (encoded.conversation.id.as_str(), encoded)).collect();
@@ -56,7 +56,7 @@ pub(super) fn breakdowns(study: &Study, arms: &Arms<'_>) -> Result<Vec<Breakdown
         .map(|item: Item| (item.to_string(), item.message))
         .collect();
     let subset = if arms.a.iter().chain(arms.b).any(|record| record.primary) { Subset::Primary } else { Subset::All };
-    let of_dimension = |(dimension, group_of): Dimension| {
+    let break_down = |(dimension, group_of): Dimension| {
         let group = |record: &ItemRecord| {
             let message = *messages.get(&record.item)?;
             group_of(&About {
@@ -69,11 +69,11 @@ pub(super) fn breakdowns(study: &Study, arms: &Arms<'_>) -> Result<Vec<Breakdown
         let name = |records: &[ItemRecord]| records[0].arm.clone();
         Ok(Breakdown { dimension, arm_a: name(arms.a), arm_b: name(arms.b), groups })
     };
-    let all: Result<Vec<Breakdown>, NotComparable> = DIMENSIONS.into_iter().map(of_dimension).collect();
+    let all: Result<Vec<Breakdown>, NotComparable> = DIMENSIONS.into_iter().map(break_down).collect();
     Ok(all?.into_iter().filter(|breakdown| breakdown.groups.len() > 1).collect())
 }
 
-/// The label of a thought on a message, in the paper's words.
+/// The label of the first thought on a message, in the paper's words.
 fn label(about: &About<'_>, message: usize) -> String {
     let message = &about.conversation.conversation.messages[message];
     match message.thoughts.first() {
@@ -93,11 +93,11 @@ fn reaction_before(about: &About<'_>) -> Option<String> {
     (about.conversation.conversation.messages[before].role == Role::Assistant).then(|| label(about, before))
 }
 
-/// How many messages the user wrote before, and in all.
+/// The number of user messages before this one, and in the whole conversation.
 fn place(about: &About<'_>) -> (usize, usize) {
     let messages = &about.conversation.conversation.messages;
-    let of_user = |messages: &[undertone_data::Message]| messages.iter().filter(|one| one.role == Role::User).count();
-    (of_user(&messages[..about.message]), of_user(messages))
+    let turns = |messages: &[undertone_data::Message]| messages.iter().filter(|one| one.role == Role::User).count();
+    (turns(&messages[..about.message]), turns(messages))
 }
 
 fn turn(about: &About<'_>) -> Option<String> {
@@ -142,7 +142,7 @@ fn age(about: &About<'_>) -> Option<String> {
 }
 
 impl Breakdown {
-    /// What the groups are by.
+    /// The property that forms the groups.
     pub(super) fn dimension(&self) -> &str {
         self.dimension
     }
@@ -193,7 +193,7 @@ impl Breakdown {
     }
 }
 
-/// What must be said of so many groups.
+/// The caution about many groups.
 pub(super) fn many_comparisons(breakdowns: &[Breakdown]) -> String {
     let groups: usize = breakdowns.iter().map(|breakdown| breakdown.groups.len()).sum();
     format!(

@@ -1,4 +1,4 @@
-//! The conversations of a study with what every arm made of their targets, for the report's explorer.
+//! The conversations of a study with the scores and texts of every arm, for the report's explorer.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use undertone_stats::{ItemRecord, Written};
 use super::Scores;
 use crate::study::Study;
 
-/// Most conversations that go into a page: about 20 MB of it at the real dataset's sizes.
+/// The most conversations in a page: about 20 MB at the published dataset's sizes.
 const MOST_CONVERSATIONS: usize = 250;
 
-/// For each item, arm by arm, its records: one a training seed.
+/// The records of each item by arm, one per training seed.
 type ByItem<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a ItemRecord>>>;
 
-/// For each item what each arm wrote in its place.
+/// The messages that arms wrote in place of each item.
 type WrittenByItem<'a> = BTreeMap<&'a str, Vec<&'a Written>>;
 
-/// Everything that was scored; `chosen` are the places of the two arms that are compared first.
+/// The explorer of everything that was scored; `chosen` names the two arms that it compares first.
 pub(super) fn explorer(study: &Study, scores: Scores<'_>, chosen: [&str; 2]) -> Explorer {
     let Scores { records, written, .. } = scores;
     let mut written_by_item = WrittenByItem::new();
@@ -97,7 +97,7 @@ fn shown_item(
         kind: item.kind.to_string(),
         primary: records.values().flatten().any(|record| record.primary),
         tokens: template.pieces(&ids),
-        // Of several trainings the first one's.
+        // Reversed, so that of several trainings the first one's text stays.
         written: written.iter().rev().map(|one| (one.arm.clone(), one.text.clone())).collect(),
         nats: records.iter().map(|(arm, records)| ((*arm).to_owned(), mean(records))).collect(),
     }

@@ -1,4 +1,4 @@
-//! The study as a page.
+//! The results as an HTML page.
 
 use undertone_report::{
     Curve, ForestRow, Report, Section, comparison_table, curves, decisions_in_words, evidence_table, forest, interval,
@@ -12,14 +12,14 @@ use super::{Results, Scores, leading};
 use crate::fingerprint::PROGRAM;
 use crate::study::Study;
 
-/// A file of the report: its name and what it holds.
+/// A file of the report: its name and its content.
 pub(crate) type File = (String, String);
 
 impl Results {
     /// `report.html`, and every plot as an SVG file.
     pub(crate) fn html(&self, study: &Study, scores: Scores<'_>, curves_of_arms: Vec<Curve>) -> Vec<File> {
         let report = self.report(study, scores, curves_of_arms);
-        let unit = "difference in nats per token; below zero is better";
+        let unit = "difference in nats per token; below zero, b is better";
         let svg = |name: &str, plot: String| (format!("plots/{name}.svg"), plot);
         let mut files = vec![("report.html".to_owned(), page(&report))];
         files.push(svg("comparisons", forest(&report.forest, unit, report.margin).into_string()));
@@ -104,7 +104,7 @@ impl Results {
     }
 }
 
-/// The leading contrast of a comparison as a line of the plot.
+/// The headline contrast of a comparison as a row of the forest plot.
 fn forest_row(comparison: &Comparison) -> Option<ForestRow> {
     let contrast = comparison.headline()?;
     let losses = contrast.losses.as_ref()?;

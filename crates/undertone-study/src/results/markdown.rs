@@ -1,4 +1,4 @@
-//! The study as Markdown.
+//! The results as Markdown.
 
 use undertone_report::{comparison_table, decisions_in_words, evidence_table, labels_table, metrics_table};
 

@@ -1,8 +1,8 @@
-//! A study of the published dataset's size, from the conversations to the page: what was planted is found, nothing is
-//! found where nothing was planted, and it stays within 2 GB.
+//! A study of the published dataset's size, from the conversations to the page. It finds a planted effect, finds
+//! nothing where nothing is planted, and stays within 2 GB.
 //!
-//! Everything is what a real study runs but the models: their scores are drawn, with the effect that the conversations
-//! were made for.
+//! Everything but the models is as in a real study: scores are drawn, with the effect that is planted in the
+//! conversations.
 
 use std::path::Path;
 use std::time::Instant;
@@ -17,7 +17,7 @@ use crate::arms::Evaluated;
 use crate::experiment::Experiment;
 use crate::study::Study;
 
-/// The most memory that all of it may take, in MiB.
+/// The most memory that the whole test may take, in MiB.
 const LIMIT_MIB: f64 = 2048.0;
 
 const EXPERIMENT: &str = r#"
@@ -54,18 +54,18 @@ a = "none"
 b = "shuffled"
 "#;
 
-/// The most memory this process had, in MiB; 0 where the system does not tell.
+/// The peak memory of this process in MiB; 0 if the system does not report it.
 fn peak_mib() -> f64 {
     undertone_train::peak_mib().unwrap_or_default()
 }
 
-/// A number from a normal distribution, roughly: the sum of twelve even ones.
+/// A number from roughly a standard normal distribution: the sum of twelve uniform numbers, less 6.
 fn normal(parts: &[&str]) -> f64 {
     let mut random = generator("rehearsal", parts);
     (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0
 }
 
-/// What an arm would have made of every test item: noise of items and users, and what a hint saves to whoever sees it.
+/// Draws the scores of an arm on every test item: noise by item and by user, less the nats that a visible hint saves.
 fn drawn(study: &Study, arm: &Evaluated, planted: &Planted) -> Vec<ItemRecord> {
     let mut records = Vec::new();
     for fold in 0..study.folds.len() {
@@ -106,7 +106,7 @@ fn drawn(study: &Study, arm: &Evaluated, planted: &Planted) -> Vec<ItemRecord> {
     records
 }
 
-/// Makes conversations, lays them out, draws scores, compares, and writes the page; returns what was planted and found.
+/// Makes conversations, lays them out, draws scores, compares and renders the page; returns what is planted and found.
 fn rehearse(model: &Path, reliability: f64) -> (Planted, Vec<Comparison>) {
     let begun = Instant::now();
     let folder = tempfile::tempdir().unwrap();

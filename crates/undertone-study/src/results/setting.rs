@@ -1,5 +1,4 @@
-//! How a study was made, in sentences: what was read, divided, cut, trained and scored, and what must not be
-//! overlooked.
+//! Describes a study in sentences: its data, split, windows, training and scoring, and warnings.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +8,7 @@ use undertone_model::MatmulPrecision;
 use crate::experiment::Arm;
 use crate::study::{FoldData, Study};
 
-/// What a reader must not overlook about these arms and their views.
+/// Warnings about the data, and about these arms and their views.
 pub fn warnings(synthetic: bool, unknown_users: usize, arms: &[(&str, View)]) -> Vec<String> {
     let named = |which: &dyn Fn(&View) -> bool| {
         let names: Vec<&str> = arms.iter().filter(|(_, view)| which(view)).map(|(name, _)| *name).collect();
@@ -33,7 +32,7 @@ pub fn warnings(synthetic: bool, unknown_users: usize, arms: &[(&str, View)]) ->
     warnings
 }
 
-/// What the test conversations hide from an arm, counted.
+/// Counts of what is hidden from an arm in testing, in words.
 fn hidden(study: &Study, arm: &Arm) -> String {
     let mut sum = Hidden::default();
     for fold in 0..study.folds.len() {
@@ -52,7 +51,7 @@ fn hidden(study: &Study, arm: &Arm) -> String {
     }
 }
 
-/// What was compared: data, split, cuts, training, and which checkpoint of each arm was scored.
+/// The setting of the comparisons: data, split, windows, training, and which checkpoint of each arm was scored.
 pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     let Study { experiment, stats, read, folds, .. } = study;
     let mut lines = vec![format!(

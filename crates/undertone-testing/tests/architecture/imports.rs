@@ -1,5 +1,5 @@
-//! Which file imports from which: every path that begins with `crate`, `self`, `super` or a module beside it, followed through
-//! re-exports to the file that defines what it names.
+//! Which file imports from which. Every path that begins with `crate`, `self`, `super`, a child module or a name in
+//! scope is followed through re-exports to the file that defines its target.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,18 +7,18 @@ use syn::visit::{self, Visit};
 
 use crate::sources::{Crate, is_test};
 
-/// A graph by names.
+/// A directed graph: each node's name with the names it leads to.
 pub(crate) type Graph = BTreeMap<String, BTreeSet<String>>;
 
-/// What stands in a module: names that it defines, and names that it imports.
+/// The names that a module defines, and the paths that it imports or mentions.
 #[derive(Default)]
 struct Scope {
     defined: BTreeSet<String>,
-    /// Local names with the path that each stands for.
+    /// Local names, each with the path that it imports.
     imported: Vec<(String, Vec<String>)>,
-    /// Paths whose every name is imported.
+    /// The paths of glob imports.
     globs: Vec<Vec<String>>,
-    /// Further paths, in types and expressions.
+    /// Other paths, in types and expressions.
     mentioned: Vec<Vec<String>>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn imports(one: &Crate) -> Graph {
     graph
 }
 
-/// The module that defines what `target` names, as seen from `from`; none outside of the crate.
+/// The module that defines `target`, as seen from `from`; `None` if another crate defines it.
 fn home(scopes: &BTreeMap<&str, Scope>, from: &str, target: &[String], depth: usize) -> Option<String> {
     assert!(depth < 30, "re-exports in a circle at {from}: {target:?}");
     let (first, rest) = target.split_first()?;
@@ -55,7 +55,7 @@ fn home(scopes: &BTreeMap<&str, Scope>, from: &str, target: &[String], depth: us
         "crate" => ("crate".to_owned(), rest),
         "self" => (from.to_owned(), rest),
         "super" => (from.rsplit_once("::")?.0.to_owned(), rest),
-        // A module or a name beside it; anything else is of another crate.
+        // A child module or a name in scope; anything else belongs to another crate.
         name => {
             let here = &scopes[from];
             let is_local = scopes.contains_key(format!("{from}::{name}").as_str())
@@ -79,8 +79,9 @@ fn home(scopes: &BTreeMap<&str, Scope>, from: &str, target: &[String], depth: us
             if let Some((_, path)) = alias {
                 return home(scopes, &module, &[path, after].concat(), depth + 1);
             }
-            let through =
-                |glob: &Vec<String>| home(scopes, &module, &[glob.as_slice(), &[name.clone()]].concat(), depth + 1);
+            let through = |glob: &Vec<String>| {
+                home(scopes, &module, &[glob.as_slice(), std::slice::from_ref(name)].concat(), depth + 1)
+            };
             return scope.globs.iter().find_map(through);
         }
         rest = after;
@@ -148,7 +149,7 @@ impl<'a> Visit<'a> for Scope {
     }
 }
 
-/// The circles of a graph: sets of nodes each of which leads to every other of its set.
+/// The cycles of a graph, as strongly connected components: every node of a set leads to every other.
 pub(crate) fn circles(graph: &Graph) -> Vec<Vec<String>> {
     let reachable = |from: &String| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from]);

@@ -1,8 +1,8 @@
-//! Keeps the map true: `ARCHITECTURE.md` against the sources and the manifests.
+//! Compares `ARCHITECTURE.md`, the map, with the sources and the manifests.
 //!
-//! No two files import each other in a circle, crates depend on each other exactly as the map says, `unsafe` stands only in
-//! the files that the map lists, and functions and files stay of a size that one reading takes in. `cargo-modules --acyclic`
-//! does not serve: it counts a module's declaration of its child as an import, and it knows no map.
+//! Imports between files have no cycles, crates depend on each other exactly as the map says, only the files that the
+//! map lists contain `unsafe`, and functions and files stay below a size limit. `cargo-modules --acyclic` cannot
+//! replace this test: it counts a module's declaration of its child as an import, and it does not read the map.
 #![allow(clippy::unwrap_used)]
 
 mod imports;

@@ -1,4 +1,4 @@
-//! What `ARCHITECTURE.md` and the manifests say.
+//! Reads the rules of `ARCHITECTURE.md` and the dependencies in the manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ fn section(heading: &str) -> Vec<String> {
     lines
 }
 
-/// Lines such as `undertone-model ← data, ops` in the first block under `Layers`.
+/// The dependencies that the map allows: lines such as `undertone-model ← data, ops` in the first block under `Layers`.
 pub(crate) fn allowed_edges() -> Graph {
     let lines = section("Layers").into_iter().skip_while(|line| !line.starts_with("```")).skip(1);
     let lines = lines.take_while(|line| !line.starts_with("```"));
@@ -28,7 +28,7 @@ pub(crate) fn allowed_edges() -> Graph {
         .collect()
 }
 
-/// The dependencies of every crate on others of the workspace, without those of tests.
+/// The dependencies of every crate on other crates of the workspace, without dev-dependencies.
 pub(crate) fn manifest_edges() -> Graph {
     let folders = std::fs::read_dir(root().join("crates")).unwrap();
     folders
@@ -43,7 +43,7 @@ pub(crate) fn manifest_edges() -> Graph {
         .collect::<BTreeMap<String, BTreeSet<String>>>()
 }
 
-/// The first word in backticks of each line of the list under `Unsafe`.
+/// The files that the map lists under `Unsafe`: the first word in backticks of each line.
 pub(crate) fn listed_unsafe() -> BTreeSet<String> {
     let lines = section("Unsafe").into_iter().filter(|line| line.starts_with("- `"));
     lines.map(|line| format!("crates/{}", line.split('`').nth(1).unwrap())).collect()

@@ -1,4 +1,4 @@
-//! Functions, argument lists and files that have grown too large for one purpose.
+//! Finds functions, argument lists and files above a size limit.
 
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
@@ -9,7 +9,7 @@ const MAX_FILE_LINES: usize = 500;
 const MAX_FUNCTION_LINES: usize = 100;
 const MAX_ARGUMENTS: usize = 6;
 
-/// What is too large in a file, outside of tests.
+/// What is too large in a file: the file itself with its tests, and functions outside of tests.
 pub(crate) fn too_large(module: &Module) -> Vec<String> {
     let mut finder = Finder { file: &module.file, found: Vec::new() };
     let lines = module.text.lines().count();

@@ -1,19 +1,19 @@
-//! The crates as trees of modules, one a file.
+//! Reads the crates as trees of modules, one module per file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
 
-/// A crate's library or program.
+/// A crate: its library, or its program if it has no library.
 pub(crate) struct Crate {
-    /// By module path, such as `crate::read::clean`.
+    /// Its modules by path, such as `crate::read::clean`.
     pub(crate) modules: BTreeMap<String, Module>,
 }
 
-/// A file.
+/// A module: one file.
 pub(crate) struct Module {
-    /// From the workspace's root.
+    /// The path from the workspace's root.
     pub(crate) file: String,
     pub(crate) text: String,
     pub(crate) syntax: syn::File,
@@ -23,7 +23,7 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// Every crate of the workspace but this one, by its sources.
+/// Every crate under `crates/`.
 pub(crate) fn crates() -> Vec<Crate> {
     let mut folders: Vec<PathBuf> =
         std::fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path()).collect();

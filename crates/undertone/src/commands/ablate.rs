@@ -1,4 +1,4 @@
-//! `undertone ablate`: train every arm, score all on the same held-out users, compare and report.
+//! `undertone ablate`: trains every arm, scores all on the same held-out users, compares them and reports.
 
 use undertone_study::{Base, Context, Experiment, Failed, Finished, Study, plan, run as run_study};
 

@@ -1,4 +1,4 @@
-//! `undertone data check` and `undertone data stats`.
+//! `undertone data check`, `undertone data stats` and `undertone data synthesize`.
 
 use undertone_data::{
     CleanOptions, DataStats, InputError, OnInvalid, Planted, Quantiles, ReadOptions, ReadReport, Reader, StatsBuilder,
@@ -21,7 +21,7 @@ fn read(args: &DataFiles) -> anyhow::Result<(ReadReport, DataStats)> {
     Ok((reader.report().clone(), stats.finish()))
 }
 
-/// Made-up conversations, and what thoughts add to them by construction.
+/// Writes synthetic conversations, and prints the planted effect of thoughts.
 pub(crate) fn synthesize(args: &Synthesize, shell: &Shell) -> anyhow::Result<()> {
     let Synthesize { users, conversations, turns, thoughts, reliability, reply_words, seed, .. } = *args;
     let synthetic = Synthetic { users, conversations, turns, thoughts, reliability, reply_words, seed };
@@ -47,7 +47,7 @@ pub(crate) fn synthesize(args: &Synthesize, shell: &Shell) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Every count of the reader, those of odd things only where there are any.
+/// Prints every count of the reader that is not zero.
 pub(crate) fn check(args: &DataFiles, shell: &Shell) -> anyhow::Result<()> {
     let (report, stats) = read(args)?;
     if shell.json {
@@ -78,7 +78,7 @@ fn near_duplicates(stats: &DataStats) -> String {
     )
 }
 
-/// What a data set is made of.
+/// Prints statistics of the conversations.
 pub(crate) fn stats(args: &DataFiles, shell: &Shell) -> anyhow::Result<()> {
     let (_, stats) = read(args)?;
     if shell.json {

@@ -1,4 +1,4 @@
-//! `undertone evaluate`: a checkpoint on held-out users, alone or against another model.
+//! `undertone evaluate`: scores a checkpoint on held-out users, alone or against another model.
 
 use undertone_data::refuse_existing;
 use undertone_study::Evaluation;

@@ -1,4 +1,4 @@
-//! `undertone export`: a checkpoint as a folder that other software loads.
+//! `undertone export`: writes a checkpoint as a folder that other software loads.
 
 use serde_json::json;
 use undertone_data::refuse_existing;

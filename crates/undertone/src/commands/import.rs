@@ -1,4 +1,4 @@
-//! `undertone import`: GGUF to a Hugging Face folder.
+//! `undertone import`: converts a GGUF file to a Hugging Face folder.
 
 use serde_json::json;
 use undertone_model::import;

@@ -1,4 +1,4 @@
-//! `undertone inspect`: one conversation as an arm sees it, with targets, thoughts and branches marked.
+//! `undertone inspect`: shows one conversation as an arm sees it, with targets, thoughts and branches marked.
 
 use std::io::IsTerminal;
 
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Inspect, shell: &Shell) -> anyhow::Result<()> {
     let (view, source) = arm.shown();
     let (kinds, purpose, dropout) = match args.scoring {
         true => (study.experiment.data.targets.clone(), Purpose::Score, None),
-        // What is left out by chance, as in the first epoch.
+        // The thought dropout of the first epoch.
         false => (study.experiment.training_targets(&arm), Purpose::Train, arm.dropout([study.experiment.seed, 0])),
     };
     let layout = Layout { view, kinds: &kinds, purpose, dropout };

@@ -1,4 +1,4 @@
-//! One module a command: it calls the library and shows what came back.
+//! One module per command: it calls the library and shows the result.
 
 pub(crate) mod ablate;
 pub(crate) mod data;

@@ -1,4 +1,4 @@
-//! `undertone predict`: what the user says next, or thinks.
+//! `undertone predict`: writes the user's next message, or a thought.
 
 use serde_json::json;
 use undertone_data::{Encoded, InputError, Place, Reader, Role, Speaker, ThoughtKind};

@@ -1,4 +1,4 @@
-//! `undertone train`: one arm of an experiment.
+//! `undertone train`: trains one arm of an experiment.
 
 use serde_json::json;
 use undertone_data::{InputError, Place, Source, write_whole};

@@ -36,12 +36,12 @@ fn files_that_cannot_be_read() {
         "`data`: is a folder, not a file\nhint: name the conversation files inside it"
     );
     let none = Reader::open::<&Path>(&[], ReadOptions::default()).expect_err("nothing to read");
-    assert_eq!(none.to_string(), "`(no file)`: no conversation file was named");
+    assert_eq!(none.to_string(), "`(no file)`: no conversation file was given");
 }
 
 #[test]
 fn files_without_conversations() {
-    let hint = "hint: a conversation file holds one JSON object a line, each one conversation";
+    let hint = "hint: a conversation file has one JSON object per line; each object is one conversation";
     check_error("", &format!("`FILE`: the file is empty\n{hint}"));
     check_error("\n \r\n\t", &format!("`FILE`: the file has only blank lines (3)\n{hint}"));
     let skip = ReadOptions { on_invalid: OnInvalid::Skip, ..ReadOptions::default() };
@@ -50,7 +50,7 @@ fn files_without_conversations() {
         show(&error),
         format!(
             "`FILE`: none of its 2 lines is a valid conversation; \
-             line 1: no valid JSON: expected value (column 1)\n{hint}"
+             line 1: not valid JSON: expected value (column 1)\n{hint}"
         )
     );
 }
@@ -72,15 +72,15 @@ fn invalid_json() {
              EOF while parsing an object (column 1)\n{cut_off}"
         ),
     );
-    check_error(format!("{VALID}\n{VALID}x"), "`FILE` line 2: no valid JSON: trailing characters (column 79)");
+    check_error(format!("{VALID}\n{VALID}x"), "`FILE` line 2: not valid JSON: trailing characters (column 79)");
     check_error(
         format!("[{VALID}]"),
         "`FILE` line 1: the line is a JSON list, not a conversation\n\
-         hint: write one JSON object a line: `jq -c '.[]' FILE` does that",
+         hint: write one JSON object per line, for example with `jq -c '.[]' FILE`",
     );
     check_error(
         message(r#"{"type":"user","content":"\ud800"}"#),
-        "`FILE` line 1, `messages[0].content`: no valid JSON: \
+        "`FILE` line 1, `messages[0].content`: not valid JSON: \
          unexpected end of hex escape (column 79)",
     );
 }
@@ -138,7 +138,7 @@ fn a_line_past_the_limit_is_passed_over() {
     assert_eq!(
         show(&error),
         "`FILE` line 1: the line is longer than 78 bytes\n\
-         hint: a line holds one conversation; if this one is meant, raise `max_line_bytes`"
+         hint: a line holds one conversation; if this line is correct, raise `max_line_bytes`"
     );
     let (records, report) = read_with(&text, options(OnInvalid::Skip)).expect("one is valid");
     assert_eq!((records.len(), records[0].line, report.skipped_lines), (1, 2, 2));
@@ -147,7 +147,7 @@ fn a_line_past_the_limit_is_passed_over() {
 #[test]
 fn nesting_does_not_overflow_the_stack() {
     let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
-    // Passed over without recursion.
+    // Ignored without recursion.
     let (_, report) = read_one(&format!(r#"{{"extra":{deep},{}"#, &VALID[1..]));
     assert_eq!(report.unknown_fields, [("extra".to_owned(), 1)].into());
     check_error(
@@ -159,7 +159,7 @@ fn nesting_does_not_overflow_the_stack() {
 
 #[test]
 fn duplicate_ids() {
-    let hint = "hint: was a file named twice, or do two files overlap?";
+    let hint = "hint: was a file given twice, or do two files overlap?";
     let (_folder, path) = file(format!("{VALID}\n\n{VALID}"));
     let error =
         Reader::open(&[&path], ReadOptions::default()).and_then(Reader::read_all).expect_err("the id is there twice");
@@ -268,14 +268,14 @@ fn unparsable_times() {
     ] {
         check_error(
             reason(&format!(r#""timestamp":{time}"#)),
-            &format!("`FILE` line 1, `messages[0].reasons[0].timestamp`: unparsable time {shown}\n{hint}"),
+            &format!("`FILE` line 1, `messages[0].reasons[0].timestamp`: invalid time {shown}\n{hint}"),
         );
     }
 }
 
 #[test]
 fn thoughts_on_the_wrong_message() {
-    let hint = "hint: reasons hang on user messages, reactions on assistant messages";
+    let hint = "hint: reasons belong to user messages, reactions to assistant messages";
     check_error(
         message(r#"{"type":"user","content":"hi","reasons":[],"reactions":[{"content":"x"}]}"#),
         &format!("`FILE` line 1, `messages[0].reactions`: a user message has `reactions`\n{hint}"),
@@ -284,7 +284,7 @@ fn thoughts_on_the_wrong_message() {
         message(r#"{"type":"user","content":"hi"},{"type":"assistant","reasons":[{}]}"#),
         &format!("`FILE` line 1, `messages[1].reasons`: an assistant message has `reasons`\n{hint}"),
     );
-    // An empty list says nothing.
+    // An empty list is allowed.
     read_one(&message(r#"{"type":"user","content":"hi","reactions":[],"reasons":null}"#));
 }
 
@@ -292,7 +292,7 @@ fn thoughts_on_the_wrong_message() {
 fn content_and_text_that_differ() {
     check_error(
         message(r#"{"type":"user","content":"hi","text":"ho"}"#),
-        "`FILE` line 1, `messages[0]`: `content` and `text` are both there and differ\n\
+        "`FILE` line 1, `messages[0]`: `content` and `text` are both present and differ\n\
          hint: the two published forms use one each; remove one of them",
     );
     read_one(&message(r#"{"type":"user","content":"hi","text":"hi"}"#));

@@ -1,4 +1,4 @@
-//! The keys of a tile, cut into blocks whose scores stay in the second-level cache.
+//! The keys of a tile, in blocks whose scores stay in the second-level cache.
 
 use std::ops::Range;
 
@@ -6,21 +6,21 @@ use undertone_data::Document;
 
 use crate::tile::Tile;
 
-/// Keys whose scores exist at one time.
+/// Most keys in a block; the scores of one block exist at one time.
 const BLOCK_KEYS: usize = 256;
 
-/// Some of a tile's keys, all of the trunk or all behind it.
+/// Some of a tile's keys, all in the trunk or all in branches.
 pub(super) struct Block {
     /// Rows of keys, counted from the first token of the document.
     pub(super) keys: Range<usize>,
-    /// The first of them among the tile's keys.
+    /// Index of the first of them among the keys of all blocks.
     first: usize,
 }
 
-/// A tile's keys in blocks, each run widened to multiples of some size: what that adds is hidden from every query.
+/// A tile's keys in blocks. Each run is widened to multiples of a size; the added keys are hidden from every query.
 pub(super) struct Blocks {
     pub(super) all: Vec<Block>,
-    /// What [`Tile::seen`] is among these keys.
+    /// [`Tile::seen`] as ranges among the keys of all blocks.
     seen: Vec<[Range<usize>; 2]>,
 }
 
@@ -31,7 +31,7 @@ impl Blocks {
             start / size * size..end.next_multiple_of(size)
         };
         let runs: Vec<Range<usize>> = tile.keys.iter().map(whole).collect();
-        // Where the last run begins among the tile's keys, and among these.
+        // Index of the last run's first key: among the tile's keys, and among the keys of all blocks.
         let last = tile.keys.len() - 1;
         let from: usize = tile.keys[..last].iter().map(Range::len).sum();
         let to: usize = runs[..last].iter().map(Range::len).sum();
@@ -53,7 +53,7 @@ impl Blocks {
         Self { all, seen: seen.collect() }
     }
 
-    /// Which keys of a block a token of the tile sees.
+    /// The keys of a block that a token of the tile sees.
     pub(super) fn seen(&self, block: &Block, token: usize) -> Range<usize> {
         let [trunk, own] = &self.seen[token];
         let seen = if block.first < trunk.end { trunk } else { own };

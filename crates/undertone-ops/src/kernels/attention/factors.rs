@@ -1,4 +1,4 @@
-//! The products that attention needs: of f32 numbers where they lie, or of bf16 numbers cut into tiles.
+//! The products of attention: of f32 numbers in place, or of bf16 numbers packed into tiles.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -7,17 +7,17 @@ use crate::kernels::bf16::{self, PackedLhs, PackedRhs, multiply_part};
 use crate::kernels::matmul::{MatRef, Workers, multiply_strided};
 use crate::kernels::out::Out;
 
-/// How numbers are multiplied.
+/// The numbers that products multiply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Numbers {
-    /// As they are.
+    /// f32 numbers, unchanged.
     F32,
-    /// As sums of `parts` bf16 numbers.
+    /// Sums of `parts` bf16 numbers.
     Bf16 { parts: usize },
 }
 
 impl Numbers {
-    /// Rows of queries and runs of keys are filled up to multiples of this.
+    /// Rows of queries and runs of keys are padded to multiples of this.
     pub(super) fn block(self) -> usize {
         match self {
             Self::F32 => 1,
@@ -25,7 +25,7 @@ impl Numbers {
         }
     }
 
-    /// A length filled up so.
+    /// A length, rounded up to a multiple of [`Self::block`].
     pub(super) fn whole(self, length: usize) -> usize {
         length.next_multiple_of(self.block())
     }
@@ -37,79 +37,79 @@ impl Numbers {
         }
     }
 
-    /// A right factor that many tiles share, prepared by all cores.
-    pub(super) fn shared(self, matrix: MatRef<'_>) -> Right<'_> {
+    /// A right factor that many tiles of queries share, packed on all cores.
+    pub(super) fn shared(self, matrix: MatRef<'_>) -> Rhs<'_> {
         match self {
-            Self::F32 => Right::Plain(matrix),
-            Self::Bf16 { parts } => Right::Tiles(Cow::Owned(PackedRhs::new(matrix, parts))),
+            Self::F32 => Rhs::Plain(matrix),
+            Self::Bf16 { parts } => Rhs::Tiles(Cow::Owned(PackedRhs::new(matrix, parts))),
         }
     }
 }
 
 /// A left factor.
-pub(super) enum Left<'a> {
+pub(super) enum Lhs<'a> {
     Plain(MatRef<'a>),
     Tiles(&'a PackedLhs),
 }
 
 /// A right factor.
-pub(super) enum Right<'a> {
+pub(super) enum Rhs<'a> {
     Plain(MatRef<'a>),
     Tiles(Cow<'a, PackedRhs>),
 }
 
 /// Memory for one left factor at a time.
-pub(super) struct LeftBuffer(Option<PackedLhs>);
+pub(super) struct LhsBuffer(Option<PackedLhs>);
 
-impl LeftBuffer {
+impl LhsBuffer {
     pub(super) fn new(numbers: Numbers) -> Self {
         Self(numbers.parts().map(PackedLhs::empty))
     }
 
-    pub(super) fn fill<'a>(&'a mut self, matrix: MatRef<'a>) -> Left<'a> {
+    pub(super) fn fill<'a>(&'a mut self, matrix: MatRef<'a>) -> Lhs<'a> {
         match &mut self.0 {
-            None => Left::Plain(matrix),
+            None => Lhs::Plain(matrix),
             Some(tiles) => {
                 tiles.refill(matrix);
-                Left::Tiles(tiles)
+                Lhs::Tiles(tiles)
             }
         }
     }
 }
 
 /// Memory for one right factor at a time.
-pub(super) struct RightBuffer(Option<PackedRhs>);
+pub(super) struct RhsBuffer(Option<PackedRhs>);
 
-impl RightBuffer {
+impl RhsBuffer {
     pub(super) fn new(numbers: Numbers) -> Self {
         Self(numbers.parts().map(PackedRhs::empty))
     }
 
-    pub(super) fn fill<'a>(&'a mut self, matrix: MatRef<'a>) -> Right<'a> {
+    pub(super) fn fill<'a>(&'a mut self, matrix: MatRef<'a>) -> Rhs<'a> {
         match &mut self.0 {
-            None => Right::Plain(matrix),
+            None => Rhs::Plain(matrix),
             Some(tiles) => {
                 tiles.refill(matrix);
-                Right::Tiles(Cow::Borrowed(tiles))
+                Rhs::Tiles(Cow::Borrowed(tiles))
             }
         }
     }
 }
 
-/// `out (+)= left · right[terms, columns]` on the calling thread, where `out` has rows `stride` apart. Both ranges
-/// are whole blocks of [`Numbers::block`], and bf16 numbers write whole blocks of `out`.
+/// `out (+)= left · right[terms, columns]` on the calling thread, where `out` has rows `stride` apart. `columns` are
+/// whole blocks of [`Numbers::block`], and `terms` begin at one. With bf16 numbers, whole blocks of `out` are written.
 pub(super) fn multiply(
     mut out: Out<'_>,
     stride: usize,
-    left: &Left<'_>,
-    right: &Right<'_>,
+    left: &Lhs<'_>,
+    right: &Rhs<'_>,
     [terms, columns]: [Range<usize>; 2],
 ) {
     match (left, right) {
-        (Left::Plain(left), Right::Plain(right)) => {
+        (Lhs::Plain(left), Rhs::Plain(right)) => {
             multiply_strided(&mut out, stride, *left, right.part(terms, columns), 1.0, Workers::One);
         }
-        (Left::Tiles(left), Right::Tiles(right)) => multiply_part(&mut out, stride, left, right, [terms, columns]),
+        (Lhs::Tiles(left), Rhs::Tiles(right)) => multiply_part(&mut out, stride, left, right, [terms, columns]),
         _ => unreachable!("both factors are of the same numbers"),
     }
 }

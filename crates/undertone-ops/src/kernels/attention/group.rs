@@ -1,4 +1,4 @@
-//! The rows of the query heads that share a key head, gathered under one another.
+//! The rows of the query heads that share a key head, gathered into one matrix.
 
 use crate::tile::Tile;
 use crate::types::Heads;
@@ -9,7 +9,7 @@ pub(super) struct Group<'a> {
     pub(super) heads: Heads,
     pub(super) key_head: usize,
     pub(super) tile: &'a Tile,
-    /// Rows of one head: the tile's queries, and what fills a block.
+    /// Rows of one head: the tile's queries, then padding to whole blocks.
     pub(super) rows: usize,
 }
 
@@ -19,24 +19,24 @@ impl<'a> Group<'a> {
         self.heads.heads / self.heads.key_heads * self.rows
     }
 
-    /// The token of a row in the tile; none for a row that fills a block.
+    /// The token of a row in the tile; none for a padding row.
     pub(super) fn token(&self, row: usize) -> Option<usize> {
         Some(row % self.rows).filter(|token| *token < self.tile.queries.len())
     }
 
-    /// The place of a row in the tile's part of `[tokens, heads]`; none for a row that fills a block.
+    /// The index of a row in the tile's part of `[tokens, heads]`; none for a padding row.
     pub(super) fn index(&self, row: usize) -> Option<usize> {
         let first = self.key_head * (self.heads.heads / self.heads.key_heads);
         self.token(row).map(|token| token * self.heads.heads + first + row / self.rows)
     }
 
-    /// A row of `[tokens, heads · width]`; none for a row that fills a block.
+    /// A row of `[tokens, heads · width]`; none for a padding row.
     pub(super) fn row<'b>(&self, rows: &'b [f32], row: usize) -> Option<&'b [f32]> {
         let Heads { heads, width, .. } = self.heads;
         self.index(row).map(|index| &rows[(self.tile.queries.start * heads + index) * width..][..width])
     }
 
-    /// The group's rows one after another; zeros where a row fills a block.
+    /// The group's rows one after another; padding rows are zeros.
     pub(super) fn gather(&self, buffer: &mut Vec<f32>, rows: &[f32]) {
         buffer.clear();
         for row in 0..self.count() {
@@ -45,7 +45,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Puts rows, `stride` apart, where they belong in the tile's rows of `[tokens, heads · width]`.
+    /// Copies rows, `stride` apart, to their places in the tile's rows of `[tokens, heads · width]`.
     pub(super) fn scatter(&self, from: &[f32], stride: usize, to: &mut [f32]) {
         let width = self.heads.width;
         for (row, from) in from.chunks_exact(stride).enumerate() {

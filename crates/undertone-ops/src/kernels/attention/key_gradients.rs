@@ -1,4 +1,4 @@
-//! Sums of gradients of keys and values, and their way back to rows of tokens.
+//! Sums of the gradients of keys and values, and their conversion to rows of tokens.
 
 use rayon::prelude::*;
 use undertone_data::Document;
@@ -7,8 +7,8 @@ use super::factors::Numbers;
 use crate::kernels::{Aligned, LINE};
 use crate::types::Heads;
 
-/// Where gradients of keys, or of values, are summed: `[key heads, width, tokens]`, widths and the tokens of each
-/// document in whole blocks.
+/// The layout in which gradients of keys, or of values, are summed: `[key heads, width, tokens]`. The width and the
+/// tokens of each document are rounded up to whole blocks.
 pub(super) struct KeyGradients<'a> {
     documents: &'a [Document],
     heads: Heads,
@@ -37,12 +37,12 @@ impl<'a> KeyGradients<'a> {
         zeros
     }
 
-    /// The place of a key head's first row, at a token of a document.
+    /// Index of a token of a document in the first row of a key head.
     pub(super) fn place(&self, document: usize, key_head: usize, token: usize) -> usize {
         key_head * self.wide * self.columns + self.firsts[document] + token
     }
 
-    /// The same as `[tokens, key heads · width]`.
+    /// The sums as `[tokens, key heads · width]`.
     pub(super) fn to_rows(&self, sums: &[f32]) -> Vec<f32> {
         let Heads { key_heads, width, .. } = self.heads;
         let row = key_heads * width;
@@ -52,7 +52,7 @@ impl<'a> KeyGradients<'a> {
         for (index, document) in self.documents.iter().enumerate() {
             let (own, others) = std::mem::take(&mut rest).split_at_mut(document.tokens * row);
             rest = others;
-            // As many tokens at a time as a cache line has of one column.
+            // As many tokens at a time as one cache line of `sums` holds.
             own.par_chunks_mut(LINE * row).enumerate().for_each(|(line, out)| {
                 for key_head in 0..key_heads {
                     let from = self.place(index, key_head, line * LINE);

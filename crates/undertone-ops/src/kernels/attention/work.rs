@@ -1,4 +1,4 @@
-//! The tiles of a row, and who computes which.
+//! The tiles of a row, and their distribution to tasks.
 
 use undertone_data::Document;
 
@@ -11,8 +11,8 @@ use crate::types::Heads;
 /// Queries of one tile.
 const TILE_TOKENS: usize = 64;
 
-/// Tiles are computed in so many hands, whatever the number of threads; gradients of keys and values are
-/// summed in a buffer of each.
+/// Number of hands, whatever the number of threads. A hand is the tiles of one task, which sums their gradients of keys
+/// and values in buffers of its own.
 const HANDS: usize = 8;
 
 /// A tile of queries, and its keys in blocks.
@@ -36,7 +36,7 @@ impl Work {
     }
 }
 
-/// Cuts rows of `width` elements at the tiles' borders.
+/// Splits rows of `width` elements by tile.
 pub(super) fn by_tile<'a, 'b>(
     works: &'a [Work],
     mut rows: &'b mut [f32],
@@ -51,7 +51,7 @@ pub(super) fn by_tile<'a, 'b>(
     parts
 }
 
-/// Deals tiles to hands of about equal work: later tiles see more keys, so every other round goes backwards.
+/// Deals tiles to hands of about equal work. Later tiles see more keys, so every other round goes backwards.
 pub(super) fn deal<T>(tiles: Vec<T>) -> Vec<Vec<T>> {
     let mut hands: Vec<Vec<T>> = Vec::new();
     hands.resize_with(HANDS.min(tiles.len()), Vec::new);

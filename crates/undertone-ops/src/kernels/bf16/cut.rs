@@ -1,4 +1,4 @@
-//! Numbers cut into parts of bf16, and those into tiles.
+//! Splits numbers into bf16 parts, and packs the parts into tiles.
 
 #![allow(unsafe_code)]
 
@@ -6,11 +6,14 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::layout::{Lines, Row, STEP, STRIP, Side, TILE};
+use super::layout::{Lines, Operand, Row, STEP, STRIP, TILE};
 
-/// Cuts some steps of the strip that begins at line `first` into tiles, and writes every row of `out`. Lines and terms
-/// that are not there are zeros.
-pub(super) fn fill_strip(
+/// Packs some steps of the strip that begins at line `first` into tiles, and writes every row of `out`. Missing lines
+/// and terms are zeros.
+///
+/// # Safety
+/// The machine has AVX-512-BF16: [`Isa::can_cut`](super::isa::Isa::can_cut).
+pub(super) unsafe fn fill_strip(
     out: &mut [MaybeUninit<Row>],
     parts: usize,
     lines: Lines<'_>,
@@ -44,14 +47,13 @@ pub(super) fn fill_strip(
             }
             source => (source, if along { lines.line_stride } else { lines.term_stride }),
         };
-        // SAFETY: whoever makes a factor has asked whether the instructions are there, and so these features; `split`
-        // writes every row.
+        // SAFETY: the caller guarantees these features, and `split` writes every row.
         unsafe {
             match along {
                 true => split::<true>(source, stride, lines.factor, parts, out),
                 false => split::<false>(source, stride, lines.factor, parts, out),
             }
-            if along == (lines.side == Side::Right) {
+            if along == (lines.operand == Operand::Rhs) {
                 out.assume_init_mut()
                     .chunks_exact_mut(TILE)
                     .for_each(|tile| transpose(tile.try_into().expect("a tile")));
@@ -60,8 +62,9 @@ pub(super) fn fill_strip(
     }
 }
 
-/// Sixteen lines of 32 terms, or 32 terms of sixteen lines each, to tiles of pairs of terms: a row for each
-/// line, or for each pair. Each tile takes what the ones before have left.
+/// Splits 16 lines × 32 terms into one tile per part, as pairs of terms. If `ALONG`, `source` has a row for each line,
+/// and so has a tile; otherwise `source` has a row for each term, and a tile one for each pair of terms. Each part is
+/// the rounded remainder of the parts before it.
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn split<const ALONG: bool>(source: &[f32], stride: usize, factor: f32, parts: usize, out: &mut [MaybeUninit<Row>]) {
     let factor = _mm512_set1_ps(factor);
@@ -70,12 +73,12 @@ fn split<const ALONG: bool>(source: &[f32], stride: usize, factor: f32, parts: u
             if ALONG { [row * stride, row * stride + STRIP] } else { [2 * row * stride, (2 * row + 1) * stride] };
         let mut rest = starts.map(|start| {
             let values: &[f32; STRIP] = source[start..start + STRIP].try_into().expect("sixteen");
-            // SAFETY: sixteen elements are there.
+            // SAFETY: `values` has sixteen elements.
             _mm512_mul_ps(factor, unsafe { _mm512_loadu_ps(values.as_ptr()) })
         });
         for part in 0..parts {
             let to = out[part * TILE + row].as_mut_ptr();
-            // SAFETY: both types are 512 bits; the row holds 32 elements of 16 bits.
+            // SAFETY: each transmute keeps the size, 512 or 256 bits; `to` is an aligned row of 512 bits.
             let rounded: [__m512; 2] = unsafe {
                 if ALONG {
                     let pairs: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(rest[1], rest[0]));
@@ -100,9 +103,9 @@ fn split<const ALONG: bool>(source: &[f32], stride: usize, factor: f32, parts: u
 /// Transposes a tile as 16 × 16 pairs.
 #[target_feature(enable = "avx512f")]
 fn transpose(tile: &mut [Row; TILE]) {
-    // SAFETY: a row is 512 bits.
+    // SAFETY: a row is 512 bits, and aligned.
     let rows = tile.map(|row| unsafe { _mm512_load_si512((&raw const row).cast()) });
-    // Pairs, then squares of four, eight and sixteen.
+    // Interleaves pairs of rows, then groups of four, eight and sixteen.
     let twos: [__m512i; STRIP] = std::array::from_fn(|row| match row % 2 {
         0 => _mm512_unpacklo_epi32(rows[row], rows[row + 1]),
         _ => _mm512_unpackhi_epi32(rows[row - 1], rows[row]),

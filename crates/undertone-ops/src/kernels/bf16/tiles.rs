@@ -1,4 +1,4 @@
-//! Factors cut into tiles.
+//! Factors packed into tiles.
 
 #![allow(unsafe_code)]
 
@@ -12,7 +12,7 @@ use super::isa::Isa;
 use super::layout::{BLOCK, Lines, Row, STEP, STRIP, Strips, TILE};
 use crate::kernels::matmul::MatRef;
 
-/// A factor in tiles.
+/// A packed factor.
 #[derive(Debug, Clone)]
 pub(super) struct Tiles {
     pub(super) lines: usize,
@@ -23,7 +23,7 @@ pub(super) struct Tiles {
 
 impl Tiles {
     fn empty(parts: usize) -> Self {
-        assert!(Isa::can_cut(), "asked for before");
+        assert!(Isa::can_cut(), "bf16 instructions are available");
         Self { lines: 0, terms: 0, parts, rows: Vec::new() }
     }
 
@@ -36,7 +36,7 @@ impl Tiles {
         self.steps() * self.parts * TILE
     }
 
-    /// Cuts another factor, in the same memory if there is enough.
+    /// Packs another factor, in the same memory if there is enough.
     fn fill(&mut self, lines: Lines<'_>, in_parallel: bool) {
         (self.lines, self.terms) = (lines.lines, lines.terms);
         let (parts, steps) = (self.parts, 0..self.steps());
@@ -46,18 +46,20 @@ impl Tiles {
         self.rows.reserve_exact(length);
         let rows = &mut self.rows.spare_capacity_mut()[..length];
         let cut = |(index, out): (usize, &mut [MaybeUninit<Row>])| {
-            fill_strip(out, parts, lines, index * STRIP, steps.clone());
+            // SAFETY: `Self::empty` asserts that the machine has the instructions.
+            unsafe { fill_strip(out, parts, lines, index * STRIP, steps.clone()) };
         };
         match in_parallel {
             true => rows.par_chunks_mut(strip.max(1)).enumerate().for_each(cut),
             false => rows.chunks_mut(strip.max(1)).enumerate().for_each(cut),
         }
-        // SAFETY: the capacity is there, and `fill_strip` wrote every row of every strip.
+        // SAFETY: `length` rows are reserved, and `fill_strip` wrote every row of every strip.
         unsafe { self.rows.set_len(length) };
     }
 
-    /// The tiles of two strips from `line`, a multiple of [`BLOCK`], and of some steps.
+    /// The tiles of some steps of two strips, of which the first begins at `line`, a multiple of [`BLOCK`].
     pub(super) fn block(&self, line: usize, steps: &Range<usize>) -> Strips<'_> {
+        assert!(steps.end <= self.steps(), "steps of the factor");
         let strip = self.strip();
         let from = line / STRIP * strip;
         let tiles = |from: usize| {
@@ -73,19 +75,19 @@ impl Tiles {
 pub(crate) struct PackedLhs(pub(super) Tiles);
 
 impl PackedLhs {
-    /// No rows yet.
+    /// A factor without lines.
     pub(crate) fn empty(parts: usize) -> Self {
         Self(Tiles::empty(parts))
     }
 
-    /// A matrix, by all cores.
+    /// Packs a matrix on all cores.
     pub(crate) fn new(matrix: MatRef<'_>, parts: usize) -> Self {
         let mut new = Self::empty(parts);
         new.0.fill(Lines::of_left(matrix, 1.0), true);
         new
     }
 
-    /// The same memory for another factor.
+    /// Packs another matrix into the same memory, on the calling thread.
     pub(crate) fn refill(&mut self, matrix: MatRef<'_>) {
         self.0.fill(Lines::of_left(matrix, 1.0), false);
     }
@@ -96,19 +98,19 @@ impl PackedLhs {
 pub(crate) struct PackedRhs(pub(super) Tiles);
 
 impl PackedRhs {
-    /// No rows yet.
+    /// A factor without lines.
     pub(crate) fn empty(parts: usize) -> Self {
         Self(Tiles::empty(parts))
     }
 
-    /// A matrix, by all cores.
+    /// Packs a matrix on all cores.
     pub(crate) fn new(matrix: MatRef<'_>, parts: usize) -> Self {
         let mut new = Self::empty(parts);
         new.0.fill(Lines::of_right(matrix, 1.0), true);
         new
     }
 
-    /// The same memory for another factor.
+    /// Packs another matrix into the same memory, on the calling thread.
     pub(crate) fn refill(&mut self, matrix: MatRef<'_>) {
         self.0.fill(Lines::of_right(matrix, 1.0), false);
     }

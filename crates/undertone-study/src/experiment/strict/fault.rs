@@ -1,15 +1,15 @@
-//! What serde reports when a value does not fit, as data.
+//! Errors of serde as data: what is wrong, and where.
 
 use std::fmt::{self, Display};
 use std::ops::Range;
 
 use serde::de::{Error, Expected, Unexpected};
 
-/// A value that does not fit.
+/// An error with its place.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) cause: Cause,
-    /// Where the innermost entry around the fault begins: the byte of its key, which names the entry in a document.
+    /// The innermost entry around the fault, identified by the byte at which its key begins.
     pub(super) entry: Option<usize>,
     /// The key of that entry.
     pub(super) key: Option<String>,
@@ -20,9 +20,9 @@ pub(super) struct Fault {
 /// What is wrong.
 #[derive(Debug)]
 pub(super) enum Cause {
-    /// A key that does not exist, and those that do.
+    /// An unknown key, and the known keys.
     UnknownKey(String, &'static [&'static str]),
-    /// A word that does not exist, and those that do.
+    /// An unknown word, and the known words.
     UnknownValue(String, &'static [&'static str]),
     /// What the value must be.
     Expected(String),
@@ -35,7 +35,7 @@ impl Fault {
         Self { cause, entry: None, key: None, value: None }
     }
 
-    /// The same fault, inside an entry; an entry further inside stays.
+    /// Notes the entry around the fault, unless an inner one is noted.
     pub(super) fn inside(mut self, entry: usize, key: &str) -> Self {
         if self.entry.is_none() {
             (self.entry, self.key) = (Some(entry), Some(key.to_owned()));
@@ -43,13 +43,13 @@ impl Fault {
         self
     }
 
-    /// The same fault, of a value; a value further inside stays.
+    /// Notes the value at fault, unless an inner one is noted.
     pub(super) fn of_value(mut self, span: Option<Range<usize>>) -> Self {
         self.value = self.value.or(span);
         self
     }
 
-    /// The byte that is pointed at: the value, or else the key.
+    /// The byte to report: that of the value, or else that of the key.
     pub(super) fn place(&self) -> usize {
         self.value.as_ref().map(|span| span.start).or(self.entry).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! A serde deserializer over a TOML document that keeps places and passes over faulty entries.
+//! A serde deserializer over a TOML document. It keeps places and skips faulty entries.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use super::fault::{Cause, Fault};
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     node: Node<'a>,
-    /// The bytes at which the keys of faulty entries begin.
+    /// The bytes at which the keys of faulty entries begin; these entries are skipped.
     faulty: &'a [usize],
 }
 
@@ -60,7 +60,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value as whole numbers that fit `T`.
+    /// The value as a whole number that fits `T`.
     fn whole<T: TryFrom<i64>>(self) -> Result<T, Fault> {
         let number = self.value().and_then(Value::as_integer).and_then(|number| T::try_from(number).ok());
         number.ok_or_else(|| self.expected("a whole number of at least 0"))

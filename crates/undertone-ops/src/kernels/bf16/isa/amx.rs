@@ -1,6 +1,6 @@
 //! Tile registers of 16 rows of 64 bytes (Intel AMX).
 //!
-//! The compiler never uses them, so they keep their contents from one `asm!` to the next.
+//! The compiler never uses tile registers, so they keep their contents from one `asm!` to the next.
 
 #![allow(unsafe_code)]
 
@@ -9,17 +9,17 @@ use std::arch::x86_64::__cpuid_count;
 
 use crate::kernels::bf16::layout::{Row, Strips, TILE};
 
-/// Whether the machine has them and the kernel lets this process use them.
+/// Whether the machine has tile registers and the operating system lets this process use them.
 pub(super) fn request() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
     const XFEATURE_XTILEDATA: libc::c_long = 18;
     let leaf = __cpuid_count(7, 0);
     let (bf16, tiles) = (leaf.edx >> 22 & 1 == 1, leaf.edx >> 24 & 1 == 1);
-    // SAFETY: a system call that takes two numbers and touches no memory of ours.
+    // SAFETY: the system call takes two numbers and accesses no memory of this process.
     bf16 && tiles && unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) } == 0
 }
 
-/// All eight tile registers hold 16 rows of 64 bytes.
+/// The configuration of the tile registers: all eight hold 16 rows of 64 bytes.
 #[repr(C, align(64))]
 struct Shapes {
     palette: u8,
@@ -29,7 +29,7 @@ struct Shapes {
     rows: [u8; 16],
 }
 
-/// Sets them up for this thread, once [`request`] has said yes.
+/// Configures the tile registers of this thread; [`request`] must have returned true.
 pub(super) fn configure() {
     let shapes = Shapes {
         palette: 1,
@@ -42,17 +42,18 @@ pub(super) fn configure() {
     unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
 }
 
-/// This thread needs them no more.
+/// Releases the tile registers of this thread.
 pub(super) fn release() {
-    // SAFETY: no tile is in use any more.
+    // SAFETY: no tile register is in use any more.
     unsafe { asm!("tilerelease", options(nostack, nomem)) };
 }
 
 /// # Safety
-/// `out` is a block of 32 rows of 32 elements, `stride` apart; the thread is [`configure`]d.
+/// `out` is a block of 32 rows of 32 elements, `stride` apart, that no other code uses; if `accumulate`, the elements
+/// are initialized. The thread is [`configure`]d.
 pub(super) unsafe fn whole_block(out: *mut f32, stride: usize, accumulate: bool, factors: &[(Strips<'_>, Strips<'_>)]) {
     let stride = 4 * stride;
-    // SAFETY: the four tiles of a block, which the caller vouches for.
+    // SAFETY: the four tiles make up the block, which the caller guarantees.
     unsafe {
         let below = out.byte_add(16 * stride);
         if accumulate {
@@ -91,8 +92,7 @@ pub(super) unsafe fn whole_block(out: *mut f32, stride: usize, accumulate: bool,
     }
 }
 
-/// Adds to the block in the registers the products of parts i and j with i + j below the larger number
-/// of parts.
+/// Adds the products of parts i and j to the block in the registers, for i + j below the larger number of parts.
 #[inline(always)]
 fn add_products<const LEFT: usize, const RIGHT: usize>(left: &Strips<'_>, right: &Strips<'_>) {
     let steps = left.strips[0].len() / (LEFT * TILE);
@@ -103,8 +103,8 @@ fn add_products<const LEFT: usize, const RIGHT: usize>(left: &Strips<'_>, right:
     let [b, b_right] = right.strips.map(<[Row]>::as_ptr);
     for step in 0..steps {
         for j in 0..RIGHT {
-            // SAFETY: the tile is one of those counted above. The hint keeps the left factor, which the
-            // next block needs again, in the first-level cache.
+            // SAFETY: the tile lies inside its strip, as asserted. The hint of `tileloaddt1` keeps the left factor,
+            // which the next block needs again, in the first-level cache.
             unsafe {
                 let tile = (step * RIGHT + j) * TILE;
                 asm!(

@@ -1,4 +1,4 @@
-//! Vectors of sixteen sums, each of which takes two products at a time (AVX-512-BF16).
+//! Vectors of sixteen sums; one instruction adds two products to each sum (AVX-512-BF16).
 
 #![allow(unsafe_code)]
 
@@ -6,16 +6,17 @@ use std::arch::x86_64::*;
 
 use crate::kernels::bf16::layout::{Row, STRIP, Strips, TILE};
 
-/// Rows whose sums are in registers at a time, for the columns of two strips.
+/// Rows whose sums are in registers at one time, for the columns of two strips.
 const ROWS: usize = 8;
 
 /// # Safety
-/// `out` is a block of 32 rows of 32 elements, `stride` apart; the machine has these instructions.
+/// `out` is a block of 32 rows of 32 elements, `stride` apart, that no other code uses; if `accumulate`, the elements
+/// are initialized. The machine has these instructions.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) unsafe fn whole_block(out: *mut f32, stride: usize, accumulate: bool, factors: &[(Strips<'_>, Strips<'_>)]) {
     for first in (0..2 * STRIP).step_by(ROWS) {
         let (strip, line) = (first / STRIP, first % STRIP);
-        // SAFETY: a vector of the block.
+        // SAFETY: the vector lies inside the block.
         let place = |row: usize, column: usize| unsafe { out.add((first + row) * stride + column * STRIP) };
         let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
         if accumulate {
@@ -32,7 +33,7 @@ pub(super) unsafe fn whole_block(out: *mut f32, stride: usize, accumulate: bool,
             for ((a, b), b_right) in left.strips[strip].chunks_exact(TILE).zip(b).zip(b_right) {
                 let a: &[Row; ROWS] = a[line..line + ROWS].try_into().expect("rows of a tile");
                 for pair in 0..STRIP {
-                    // SAFETY: a row is 512 bits.
+                    // SAFETY: a row is 512 bits, and aligned.
                     let columns =
                         [b, b_right].map(|tile| as_bf16(unsafe { _mm512_load_si512((&raw const tile[pair]).cast()) }));
                     for (sums, row) in sums.iter_mut().zip(a) {
@@ -56,6 +57,6 @@ pub(super) unsafe fn whole_block(out: *mut f32, stride: usize, accumulate: bool,
 
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn as_bf16(pairs: __m512i) -> __m512bh {
-    // SAFETY: both are 512 bits.
+    // SAFETY: both types are 512 bits.
     unsafe { std::mem::transmute(pairs) }
 }
