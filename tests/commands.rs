@@ -173,7 +173,7 @@ fn a_second_run_reuses_what_is_there() {
     std::fs::remove_file(place.path("out/tiny/report.md")).unwrap();
 
     let second = place.run("ablate x.toml").succeeded();
-    assert!(second.stderr.starts_with("going on with the study in `out/tiny`\n"), "{}", second.stderr);
+    assert!(second.stderr.starts_with("resuming the study in `out/tiny`\n"), "{}", second.stderr);
     assert!(!second.stderr.contains("step ") && !second.stderr.contains("scored "), "{}", second.stderr);
     assert_eq!(written(), before);
     assert_eq!(place.text("out/tiny/report.md"), report);
@@ -261,7 +261,7 @@ fn oracle_anchored_and_synthetic_are_flagged_where_results_stand() {
     let ran = place.run("ablate x.toml --set training.epochs=1").succeeded();
     let report = place.text("out/tiny/report.md");
     let flags = [
-        "SYNTHETIC data: this proves the wiring, and nothing about people.",
+        "SYNTHETIC data: results show that the program works, and say nothing about people.",
         "ORACLE arms see the target's own reason, which nobody has before the message is written: ceiling. A ceiling, never a prediction.",
         "ANCHORED arms see thoughts whenever they were written, also after the target: hindsight. A claim about prediction rests on strict arms.",
     ];

@@ -141,7 +141,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         "\n\
         stopping after this step; press Ctrl-C again to stop at once\n\
         interrupted; saved `out/tiny/past/fold0/last.safetensors`\n\n\
-        hint: the same command goes on from there (`train` needs `--resume`)"
+        hint: run the same command again to resume (`train` needs `--resume`)"
     );
     // It saved the step it had reached, not the last regular checkpoint.
     let stood = *logged_steps(&interrupted).last().unwrap();
@@ -236,7 +236,7 @@ fn a_killed_study_goes_on_to_the_same_report() {
     kill_after(&interrupted, words, 3);
     assert!(!interrupted.path("out/tiny/report.md").exists());
     let resumed = interrupted.run(words).succeeded();
-    assert!(resumed.stderr.starts_with("going on with the study in `out/tiny`\n"), "{}", resumed.stderr);
+    assert!(resumed.stderr.starts_with("resuming the study in `out/tiny`\n"), "{}", resumed.stderr);
     let comparable = |place: &Workplace| {
         let mut files = place.files("out");
         files.retain(|name, _| !name.contains("tensorboard") && !name.ends_with("log.jsonl"));

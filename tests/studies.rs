@@ -322,9 +322,7 @@ fn what_arms_write_and_tell_apart_is_measured_on_the_same_messages() {
         past.iter().map(|record| record["conversation"].as_str().unwrap()).collect();
     assert!(truths as usize <= conversations.len() && (truths as usize) < ends.len(), "{truths} of {}", ends.len());
     let report = place.text("out/tiny/report.md");
-    for expected in
-        ["Does the model know when the user stops?", "First messages that each model makes up", "## Besides losses"]
-    {
+    for expected in ["Does the model know when the user stops?", "Generated first messages", "## Besides losses"] {
         assert!(report.contains(expected), "{expected} in {report}");
     }
 

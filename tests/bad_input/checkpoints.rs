@@ -148,7 +148,7 @@ fn nonsense_to_evaluate() {
     check(
         &place,
         &format!("evaluate {CHECKPOINT} --set training.epochs=no"),
-        "error: `--set`, `training.epochs=no`: `epochs` is `\"no\"`, it must be a whole number of at least 0",
+        "error: `--set`, `training.epochs=no`: `epochs` is `\"no\"`; it must be a whole number of at least 0",
     );
     check(
         &place,
@@ -166,8 +166,8 @@ fn nonsense_to_evaluate() {
     check(
         &place,
         &format!("evaluate {CHECKPOINT} --against out/other/past/fold0/best.safetensors"),
-        "error: `out/other/past/fold0/best.safetensors`: was trained in another way: not the same `split`\n\n\
-        hint: only arms that differ in nothing but what they see can be compared",
+        "error: `out/other/past/fold0/best.safetensors`: was trained with other values of `split`\n\n\
+        hint: compare arms of the same experiment",
     );
     // No user was held out.
     place
@@ -193,7 +193,7 @@ fn nonsense_to_evaluate() {
     check(
         &place,
         "evaluate best.safetensors --set split.folds=0",
-        "error: `best.safetensors`: was trained in fold 1, and its experiment now has 1\n\n\
+        "error: `best.safetensors`: was trained in fold 1, and its experiment now has 1 fold\n\n\
         hint: leave `split` and `data` as they were in training",
     );
 }

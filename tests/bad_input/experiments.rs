@@ -87,14 +87,14 @@ fn several_problems_are_told_at_once_in_the_order_of_the_file() {
     check(
         &place,
         "ablate x.toml",
-        "error: `x.toml` line 5: `path` is `5`, it must be text in quotes\n\n\
+        "error: `x.toml` line 5: `path` is `5`; it must be text in quotes\n\n\
         error: `x.toml` line 10: `context_tokens` (12) is below 64\n\n\
         hint: the model's own context is a good value, or less to save time\n\n\
         error: `x.toml` line 13: `train`, `validation` and `test` add up to 1.6, not 1 (0.5 + 0.2 + 0.9)\n\n\
         hint: lower one of them\n\n\
         error: `x.toml` line 18: `rank` is 0\n\n\
         hint: 8 to 64 is usual; `model.method = \"full\"` trains without adapters\n\n\
-        error: `x.toml` line 23: `epochs` is `\"two\"`, it must be a whole number of at least 0\n\n\
+        error: `x.toml` line 23: `epochs` is `\"two\"`; it must be a whole number of at least 0\n\n\
         error: `x.toml` line 37: `view` has the unknown value `passed`\n\n\
         hint: did you mean `past`? The values here are: none, reasons, reactions, past, last_reaction, oracle\n\n\
         error: `x.toml` line 38: `timing` has the unknown value `strictly`\n\n\
@@ -140,7 +140,7 @@ fn combinations_that_cannot_be() {
     broken(
         "view = \"none\"",
         "view = \"none\"\nsource = \"shuffled\"",
-        "error: `x.toml` line 34: no source of thoughts is seen by the view `none`\n\nhint: choose a view such as `past`",
+        "error: `x.toml` line 34: the view `none` shows no thoughts, so `source` has no effect\n\nhint: choose a view such as `past`",
     );
     broken(
         "name = \"past\"",
@@ -150,7 +150,7 @@ fn combinations_that_cannot_be() {
     broken(
         "name = \"none\"",
         "name = \"none\"\ntrained_as = \"nobody\"",
-        "error: `x.toml` line 33: `trained_as` names the arm `nobody`, which is not there\n\nhint: name another `[[arm]]`",
+        "error: `x.toml` line 33: `trained_as` names the arm `nobody`, which does not exist\n\nhint: name another `[[arm]]`",
     );
     let compared = |a: &str, b: &str, expected: &str| {
         place.write("x.toml", format!("{EXPERIMENT}\n[[comparison]]\na = \"{a}\"\nb = \"{b}\"\n"));
@@ -159,13 +159,13 @@ fn combinations_that_cannot_be() {
     compared(
         "none",
         "future",
-        "error: `x.toml` line 41: the comparison names the arm `future`, which is not there\n\nhint: name an `[[arm]]`",
+        "error: `x.toml` line 41: the comparison names the arm `future`, which does not exist\n\nhint: name an `[[arm]]`",
     );
     compared("past", "past", "error: `x.toml` line 41: the comparison is of `past` with itself\n\nhint: name two arms");
     broken(
         "view = \"none\"",
         "view = \"none\"\nthought_dropout = 0.5",
-        "error: `x.toml` line 34: `thought_dropout` hides thoughts in training, and this arm is trained on none\n\n\
+        "error: `x.toml` line 34: `thought_dropout` has no effect: this arm trains without thoughts\n\n\
         hint: set it on an arm that is trained with thoughts",
     );
     broken(
@@ -229,7 +229,7 @@ fn settings_on_the_command_line_are_checked_like_the_file() {
     check(
         &place,
         "train x.toml --set training.epochs=many",
-        "error: `--set`, `training.epochs=many`: `epochs` is `\"many\"`, it must be a whole number of at least 0",
+        "error: `--set`, `training.epochs=many`: `epochs` is `\"many\"`; it must be a whole number of at least 0",
     );
     check(
         &place,
@@ -311,7 +311,7 @@ fn a_device_that_was_not_built() {
         &place,
         "train x.toml --set device=cuda",
         "error: `model`, `device`: this `undertone` was built without the device `cuda`\n\n\
-        hint: it has: flex; see `Devices` in README.md for how to build the others",
+        hint: this build has the devices: flex; see `Devices` in README.md for how to build the others",
     );
     check(
         &place,

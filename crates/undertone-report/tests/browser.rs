@@ -97,7 +97,7 @@ fn report() -> Report {
         answer: "Seeing past thoughts lowered the loss by 0.062 nats per token: `past` is better (p = 0.012).".into(),
         number: "−0.062 nats per token, 95 % interval −0.112 to −0.022".into(),
         decided: vec!["Decided: `past` is better than `none`.".into()],
-        warnings: vec!["SYNTHETIC data: this proves the wiring, and nothing about people.".into()],
+        warnings: vec!["SYNTHETIC data: results show that the program works, and say nothing about people.".into()],
         forest: vec![
             row("past − none", -0.062, Decision::Better, true),
             row("filler − none", 0.006, Decision::Tied, false),

@@ -26,7 +26,7 @@ const AMENDABLE: [&str; 4] = ["evaluation.", "arm", "comparison", "seeds"];
 const UNMENTIONED: [&str; 2] = ["evaluation.judge.url", "evaluation.judge.api_key_variable"];
 
 /// The key of an amendment that changes the primary comparison, declared or not.
-const PRIMARY: &str = "comparison, the primary one";
+const PRIMARY: &str = "primary comparison";
 
 /// The file with the experiment of a folder.
 const CLAIMED: &str = "experiment.toml";
@@ -91,7 +91,7 @@ pub(crate) fn check_folder(context: &Context<'_>) -> Result<OwnFolder, InputErro
     let text = format!("{header}\n{}", study.experiment.resolved());
     let other = |cause: String| {
         InputError::new(&folder, cause).hint(
-            "choose another name with `--set name=…`, or remove the folder; comparisons, `seeds`, `[evaluation]` and further arms may change",
+            "choose another name with `--set name=…`, or remove the folder; a study that has begun may change its comparisons, `seeds`, `[evaluation]` and arms",
         )
     };
     let has_scores = has_scores(&folder);
@@ -106,9 +106,9 @@ pub(crate) fn check_folder(context: &Context<'_>) -> Result<OwnFolder, InputErro
         if Some(line) != earlier {
             let (what, now) = line.trim_start_matches("# ").split_once(": ").unwrap_or_default();
             return Err(other(match (what, earlier.and_then(|line| line.split_once(": "))) {
-                ("program", Some((_, earlier))) => format!(
-                    "holds a study of another version of the program ({earlier}), and this one ({now}) does not go on with it"
-                ),
+                ("program", Some((_, earlier))) => {
+                    format!("holds a study of program version `{earlier}`; this version, `{now}`, cannot resume it")
+                }
                 _ => format!("already holds another study: its {what} differs"),
             }));
         }
@@ -138,7 +138,7 @@ impl OwnFolder {
     /// The folder cannot be written.
     pub(crate) fn claim(self, folder: &Path) -> Result<Vec<Amendment>, InputError> {
         if self.has_begun {
-            tracing::info!("going on with the study in `{}`", folder.display());
+            tracing::info!("resuming the study in `{}`", folder.display());
         }
         if !self.is_written {
             // Amendments are written first, so that a kill between the two writes does not lose them.

@@ -25,6 +25,14 @@ impl CachedFile {
         self.path.exists() && self.keys().get(&self.name()) == Some(&self.fingerprint)
     }
 
+    /// The path, if the file can be reused: [`Self::is_current`].
+    pub(crate) fn reuse(&self) -> Option<&Path> {
+        self.is_current().then(|| {
+            tracing::debug!("reusing `{}`", self.path.display());
+            self.path.as_path()
+        })
+    }
+
     /// The folder of the file, from which a stopped program resumes.
     pub(crate) fn folder(&self) -> PathBuf {
         self.path.parent().map(Path::to_owned).unwrap_or_default()

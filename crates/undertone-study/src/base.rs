@@ -27,16 +27,17 @@ impl Base {
         let path = &experiment.model.path;
         let device = experiment.device.open().map_err(|absent| {
             let built: Vec<String> = undertone_model::DeviceName::built().iter().map(ToString::to_string).collect();
-            InputError::new(path, absent.to_string())
-                .at(Place::Named("device".into()))
-                .hint(format!("it has: {}; see `Devices` in README.md for how to build the others", built.join(", ")))
+            InputError::new(path, absent.to_string()).at(Place::Named("device".into())).hint(format!(
+                "this build has the devices: {}; see `Devices` in README.md for how to build the others",
+                built.join(", ")
+            ))
         })?;
         require_folder(path)?;
         let mut decoder = Decoder::load(path, &device)?;
         decoder.set_precision(experiment.model.matmul_precision);
         if !decoder.precision().is_supported() {
             tracing::warn!(
-                "note: this CPU has no quicker products, so `matmul_precision` computes as \"highest\", in f32"
+                "note: this CPU does not support this `matmul_precision`; products are computed in f32, as in \"highest\""
             );
         }
         Ok(Self { decoder, sha256: sha256_of_model(path)? })
@@ -100,7 +101,7 @@ fn require_folder(path: &Path) -> Result<(), InputError> {
     if path.is_dir() {
         return Ok(());
     }
-    let problem = if path.exists() { "is not a folder" } else { "there is no such folder" };
+    let problem = if path.exists() { "is not a folder" } else { "does not exist" };
     Err(InputError::new(path, format!("{problem}; a Hugging Face model folder is expected"))
         .hint("`make model` puts SmolLM2-135M-Instruct under `checkpoints/`; `undertone import` converts a GGUF file"))
 }

@@ -16,7 +16,8 @@ pub(crate) fn sha256_of_files(paths: &[PathBuf]) -> Result<String, InputError> {
     let mut hash = HashWriter(Sha256::new());
     for path in paths {
         if !path.is_file() {
-            return Err(InputError::new(path, "is not a regular file").hint("it is read more than once; save it first"));
+            return Err(InputError::new(path, "is not a regular file")
+                .hint("the input is read more than once; save it to a regular file"));
         }
         let failed = |error: io::Error| InputError::io(path, "read", &error);
         let mut file = std::fs::File::open(path).map_err(failed)?;

@@ -7,7 +7,7 @@ use undertone_data::{Access, InputError, Source, Split, Stream, Timing, View, wr
 use undertone_model::Decoder;
 use undertone_report::{comparison_table, labels_table, metrics_table, verdict};
 use undertone_score::{KnownRows, score};
-use undertone_stats::{Arms, Comparison, ItemRecord, KindMetrics, compare, metrics};
+use undertone_stats::{Arms, Comparison, ItemRecord, KindMetrics, compare, counted, metrics};
 use undertone_train::Checkpoint;
 
 use crate::base::Base;
@@ -127,7 +127,7 @@ impl Evaluation {
         if fold < folds {
             return Ok(fold);
         }
-        let cause = format!("was trained in fold {fold}, and its experiment now has {folds}");
+        let cause = format!("was trained in fold {fold}, and its experiment now has {}", counted(folds, "fold"));
         Err(InputError::new(&self.checkpoint, cause).hint("leave `split` and `data` as they were in training"))
     }
 
@@ -151,8 +151,8 @@ impl Evaluation {
         let ours = Experiment { output: theirs.output.clone(), ..ours.clone() };
         if ours != theirs {
             let differ = differences(&ours, &theirs);
-            return Err(InputError::new(path, format!("was trained in another way: not the same {differ}"))
-                .hint("only arms that differ in nothing but what they see can be compared")
+            return Err(InputError::new(path, format!("was trained with other values of {differ}"))
+                .hint("compare arms of the same experiment")
                 .into());
         }
         require_unseen(&checkpoint.description, path, streams, self.split)?;

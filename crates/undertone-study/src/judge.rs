@@ -112,8 +112,10 @@ impl<'a> Judge<'a> {
             one.likeness.judged = self.number(&asked, 0.0..=100.0)?;
         }
         let Self { section, silent, asked, .. } = self;
-        let mut notes =
-            vec![format!("Judged by `{}` ({asked} questions asked now, the others answered before).", section.model)];
+        let mut notes = vec![format!(
+            "Judge: `{}` ({asked} new questions; the other answers are from earlier runs).",
+            section.model
+        )];
         if least > 1 {
             let kept = telling.keys().filter(|item| counts(item)).count();
             notes.push(format!(
@@ -122,7 +124,7 @@ impl<'a> Judge<'a> {
             ));
         }
         if *silent > 0 {
-            notes.push(format!("{silent} of the judge's answers held no number in its range, and are left out."));
+            notes.push(format!("{silent} answers of the judge held no number in range and are excluded."));
         }
         Ok(notes)
     }
@@ -165,9 +167,9 @@ impl<'a> Judge<'a> {
             "model": model, "temperature": 0, "max_tokens": 16, "messages": [{"role": "user", "content": asked}],
         });
         let refused = |cause: String| {
-            InputError::new(&endpoint, cause).at(Place::Named("evaluation.judge".into())).hint(
-                "it must be an OpenAI-compatible endpoint; the same command goes on with what was answered so far",
-            )
+            InputError::new(&endpoint, cause)
+                .at(Place::Named("evaluation.judge".into()))
+                .hint("use an OpenAI-compatible endpoint; run the command again to resume with the earlier answers")
         };
         let mut attempt = 0;
         loop {

@@ -352,21 +352,20 @@ impl Plan {
             header: columns(&["", "arm"], &["runs", "finished", "tokens left", "hours"]),
             rows,
             notes: vec![format!(
-                "Measured just now: {training:.0} tokens a second in training, {scoring:.0} in scoring, {writing:.0} in writing. \
-                 In all {} hours on this machine.",
+                "Measured now: {training:.0} tokens a second in training, {scoring:.0} in scoring, {writing:.0} in writing. \
+                 Total: {} hours on this machine.",
                 decimal(self.hours)
             )],
         };
         let detectable = match &self.detectable {
             Some(detectable) => format!(
-                "If users differ as they do under the untrained model (one window each of {} of {} test users was measured), the smallest true \
-                 difference that four of five such studies would find between `{}` and `{}` is {} nats per token; the \
-                 variance of training comes on top.",
-                detectable.measured_users,
-                detectable.users,
+                "The smallest detectable difference between `{}` and `{}` is {} nats per token (with a power of 80 %), if users differ as under \
+                 the untrained model (measured on one window each of {} of {} test users). The variance of training is not included.",
                 detectable.arm_a,
                 detectable.arm_b,
-                decimal(detectable.difference)
+                decimal(detectable.difference),
+                detectable.measured_users,
+                detectable.users
             ),
             None => {
                 "The smallest detectable difference is not known: the primary comparison has fewer than two users, \

@@ -126,7 +126,8 @@ impl Results {
         };
         let (comparisons, verdicts) = family(pairs_of_arms(experiment, arms))?;
         let (training_gains, training_verdicts) = family(pairs_with_base(experiment, arms))?;
-        let leading = leading(&comparisons).map(|comparison| {
+        let leading = leading(&comparisons).map(|place| {
+            let comparison = &comparisons[place];
             let records_of = |name: &str| {
                 let place = arms.iter().position(|arm| arm.name == name).expect("every arm is evaluated");
                 &records[place][..]
@@ -160,7 +161,9 @@ impl Results {
             first_messages: first_message_diversity(study, first_messages),
             warnings: failed
                 .iter()
-                .map(|Failed { arm, error }| format!("FAILED: the arm `{arm}` is in no comparison: {error}"))
+                .map(|Failed { arm, error }| {
+                    format!("FAILED: the arm `{arm}` is left out of every comparison: {error}")
+                })
                 .chain(amendments_in_words(amendments))
                 .chain(warnings(experiment.data.synthetic, unknown_users, &shown))
                 .collect(),
@@ -208,7 +211,7 @@ impl Results {
     fn first_messages_table(&self) -> Option<Table> {
         let row = |one: &Diversity| vec![one.arm.clone(), count(one.messages), format!("{:.1}", one.diversity)];
         (!self.first_messages.is_empty()).then(|| Table {
-            title: "First messages that each model makes up".to_owned(),
+            title: "Generated first messages".to_owned(),
             header: columns(&["arm"], &["messages", "diversity"]),
             rows: self.first_messages.iter().map(row).collect(),
             notes: vec![
@@ -223,7 +226,7 @@ impl Results {
         let line = |coverage: &Coverage| {
             let share = 100.0 * coverage.primary as f64 / coverage.items as f64;
             format!(
-                "{}: {} of {} items ({share:.0} %) are primary: they follow an earlier message and have an earlier thought visible in every arm that sees all earlier ones.",
+                "{}: {} of {} items ({share:.0} %) are primary: they follow an earlier user message, and every arm that sees all earlier thoughts sees one.",
                 coverage.kind, coverage.primary, coverage.items
             )
         };
@@ -256,7 +259,7 @@ fn amendments_in_words(amendments: &[Amendment]) -> Option<String> {
     let all: Vec<String> = amendments.iter().map(ToString::to_string).collect();
     (!all.is_empty()).then(|| {
         format!(
-            "CHANGED after there were results: {}. A rule that was not fixed beforehand decides nothing by itself.",
+            "CHANGED after there were results: {}. A rule that changed after there were results decides nothing by itself.",
             all.join("; ")
         )
     })
@@ -272,9 +275,10 @@ fn coverage(records: &[ItemRecord]) -> Vec<Coverage> {
     TargetKind::ALL.into_iter().map(covered).filter(|coverage| coverage.items > 0).collect()
 }
 
-/// The leading comparison: the primary one, or the first if none is primary.
-fn leading(comparisons: &[Comparison]) -> Option<&Comparison> {
-    comparisons.iter().find(|comparison| comparison.primary).or(comparisons.first())
+/// The place of the leading comparison: the primary one, or the first if none is primary.
+fn leading(comparisons: &[Comparison]) -> Option<usize> {
+    let primary = comparisons.iter().position(|comparison| comparison.primary);
+    primary.or((!comparisons.is_empty()).then_some(0))
 }
 
 fn question(experiment: &Experiment) -> String {
@@ -284,7 +288,7 @@ fn question(experiment: &Experiment) -> String {
         TargetKind::ReactionLabel => "kinds of reaction",
         TargetKind::Reason => "reasons for messages",
         TargetKind::ReasonLabel => "kinds of reason",
-        TargetKind::ConversationEnd => "last words",
+        TargetKind::ConversationEnd => "ends of conversations",
     };
     let targets: Vec<&str> = experiment.data.targets.iter().map(in_words).collect();
     format!(

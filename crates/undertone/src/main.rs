@@ -76,7 +76,7 @@ fn explain(error: &anyhow::Error) -> ExitCode {
             ExitCode::from(2)
         }
         Some(interrupted @ StudyError::Interrupted(_)) => {
-            eprintln!("{interrupted}\n\nhint: the same command goes on from there (`train` needs `--resume`)");
+            eprintln!("{interrupted}\n\nhint: run the same command again to resume (`train` needs `--resume`)");
             ExitCode::from(130)
         }
         Some(diverged @ StudyError::Diverged(_)) => {

@@ -50,7 +50,7 @@ impl Observer for Board {
         let row = |(name, trainings): &(String, usize)| {
             let bar = ProgressBar::new(*trainings as u64).with_style(style.clone()).with_prefix(name.clone());
             let bar = self.bars.add(bar);
-            bar.set_message("waits");
+            bar.set_message("waiting");
             Row {
                 name: name.clone(),
                 bar,

@@ -57,13 +57,13 @@ pub(super) fn rules(arms: &[Arm], found: &mut Found) {
         found.require(
             arm.source != Source::Predicted || arm.view != Access::Oracle,
             &source,
-            "a predicted reason of the target's own message is written by a model that has read the message",
+            "`oracle` cannot use predicted thoughts: the reason would be predicted from the target itself",
             "`oracle` goes with the user's own reason; choose another view for predicted thoughts",
         );
         found.require(
             arm.source == Source::Own || arm.view != Access::None,
             &source,
-            "no source of thoughts is seen by the view `none`",
+            "the view `none` shows no thoughts, so `source` has no effect",
             "choose a view such as `past`",
         );
     }
@@ -85,7 +85,7 @@ fn name_rules(name: &str, earlier: &[Arm], key: &str, found: &mut Found) {
     found.require(
         !name.starts_with(&format!("{BASE}-")) && !YARDSTICKS.contains(&name),
         key,
-        format!("the name `{name}` is taken by a yardstick"),
+        format!("the name `{name}` is that of a baseline"),
         "choose another name",
     );
     found.require(
@@ -102,14 +102,14 @@ fn training_rules(arm: &Arm, arms: &[Arm], key: &impl Fn(&str) -> String, found:
         found.require(
             known.is_some(),
             &key("trained_as"),
-            format!("`trained_as` names the arm `{other}`, which is not there"),
+            format!("`trained_as` names the arm `{other}`, which does not exist"),
             "name another `[[arm]]`",
         );
         found.require(
             known.is_none_or(|known| known.trained_as.is_none()),
             &key("trained_as"),
             format!("the arm `{other}` is not trained itself"),
-            "name the arm whose training is meant",
+            "name an arm with a training of its own",
         );
         found.require(
             arm.targets.is_none(),
@@ -134,7 +134,7 @@ fn training_rules(arm: &Arm, arms: &[Arm], key: &impl Fn(&str) -> String, found:
     found.require(
         dropout == 0.0 || (arm.view != Access::None && arm.trained_as.is_none()),
         &key("thought_dropout"),
-        "`thought_dropout` hides thoughts in training, and this arm is trained on none",
+        "`thought_dropout` has no effect: this arm trains without thoughts",
         "set it on an arm that is trained with thoughts",
     );
 }

@@ -25,7 +25,7 @@ pub(super) fn rules(comparisons: &[DeclaredComparison], arms: &[Arm], found: &mu
             found.require(
                 arms.iter().any(|arm| arm.name == *name),
                 &key(part),
-                format!("the comparison names the arm `{name}`, which is not there"),
+                format!("the comparison names the arm `{name}`, which does not exist"),
                 "name an `[[arm]]`",
             );
         }
@@ -41,7 +41,7 @@ pub(super) fn rules(comparisons: &[DeclaredComparison], arms: &[Arm], found: &mu
             !(*primary && earlier.iter().any(|other| other.primary)),
             &key("primary"),
             "two comparisons are primary",
-            "a study is made for one; the others are corrected for how many they are",
+            "keep one; the p-values of the others are corrected for their number",
         );
     }
 }

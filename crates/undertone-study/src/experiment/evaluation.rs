@@ -143,7 +143,7 @@ impl EvaluationSection {
             self.distractors <= MAX_DISTRACTORS,
             "evaluation.distractors",
             format!("`distractors` ({}) is above {MAX_DISTRACTORS}", self.distractors),
-            "9 make one of ten right by chance",
+            "with 9, chance is one in ten",
         );
         found.require(self.row_tokens > 0, "evaluation.row_tokens", "`row_tokens` is 0", "2048 is a good value");
         self.writing.rules(found);
@@ -174,7 +174,7 @@ impl WritingSection {
         found.require(
             self.first_messages != 1,
             "evaluation.writing.first_messages",
-            "one first message cannot be diverse",
+            "`first_messages` is 1, and diversity needs at least 2",
             "0 writes none; 20 are enough",
         );
     }
@@ -198,7 +198,7 @@ impl JudgeSection {
             !self.is_asked() || writing.messages > 0,
             "evaluation.judge.url",
             "a judge has nothing to judge: `evaluation.writing.messages` is 0",
-            "let arms write some messages",
+            "raise `evaluation.writing.messages`",
         );
         found.require(
             (1..=5).contains(&self.least_telling),

@@ -82,7 +82,7 @@ fn explained(path: &Path, text: &str, fault: &Fault) -> InputError {
         Cause::Expected(expected) => {
             let found = fault.value.clone().and_then(|span| text.get(span)).unwrap_or_default();
             let found = found.lines().next().unwrap_or_default();
-            return InputError::new(path, format!("`{key}` is `{found}`, it must be {expected}"));
+            return InputError::new(path, format!("`{key}` is `{found}`; it must be {expected}"));
         }
         Cause::Other(message) => return InputError::new(path, format!("`{key}`: {message}")),
     };

@@ -58,13 +58,13 @@ fn all_problems_are_reported_at_once_with_their_lines() {
         &[],
         &[
             "`x.toml` line 2: unknown key `sede` // did you mean `seed`? The keys here are: name, seed, seeds, device, output, model, data, split, lora, training, evaluation, arm, comparison",
-            "`x.toml` line 6: `epochs` is `\"many\"`, it must be a whole number of at least 0",
+            "`x.toml` line 6: `epochs` is `\"many\"`; it must be a whole number of at least 0",
             "`x.toml` line 7: `learning_rate` (-1) must be above 0 // 1e-4 to 5e-4 is usual for LoRA, 1e-5 to 5e-5 for full fine-tuning",
-            "`x.toml` line 9: `path` is `7`, it must be a path or a list of paths",
-            "`x.toml` line 11: `folds` is `true`, it must be a number of folds or \"users\"",
+            "`x.toml` line 9: `path` is `7`; it must be a path or a list of paths",
+            "`x.toml` line 11: `folds` is `true`; it must be a number of folds or \"users\"",
             "`x.toml` line 14: `view` has the unknown value `passt` // did you mean `past`? The values here are: none, reasons, reactions, past, last_reaction, oracle",
             "`x.toml` line 16: two arms are called `a` // give each its own name",
-            "`x.toml` line 17: no source of thoughts is seen by the view `none` // choose a view such as `past`",
+            "`x.toml` line 17: the view `none` shows no thoughts, so `source` has no effect // choose a view such as `past`",
         ],
     );
 }

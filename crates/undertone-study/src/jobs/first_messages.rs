@@ -58,8 +58,7 @@ pub(crate) fn first_messages(
     decoder: impl FnOnce() -> Result<Decoder, InputError>,
     file: &CachedFile,
 ) -> Result<FirstMessages, StudyError> {
-    if file.is_current() {
-        let path = &file.path;
+    if let Some(path) = file.reuse() {
         let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read", &error))?;
         return Ok(serde_json::from_slice(&bytes).map_err(|error| {
             InputError::new(path, error.to_string())

@@ -103,8 +103,8 @@ pub fn predict_thoughts(context: &Context<'_>) -> Result<Vec<PredictedThoughts>,
         .iter()
         .enumerate()
         .map(|(fold, file)| {
-            if file.is_current() {
-                return Ok(read_thoughts(study, &file.path)?);
+            if let Some(path) = file.reuse() {
+                return Ok(read_thoughts(study, path)?);
             }
             let thoughts = written_thoughts(context, fold)?;
             file.write(&serde_json::to_vec(&thoughts).expect("token ids are plain data"))?;

@@ -35,8 +35,8 @@ pub(crate) fn score_arm(
 ) -> Result<Vec<ItemRecord>, StudyError> {
     let study = context.study;
     let file = scores_file(context, arm, training);
-    if file.is_current() {
-        return Ok(read_records(&file.path)?);
+    if let Some(path) = file.reuse() {
+        return Ok(read_records(path)?);
     }
     let row = arm.trained_name();
     context.observe(row, Event::Doing(&format!("scores as `{}`", arm.name)));

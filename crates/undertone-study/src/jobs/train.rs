@@ -102,6 +102,7 @@ pub(crate) fn train(context: &Context<'_>, job: TrainingJob<'_>) -> Result<PathB
                 .into());
         }
         if description.state.finished && run.best().exists() {
+            tracing::debug!("{row}: reusing the finished training in `{}`", folder.display());
             return Ok(run.best());
         }
     }

@@ -117,8 +117,8 @@ impl MessageWriter {
     ) -> Result<Vec<Written>, StudyError> {
         let study = context.study;
         let file = self.file(context, arm, training);
-        if file.is_current() {
-            return Ok(read_written(&file.path)?);
+        if let Some(path) = file.reuse() {
+            return Ok(read_written(path)?);
         }
         let row = arm.trained_name();
         context.observe(row, Event::Doing(&format!("writes as `{}`", arm.name)));
@@ -174,7 +174,7 @@ impl MessageWriter {
 fn load_encoder(experiment: &Experiment) -> Result<SentenceEncoder, InputError> {
     let path = &experiment.evaluation.writing.encoder;
     if !path.is_dir() {
-        return Err(InputError::new(path, "there is no such folder; a sentence encoder is expected")
+        return Err(InputError::new(path, "does not exist; a sentence encoder is expected")
             .at(Place::Named("evaluation.writing.encoder".into()))
             .hint("`make encoder` puts all-MiniLM-L6-v2 under `checkpoints/`; \"\" measures no similarity"));
     }

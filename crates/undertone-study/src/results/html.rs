@@ -32,14 +32,9 @@ impl Results {
         files
     }
 
-    fn leading_verdict(&self) -> &str {
-        let pairs = || self.comparisons.iter().zip(&self.verdicts);
-        let lead = pairs().find(|(comparison, _)| comparison.primary).or(pairs().next());
-        lead.map_or("Nothing is compared.", |(_, verdict)| verdict)
-    }
-
     fn report(&self, study: &Study, scores: Scores<'_>, curves: Vec<Curve>) -> Report {
-        let lead = leading(&self.comparisons);
+        let place = leading(&self.comparisons);
+        let lead = place.map(|place| &self.comparisons[place]);
         let headline = lead.and_then(Comparison::headline);
         let number = headline.and_then(|contrast| {
             let difference = &contrast.losses.as_ref()?.difference;
@@ -83,7 +78,7 @@ impl Results {
         Report {
             name: self.name.to_owned(),
             question: self.question.clone(),
-            answer: self.leading_verdict().to_owned(),
+            answer: place.map_or_else(|| "Nothing is compared.".to_owned(), |place| self.verdicts[place].clone()),
             number: number.unwrap_or_default(),
             decided: decisions_in_words(&self.comparisons),
             warnings: self.warnings.clone(),

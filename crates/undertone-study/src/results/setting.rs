@@ -16,18 +16,18 @@ pub fn warnings(synthetic: bool, unknown_users: usize, arms: &[(&str, View)]) ->
     };
     let mut warnings = Vec::new();
     if synthetic {
-        warnings.push("SYNTHETIC data: this proves the wiring, and nothing about people.".to_owned());
+        warnings.push("SYNTHETIC data: results show that the program works, and say nothing about people.".to_owned());
     }
     if unknown_users > 0 {
-        warnings.push(format!("UNKNOWN USERS: {unknown_users} conversations have ids that do not name a user, so each counts as a user of its own; splits and intervals are by conversation there."));
+        warnings.push(format!("UNKNOWN USERS: the ids of {unknown_users} conversations name no user. Each counts as its own user, in splits and in intervals."));
     }
     let oracle = named(&View::is_oracle);
     if !oracle.is_empty() {
-        warnings.push(format!("ORACLE arms see the target's own reason, which nobody has before the message is written: {oracle}. A ceiling, never a prediction."));
+        warnings.push(format!("ORACLE arms ({oracle}) see the target's own reason, which is unknown before the message is written. They are a ceiling, never a prediction."));
     }
     let anchored = named(&|view| view.sees_thoughts() && view.timing == Timing::Anchored);
     if !anchored.is_empty() {
-        warnings.push(format!("ANCHORED arms see thoughts whenever they were written, also after the target: {anchored}. A claim about prediction rests on strict arms."));
+        warnings.push(format!("ANCHORED arms ({anchored}) also see thoughts written after the target. Only strict arms support a claim about prediction."));
     }
     warnings
 }
@@ -55,7 +55,7 @@ fn hidden(study: &Study, arm: &Arm) -> String {
 pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     let Study { experiment, stats, read, folds, .. } = study;
     let mut lines = vec![format!(
-        "{} conversations of {} users; {} messages of users after their first; {} lines skipped.",
+        "{} conversations of {} users; {} user messages after the first of their conversation; {} lines skipped.",
         stats.conversations, stats.users, stats.user_messages_after_first, read.skipped_lines
     )];
     let timing = &stats.timing;
@@ -74,7 +74,7 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     ));
     let (windows, short) = folds[0].corpus.window_counts();
     lines.push(format!(
-        "{windows} windows of at most {} tokens, shared by all arms; in {short} of them a long message leaves some target less than half a context of history. Assistant messages are context of at most {} tokens, shortened in the middle.",
+        "{windows} windows of at most {} tokens, shared by all arms; in {short} of them a long message leaves a target with less than half a context of history. Longer assistant messages are shortened in the middle to {} tokens.",
         experiment.data.context_tokens, experiment.data.assistant_tokens
     ));
     let too_long: BTreeSet<&String> = folds.iter().flat_map(|fold| fold.corpus.too_long()).collect();
@@ -98,7 +98,7 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     lines.push(format!(
         "{} pairs of near-duplicate tasks of different users{}.",
         stats.near_duplicate_tasks.pairs,
-        if stats.near_duplicate_tasks.complete { "" } else { " (the search stopped early: at least so many)" }
+        if stats.near_duplicate_tasks.complete { "" } else { " (the search stopped early: a lower bound)" }
     ));
     let training = &experiment.training;
     lines.push(format!(
@@ -113,7 +113,8 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     ));
     let precision = experiment.model.matmul_precision;
     if precision != MatmulPrecision::Highest {
-        let instead = if precision.is_supported() { "" } else { "; this CPU has no quicker ones, so they were in f32" };
+        let instead =
+            if precision.is_supported() { "" } else { "; this CPU does not support it, so products were in f32" };
         lines.push(format!("`matmul_precision` is `{}`{instead}.", format!("{precision:?}").to_lowercase()));
     }
     let own_targets = experiment.arms.iter().any(|arm| arm.targets.is_some());
@@ -127,13 +128,17 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
         let words = match source {
             Source::Own => "",
             Source::Shuffled => "; each thought is another user's, of the same kind and about as long (shuffled)",
-            Source::ShuffledTrajectory => "; all thoughts are of one other user's conversation (shuffled as a whole)",
-            Source::Filler => "; each thought is as many tokens that say nothing (filler)",
+            Source::ShuffledTrajectory => {
+                "; all thoughts come from one conversation of another user (shuffled as a whole)"
+            }
+            Source::Filler => "; each thought is replaced by as many tokens that say nothing (filler)",
             Source::Predicted => "; each thought is written by a model that never saw one of this user (predicted)",
         };
         let trained = match &arm.trained_as {
             Some(other) if source != Source::Own => {
-                format!("; the model trained as `{other}`: its reliance on thoughts, not a placebo it was trained with")
+                format!(
+                    "; tests the model trained as `{other}`, to measure its reliance on thoughts: it was not trained with this placebo"
+                )
             }
             Some(other) => format!("; the model trained as `{other}`"),
             None => String::new(),

@@ -41,7 +41,7 @@ pub(crate) fn synthesize(args: &Synthesize, shell: &Shell) -> anyhow::Result<()>
     let Planted { primary_messages, hinted_messages, nats_of_a_hint, nats_per_primary_message } = planted;
     shell.print(&format!(
         "{primary_messages} messages follow an earlier thought; before {hinted_messages} of them a reaction names what they ask for.\n\
-         Whoever reads it saves {nats_of_a_hint:.3} nats there: {nats_per_primary_message:.3} nats per message that follows a thought.\n\
+         A model that reads the reaction saves {nats_of_a_hint:.3} nats there: {nats_per_primary_message:.3} nats per message that follows a thought.\n\
          Set `data.synthetic = true` in the experiment.\n"
     ));
     Ok(())
@@ -99,7 +99,7 @@ pub(crate) fn stats(args: &DataFiles, shell: &Shell) -> anyhow::Result<()> {
         (timing.precede_a_user_message, "thoughts that precede a user message"),
         (timing.before, "of them written before it was sent"),
         (timing.late, "of them written after it was sent: hindsight, hidden by `strict`"),
-        (timing.unknown, "of them written at an unknown time: late, under `strict`"),
+        (timing.unknown, "of them written at an unknown time: `strict` counts them as late"),
     ] {
         text += &format!("{:>8}  {what}\n", count(number));
     }

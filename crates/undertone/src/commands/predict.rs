@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Predict, shell: &Shell) -> anyhow::Result<()> {
     };
     if let Some(role) = follows.filter(|role| last != Some(*role)) {
         let cause = format!(
-            "ends with the other role, but a {} follows a message of the {}",
+            "ends with the wrong role: a {} follows a message of the {}",
             speaker.name(),
             if role == Role::User { "user" } else { "assistant" }
         );
