@@ -262,8 +262,8 @@ fn oracle_anchored_and_synthetic_are_flagged_where_results_stand() {
     let report = place.text("out/tiny/report.md");
     let flags = [
         "SYNTHETIC data: results show that the program works, and say nothing about people.",
-        "ORACLE arms see the target's own reason, which nobody has before the message is written: ceiling. A ceiling, never a prediction.",
-        "ANCHORED arms see thoughts whenever they were written, also after the target: hindsight. A claim about prediction rests on strict arms.",
+        "ORACLE arms (ceiling) see the target's own reason, which is unknown before the message is written. They are a ceiling, never a prediction.",
+        "ANCHORED arms (hindsight) also see thoughts written after the target. Only strict arms support a claim about prediction.",
     ];
     for flag in flags {
         assert!(report.contains(&format!("> **{flag}**\n")), "{flag} in {report}");

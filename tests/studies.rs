@@ -84,7 +84,7 @@ fn controls_differ_in_the_words_of_thoughts_and_in_nothing_else() {
     assert!(corrected(1) >= p(1) && corrected(2) >= p(2));
     assert!(corrected(1) == (2.0 * p(1)).min(1.0) || corrected(2) == (2.0 * p(2)).min(1.0));
     // Both seeds were trained and are part of the error; the untrained model was scored once.
-    assert!(comparisons[0]["seeds_note"].as_str().unwrap().contains("2 training seeds"));
+    assert_eq!(comparisons[0]["seeds"], 2);
     let records_of = |arm: &str| lines(&place, &format!("out/tiny/records/{arm}.jsonl"));
     assert_eq!(records_of("past").len(), 2 * records_of("base-past").len());
     for seed in ["fold0", "fold0-seed1"] {
@@ -120,7 +120,7 @@ fn an_arm_that_fails_does_not_take_the_others_along() {
     assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
     assert!(ran.stderr.contains("past: failed; the other arms go on: "), "{}", ran.stderr);
     let report = place.text("out/tiny/report.md");
-    assert!(report.contains("FAILED: the arm `past` is in no comparison"), "{report}");
+    assert!(report.contains("FAILED: the arm `past` is left out of every comparison"), "{report}");
     assert!(report.contains("`hindsight` − `none`") && !report.contains("`past` − `none`"), "{report}");
     // After the repair the study goes on, and finished work is not repeated.
     let before = place.read("out/tiny/none/fold0/log.jsonl");
@@ -195,14 +195,17 @@ fn what_is_trained_may_not_be_amended_and_what_becomes_primary_is_corrected() {
     let other_view = third.replace("\"reactions\"", "\"reasons\"");
     let wider = format!("{third}\n[[arm]]\nname = \"wider\"\nview = \"oracle\"\n");
     for (experiment, cause) in [
-        (format!("{EXPERIMENT}{other_view}"), "the arm `third` was trained on something else"),
-        (format!("{}{wider}", EXPERIMENT.replace("= 2048", "= 700")), "`data.context_tokens` from 2048 to 700"),
+        (format!("{EXPERIMENT}{other_view}"), ": the arm `third` was trained with other data or settings"),
+        (
+            format!("{}{wider}", EXPERIMENT.replace("= 2048", "= 700")),
+            "; changed: `data.context_tokens` from 2048 to 700",
+        ),
     ] {
         place.write("x.toml", experiment);
         for plan in ["", " --plan"] {
             let ran = place.run(&format!("ablate x.toml --set training.epochs=1{plan}"));
             assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
-            let told = format!("error: `out/tiny`: already holds another study: {cause}\n");
+            let told = format!("error: `out/tiny`: already holds another study{cause}\n");
             assert!(ran.stderr.starts_with(&told), "{}", ran.stderr);
         }
         assert!(before == left_by(&place, "out"), "a refusal changes nothing");
@@ -214,7 +217,7 @@ fn what_is_trained_may_not_be_amended_and_what_becomes_primary_is_corrected() {
     let moved = place.run("ablate x.toml --set training.epochs=1").succeeded();
     assert!(!moved.stderr.contains("step "), "{}", moved.stderr);
     let report = place.text("out/tiny/report.md");
-    assert!(report.contains("`comparison, the primary one` from past − none to none − third"), "{report}");
+    assert!(report.contains("`primary comparison` from past − none to none − third"), "{report}");
     assert!(!report.contains('★'), "{report}");
     // A folder with scores but without its `experiment.toml` is refused.
     std::fs::remove_file(place.path("out/tiny/experiment.toml")).unwrap();
@@ -322,7 +325,7 @@ fn what_arms_write_and_tell_apart_is_measured_on_the_same_messages() {
         past.iter().map(|record| record["conversation"].as_str().unwrap()).collect();
     assert!(truths as usize <= conversations.len() && (truths as usize) < ends.len(), "{truths} of {}", ends.len());
     let report = place.text("out/tiny/report.md");
-    for expected in ["Does the model know when the user stops?", "Generated first messages", "## Besides losses"] {
+    for expected in ["Predicting the end of the conversation", "Generated first messages", "## Other metrics"] {
         assert!(report.contains(expected), "{expected} in {report}");
     }
 
@@ -342,7 +345,7 @@ fn an_encoder_that_is_not_there_is_said_before_anything_is_trained() {
     let ran = place.run("ablate x.toml");
     assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
     assert!(
-        ran.stderr.contains("`nowhere`, `evaluation.writing.encoder`: there is no such folder")
+        ran.stderr.contains("`nowhere`, `evaluation.writing.encoder`: does not exist")
             && ran.stderr.contains("make encoder"),
         "{}",
         ran.stderr
@@ -385,7 +388,7 @@ fn predicted_thoughts_are_written_by_models_that_do_not_know_the_user() {
     place.write("x.toml", format!("{EXPERIMENT}{}", arm.replace("view = \"past\"", "view = \"oracle\"")));
     let ran = place.run("ablate x.toml");
     assert_eq!(ran.status.code(), Some(2));
-    assert!(ran.stderr.contains("has read the message"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("`oracle` cannot use predicted thoughts"), "{}", ran.stderr);
 }
 
 #[test]
@@ -414,7 +417,7 @@ fn a_judge_is_asked_once_and_its_answers_are_kept() {
     );
     assert!(results["measures"].as_array().unwrap().iter().any(|mean| mean["measure"] == "judged"));
     let report = place.text("out/tiny/report.md");
-    for said in ["Judged by `fake`", "thoughts the judge rated 4 or more of 5", "held no number"] {
+    for said in ["Judge: `fake`", "thoughts the judge rated 4 or more of 5", "held no number"] {
         assert!(report.contains(said), "{said} in {report}");
     }
     // Nothing is asked twice, except for a line that was cut off.

@@ -179,7 +179,7 @@ fn nonsense_to_evaluate() {
         &place,
         "evaluate out/all/past/fold0/best.safetensors",
         "error: `out/all/past/fold0/best.safetensors`: its experiment has no test users with a target\n\n\
-        hint: `--split` chooses between test and validation users; only another training can hold out more",
+        hint: choose the other `--split`, or train again with more held-out users",
     );
     // A checkpoint that is moved keeps its fold, and so its held-out users.
     place
@@ -257,14 +257,14 @@ fn nonsense_to_predict() {
     check("data.jsonl --top-p 0", "error: `--top-p`: 0 is not above 0 and at most 1");
     check(
         "data.jsonl --max-new-tokens 18446744073709551615",
-        "error: `data.jsonl`: its last message does not fit the 0 tokens beside `--max-new-tokens`\n\n\
+        "error: `data.jsonl`: its last message is longer than the 0 tokens that `--max-new-tokens` leaves of the context\n\n\
         hint: lower `--max-new-tokens`, or raise `data.context_tokens`",
     );
     check(
         "data.jsonl --speaker reason",
-        "error: `data.jsonl`, `user9001_task1_conversation1`: ends with the other role, \
-        but a reason follows a message of the user\n\n\
-        hint: cut the conversation after the message that is thought about",
+        "error: `data.jsonl`, `user9001_task1_conversation1`: ends with the wrong role: \
+        a reason follows a message of the user\n\n\
+        hint: end the conversation with the message that the thought is about",
     );
     check(
         "data.jsonl --speaker dog",

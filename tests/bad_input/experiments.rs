@@ -189,7 +189,7 @@ fn combinations_that_cannot_be() {
     broken(
         "name = \"tiny\"",
         "name = \"../tiny\"",
-        "error: `x.toml` line 1: `name` (\"../tiny\") must be the name of a folder\n\nhint: use letters, digits and `-`",
+        "error: `x.toml` line 1: `name` (\"../tiny\") must be usable as a folder name\n\nhint: use letters, digits and `-`",
     );
     broken(
         "rank = 2",
@@ -237,7 +237,7 @@ fn settings_on_the_command_line_are_checked_like_the_file() {
         "error: `--set`, `training.epochs=0`: `epochs` is 0\n\n\
         hint: use `undertone evaluate` to score without training\n\n\
         error: `--set`, `training.learning_rate=-1`: `learning_rate` (-1) must be above 0\n\n\
-        hint: LoRA likes 1e-4 to 5e-4, full fine-tuning 1e-5 to 5e-5",
+        hint: 1e-4 to 5e-4 is usual for LoRA, 1e-5 to 5e-5 for full fine-tuning",
     );
     check(
         &place,
@@ -255,7 +255,7 @@ fn arms_folds_and_users_that_are_not_there() {
     check(
         &place,
         "train x.toml --fold 3",
-        "error: `x.toml`, `split.folds`: has 1 folds, so no fold 3\n\nhint: folds are counted from 0",
+        "error: `x.toml`, `split.folds`: has 1 fold, so no fold 3\n\nhint: folds are counted from 0",
     );
     check(
         &place,
@@ -293,7 +293,7 @@ fn a_split_without_users_to_train_or_test_on() {
     check(
         &place,
         "ablate shuffled.toml",
-        "error: `data.jsonl`, `user9001_task1_conversation1`: no other user of the validation split has a reason to shuffle\n\n\
+        "error: `data.jsonl`, `user9001_task1_conversation1`: no other user of the validation split has a reason that can replace this one\n\n\
         hint: shuffled thoughts need at least two users with thoughts in every split: use more users, or fewer folds",
     );
     place.write("data.jsonl", program::sample(2));

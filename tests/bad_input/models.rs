@@ -7,11 +7,7 @@ fn model_folders_that_are_none() {
     let place = place();
     let expected = "a Hugging Face model folder is expected\n\n\
         hint: `make model` puts SmolLM2-135M-Instruct under `checkpoints/`; `undertone import` converts a GGUF file";
-    check(
-        &place,
-        "train x.toml --set model.path=nosuch",
-        &format!("error: `nosuch`: there is no such folder; {expected}"),
-    );
+    check(&place, "train x.toml --set model.path=nosuch", &format!("error: `nosuch`: does not exist; {expected}"));
     check(
         &place,
         "train x.toml --set model.path=data.jsonl",
@@ -184,7 +180,7 @@ fn gguf_files_that_are_cut_off_or_lie() {
     broken(&with(4, &[9]), ": has GGUF version `9`; only 2 and 3 are read");
     broken(
         &with(8, &u64::MAX.to_le_bytes()),
-        ", `the header`: claims 18446744073709551615 tensors, more than the 65536 that is the limit",
+        ", `the header`: claims 18446744073709551615 tensors, more than the limit of 65536",
     );
     broken(
         &with(24, &(1_u64 << 60).to_le_bytes()),

@@ -20,12 +20,12 @@ fn output_folders_that_cannot_be_written() {
     check(
         &place,
         "import whole.gguf data.jsonl/model",
-        "error: `data.jsonl/model`: cannot look at the destination: Not a directory (os error 20)",
+        "error: `data.jsonl/model`: cannot write: `data.jsonl` is not a folder",
     );
     check(
         &place,
         &format!("export {CHECKPOINT} data.jsonl/model"),
-        "error: `data.jsonl/model`: cannot look at the destination: Not a directory (os error 20)",
+        "error: `data.jsonl/model`: cannot write: `data.jsonl` is not a folder",
     );
     check(
         &place,
@@ -114,7 +114,7 @@ fn output_folders_that_exist() {
     check(
         &place,
         "ablate x.toml --set training.epochs=3",
-        "error: `out/tiny`: already holds another study: `training.epochs` from 2 to 3\n\n\
+        "error: `out/tiny`: already holds another study; changed: `training.epochs` from 2 to 3\n\n\
         hint: choose another name with `--set name=…`, or remove the folder; a study that has begun may change its comparisons, `seeds`, `[evaluation]` and arms",
     );
     place.write("data.jsonl", program::sample(11));

@@ -13,7 +13,7 @@ fn a_training_that_diverges_names_the_step_and_its_items() {
         assert_eq!(ran.status.code(), Some(1), "{}", ran.stderr);
         let told = ran.stderr.lines().filter(|line| !line.starts_with("none: step ")).collect::<Vec<_>>().join("\n");
         let (before, items) = told.split_once("; items of this step: ").unwrap_or_else(|| panic!("{told}"));
-        assert_eq!(before, format!("error: training diverged: after 1 steps {expected}"));
+        assert_eq!(before, format!("error: training diverged: after step 1, {expected}"));
         let (items, hint) = items.split_once("\n\n").unwrap();
         assert_eq!(hint, "hint: lower `training.learning_rate`, or look at these items with `undertone inspect`");
         for item in items.split(", ") {

@@ -13,11 +13,19 @@ const PREFIX: &str = ".undertone-";
 /// # Errors
 /// The destination exists, or its existence cannot be checked.
 pub fn refuse_existing(destination: &Path) -> Result<(), InputError> {
+    refuse_file_as_folder(destination)?;
     match std::fs::symlink_metadata(destination) {
         Ok(_) => Err(InputError::new(destination, "already exists").hint("choose another name, or remove it first")),
-        // If a parent is a file, writing reports that.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(InputError::io(destination, "check the destination", &error)),
+    }
+}
+
+/// Refuses a path with a file where a folder must be.
+fn refuse_file_as_folder(path: &Path) -> Result<(), InputError> {
+    match path.ancestors().skip(1).find(|ancestor| ancestor.is_file()) {
+        Some(file) => Err(InputError::new(path, format!("cannot write: `{}` is not a folder", file.display()))),
+        None => Ok(()),
     }
 }
 
@@ -38,9 +46,7 @@ pub fn remove_leftovers(folder: &Path) {
 /// The folder cannot be created or written.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), InputError> {
     let failed = |error: &std::io::Error| InputError::io(path, "write", error);
-    if let Some(file) = path.ancestors().skip(1).find(|ancestor| ancestor.is_file()) {
-        return Err(InputError::new(path, format!("cannot write: `{}` is not a folder", file.display())));
-    }
+    refuse_file_as_folder(path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
     let mut builder = tempfile::Builder::new();

@@ -32,7 +32,7 @@ pub fn means_table(means: &[MeasureMean], kind: TargetKind) -> Option<Table> {
     let mut notes = Vec::new();
     if measures.contains(&Measure::TopOne) {
         notes.push(
-            "Distractors are messages of other users of about the same length; candidates are ranked by nats per token, lowest first."
+            "Distractors are messages from other users that are about as long as the true one; candidates are ranked by nats per token, lowest first."
                 .to_owned(),
         );
     }
@@ -106,7 +106,7 @@ pub fn ends_table(metrics: &[KindMetrics]) -> Option<Table> {
         title: "Predicting the end of the conversation".to_owned(),
         header: columns(&["arm"], &["replies", "ends", "predicted", "precision", "recall", "F1", "AUROC"]),
         rows,
-        notes: vec!["Asked after each reply, before any reaction to that reply is seen.".to_owned()],
+        notes: vec!["Predicted after each reply, before the model sees any reaction to it.".to_owned()],
     })
 }
 

@@ -172,7 +172,7 @@ fn explorer(explorer: &Explorer) -> Markup {
                         option value="harm" { "largest harm first" }
                     }
                 }
-                span.legend { span.helped { "lower loss" } " " span.hurt { "higher loss" } " in the first arm" }
+                span.legend { span.helped { "lower loss" } " " span.hurt { "higher loss" } " in the first of the two arms" }
                 span.keys { kbd { "j" } " " kbd { "k" } " next, previous conversation" }
             }
             .columns {

@@ -139,7 +139,7 @@ pub fn evidence_table(comparison: &Comparison) -> Table {
     });
     table.title = format!("Tests and effect sizes of `{arm_b}` − `{arm_a}`");
     let tests = ["p", "p adjusted", "p of equivalence", "result"];
-    let sizes = ["standard error", "of seeds", "effect size", "minimum detectable", "users needed"];
+    let sizes = ["standard error", "standard error of seeds", "effect size", "minimum detectable", "users needed"];
     table.header = columns(&["kind", "subset"], &[&tests[..], &sizes].concat());
     let corrected = match primary {
         true => "This comparison was declared primary, so its p is not adjusted.",
@@ -192,7 +192,7 @@ pub fn summary_table(comparisons: &[Comparison], kind: TargetKind, subset: Subse
         }
     }
     if rows.iter().any(|row: &Vec<String>| row[0].ends_with(PRIMARY)) {
-        notes.push(format!("{PRIMARY} Primary comparison: its p is not corrected; the other p-values are (Holm)."));
+        notes.push(format!("{PRIMARY} Primary comparison: its p-value is not corrected. All other p-values are corrected together (Holm)."));
     }
     let all: Vec<&Comparison> = comparisons.iter().collect();
     notes.extend(common_notes(&all, &rows));

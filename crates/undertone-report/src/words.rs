@@ -23,7 +23,7 @@ fn contrast_in_words(contrast: &Contrast, [a, b]: [&str; 2], change: &str) -> St
     let (items, users) = (counted(contrast.items, "item"), counted(contrast.users, "user"));
     let effect = effect(losses.difference.ratio.value);
     let decision = decision_in_words(&losses.evidence, b);
-    let mut words = format!("{kind} ({subset}): {change} {effect} on {items} of {users}: {decision}.");
+    let mut words = format!("{kind} ({subset}): {change} {effect} on {items} of {users}. Verdict: {decision}.");
     let Some(shown) = shown_interval(&losses.difference) else {
         return words + " An interval needs at least two users.";
     };
@@ -154,7 +154,7 @@ mod tests {
         let comparison = compared(&arm("none", users().map(|user| 50.0 + user)), &b);
         assert_eq!(
             verdict(&comparison, SEEING),
-            "next_prompt (primary): Seeing past thoughts lowered the loss by 0.500 nats per token on 20 items of 20 users: \
+            "next_prompt (primary): Seeing past thoughts lowered the loss by 0.500 nats per token on 20 items of 20 users. Verdict: \
              `past` is better (p < 0.001). The 95 % interval of `past` − `none`, −0.500 to −0.500, excludes zero."
         );
         let worse = compared(&b, &arm("none", users().map(|user| 50.0 + user)));
@@ -166,13 +166,13 @@ mod tests {
         let (none, past) = (arm("none", [20.0, 30.0, 50.0]), arm("past", [18.0, 33.0, 40.0]));
         assert_eq!(
             verdict(&compared(&past, &none), "Hiding thoughts"),
-            "next_prompt (primary): Hiding thoughts raised the loss by 0.300 nats per token on 3 items of 3 users: \
-             undecided (p = 0.750). The 95 % interval of `none` − `past` by Student's t(2), −1.316 to +1.916, includes zero. \
+            "next_prompt (primary): Hiding thoughts raised the loss by 0.300 nats per token on 3 items of 3 users. Verdict: \
+             undecided (p = 0.750). The 95 % interval of `none` − `past` by Student's t(2), −1.329 to +1.929, includes zero. \
              Fewer than 10 users are too few to say much about other users."
         );
         assert_eq!(
             verdict(&compared(&none[..1], &past[..1]), SEEING),
-            "next_prompt (primary): Seeing past thoughts lowered the loss by 0.200 nats per token on 1 item of 1 user: \
+            "next_prompt (primary): Seeing past thoughts lowered the loss by 0.200 nats per token on 1 item of 1 user. Verdict: \
              undecided. An interval needs at least two users."
         );
         let same = compared(&past, &arm("none", [18.0, 33.0, 40.0]));

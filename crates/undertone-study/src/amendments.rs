@@ -116,10 +116,10 @@ pub(crate) fn check_folder(context: &Context<'_>) -> Result<OwnFolder, InputErro
     let mut changed = amended(&keys(&path, &before)?, &keys(&path, &text)?);
     let may = |one: &&Amendment| AMENDABLE.iter().any(|key| one.key.starts_with(key));
     if let Some(fixed) = changed.iter().find(|one| !may(one)) {
-        return Err(other(format!("already holds another study: {fixed}")));
+        return Err(other(format!("already holds another study; changed: {fixed}")));
     }
     if let Some(trained) = trained_otherwise(context) {
-        return Err(other(format!("already holds another study: {trained} was trained on something else")));
+        return Err(other(format!("already holds another study: {trained} was trained with other data or settings")));
     }
     let [earlier, now] = [&Experiment::from_resolved(&path, &before)?, &study.experiment].map(primary);
     if earlier != now {
@@ -169,7 +169,8 @@ fn trained_otherwise(context: &Context<'_>) -> Option<String> {
         (format!("the arm `{}`", arm.name), study.training_folder(&arm.name, training), fingerprint)
     });
     let writers = writer_runs(context).into_iter();
-    let writers = writers.map(|(folder, fingerprint)| ("a writer of thoughts".to_owned(), folder, fingerprint));
+    let writers =
+        writers.map(|(folder, fingerprint)| ("a model that predicts thoughts".to_owned(), folder, fingerprint));
     let is_other = |(_, folder, fingerprint): &(String, PathBuf, String)| {
         // An unreadable checkpoint is reported by the training that needs it.
         Description::read(&folder.join(LAST_CHECKPOINT)).is_ok_and(|last| last.training_key != *fingerprint)
@@ -197,7 +198,7 @@ fn read_amendments(path: &Path) -> Result<Vec<Amendment>, InputError> {
 fn keys(path: &Path, text: &str) -> Result<BTreeMap<String, String>, InputError> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         InputError::new(path, error.message().to_owned())
-            .hint("it was written by `undertone ablate`; remove the folder")
+            .hint("`undertone ablate` wrote this file, and it was changed since; restore it, or remove the folder")
     })?;
     let mut keys = BTreeMap::new();
     flatten(String::new(), &toml::Value::Table(table), &mut keys);

@@ -80,7 +80,7 @@ impl Evaluation {
         if streams.is_empty() {
             let split = format!("{:?}", self.split).to_lowercase();
             return Err(InputError::new(path, format!("its experiment has no {split} users with a target"))
-                .hint("`--split` chooses between test and validation users; only another training can hold out more")
+                .hint("choose the other `--split`, or train again with more held-out users")
                 .into());
         }
         require_unseen(&checkpoint.description, path, &streams, self.split)?;
@@ -103,7 +103,11 @@ impl Evaluation {
         }
         let family: Vec<Arms<'_>> = other.iter().map(|other| Arms { a: other, b: &ours, primary: true }).collect();
         let comparison = compare(&family, experiment.decision_rules())?.pop();
-        let change = if self.is_against_base() { "Training" } else { "The training of the checkpoint" };
+        let change = if self.is_against_base() {
+            "Training"
+        } else {
+            "The training of this checkpoint instead of that of the other one"
+        };
         Ok(EvaluationResult {
             view: view.to_string(),
             warnings: warnings(experiment.data.synthetic, unknown_users, &[(&name, view)]),

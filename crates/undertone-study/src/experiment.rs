@@ -167,7 +167,7 @@ impl Experiment {
         found.require(
             can_be_a_folder(&self.name),
             "name",
-            format!("`name` ({:?}) must be the name of a folder", self.name),
+            format!("`name` ({:?}) must be usable as a folder name", self.name),
             "use letters, digits and `-`",
         );
         found.require(

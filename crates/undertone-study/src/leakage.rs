@@ -20,7 +20,7 @@ pub(crate) fn require_unseen(
     let is_chosen = |user: &String| split == Split::Test && description.validated_users.contains(user);
     let seen = |user: &String| match () {
         () if is_trained(user) => Some("was trained on"),
-        () if is_chosen(user) => Some("was selected on"),
+        () if is_chosen(user) => Some("was chosen by its loss on"),
         () => None,
     };
     match streams.iter().find_map(|stream| Some((seen(&stream.user)?, &stream.user))) {

@@ -215,7 +215,7 @@ impl Results {
             header: columns(&["arm"], &["messages", "diversity"]),
             rows: self.first_messages.iter().map(row).collect(),
             notes: vec![
-                "Diversity is 100 minus the mean Jaccard index of the words of every two messages of a model, the mean over \
+                "Diversity is 100 × (1 − the mean Jaccard index of the words of two messages) over all pairs of messages of one model, averaged over \
                  trainings; messages are sampled at temperature 1. Last row: real users."
                     .to_owned(),
             ],
@@ -226,7 +226,7 @@ impl Results {
         let line = |coverage: &Coverage| {
             let share = 100.0 * coverage.primary as f64 / coverage.items as f64;
             format!(
-                "{}: {} of {} items ({share:.0} %) are primary: they follow an earlier user message, and every arm that sees all earlier thoughts sees one.",
+                "{}: {} of {} items ({share:.0} %) are primary items: they follow an earlier user message, and every arm that sees all earlier thoughts sees at least one.",
                 coverage.kind, coverage.primary, coverage.items
             )
         };
@@ -259,7 +259,7 @@ fn amendments_in_words(amendments: &[Amendment]) -> Option<String> {
     let all: Vec<String> = amendments.iter().map(ToString::to_string).collect();
     (!all.is_empty()).then(|| {
         format!(
-            "CHANGED after there were results: {}. A rule that changed after there were results decides nothing by itself.",
+            "CHANGED after there were results: {}. Results that depend on such a change are exploratory: confirm them on other users.",
             all.join("; ")
         )
     })

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use undertone_data::{
-    Conversation, Corpus, CorpusSpec, DataStats, Encoded, InputError, Layout, OverlapReport, Purpose, ReadReport,
-    Reader, Source, Split, StatsBuilder, Stream, TargetKind, Thoughts, View, encode,
+    Conversation, Corpus, CorpusSpec, DataStats, Encoded, InputError, Layout, OverlapReport, Place, Purpose,
+    ReadReport, Reader, Source, Split, StatsBuilder, Stream, TargetKind, Thoughts, View, encode,
 };
-use undertone_stats::{ItemRecord, unigram};
+use undertone_stats::{ItemRecord, counted, unigram};
 
 use crate::arms::{Evaluated, Training};
 use crate::base::stream_builder;
@@ -217,6 +217,18 @@ impl Study {
     fn no_target(&self, cause: String) -> InputError {
         let path = &self.experiment.data.path.as_slice()[0];
         InputError::new(path, cause).hint("use more conversations, other `targets`, or another split")
+    }
+
+    /// Checks that a fold exists; `path` is the experiment's, for messages.
+    ///
+    /// # Errors
+    /// There are fewer folds.
+    pub fn require_fold(&self, fold: usize, path: &Path) -> Result<(), InputError> {
+        if fold < self.folds.len() {
+            return Ok(());
+        }
+        let cause = format!("has {}, so no fold {fold}", counted(self.folds.len(), "fold"));
+        Err(InputError::new(path, cause).at(Place::Named("split.folds".into())).hint("folds are counted from 0"))
     }
 
     /// Gives each fold its predicted thoughts, for the arms that see them.

@@ -43,7 +43,7 @@ pub enum TrainError {
     #[error(transparent)]
     Input(#[from] InputError),
     /// The loss or the gradient norm is not finite.
-    #[error("after {step} steps, {what}; items of this step: {}", items.join(", "))]
+    #[error("after step {step}, {what}; items of this step: {}", items.join(", "))]
     NotFinite {
         /// Steps taken before the error.
         step: usize,

@@ -15,7 +15,7 @@ pub(crate) struct Cli {
     /// Print results as JSON on stdout; messages for people go to stderr.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Print more notes; the environment variable `RUST_LOG` selects them exactly.
+    /// Print more notes; if the environment variable `RUST_LOG` is set, it alone chooses which.
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
     /// Print no notes and no progress.
@@ -56,7 +56,7 @@ pub(crate) struct Import {
 pub(crate) enum Data {
     /// Validate every line, and count irregularities.
     Check(DataFiles),
-    /// Count users, messages, thoughts, labels, late thoughts and near-duplicate tasks.
+    /// Count users, messages, thoughts, labels, thoughts written after the next message, and near-duplicate tasks.
     Stats(DataFiles),
     /// Generate synthetic conversations with a known effect of thoughts, to rehearse a study; by default as many as in
     /// the published dataset.

@@ -47,7 +47,7 @@ pub(super) fn rules(arms: &[Arm], found: &mut Found) {
         !arms.is_empty(),
         "arm",
         "there is no `[[arm]]`",
-        "an arm says what a model sees, for example `name = \"none\"`",
+        "add an `[[arm]]`; it says what a model sees, such as `view = \"past\"`",
     );
     for (index, arm) in arms.iter().enumerate() {
         let key = |part: &str| format!("arm[{index}].{part}");
@@ -73,7 +73,7 @@ fn name_rules(name: &str, earlier: &[Arm], key: &str, found: &mut Found) {
     found.require(
         can_be_a_folder(name),
         key,
-        format!("the arm's `name` ({name:?}) must be the name of a folder"),
+        format!("the arm's `name` ({name:?}) must be usable as a folder name"),
         "use letters, digits and `-`",
     );
     found.require(

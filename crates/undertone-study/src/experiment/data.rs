@@ -78,7 +78,7 @@ impl DataSection {
             self.assistant_tokens >= 16,
             "data.assistant_tokens",
             format!("`assistant_tokens` ({}) is below 16", self.assistant_tokens),
-            "the marker of a shortened message alone takes several tokens",
+            "the marker that replaces the cut text already takes several tokens",
         );
     }
 }

@@ -204,7 +204,7 @@ impl JudgeSection {
             (1..=5).contains(&self.least_telling),
             "evaluation.judge.least_telling",
             format!("`least_telling` ({}) must be from 1 to 5", self.least_telling),
-            "1 judges every message, 4 those whose thoughts tell much",
+            "1 judges every message, 4 only those whose thoughts tell much about them",
         );
     }
 }

@@ -197,8 +197,8 @@ impl Breakdown {
 pub(super) fn many_comparisons(breakdowns: &[Breakdown]) -> String {
     let groups: usize = breakdowns.iter().map(|breakdown| breakdown.groups.len()).sum();
     format!(
-        "The report shows {groups} groups, fixed before the data were seen. None is tested: by chance alone about {} of their \
-         intervals exclude zero. Use them to choose what to test next, on other users.",
+        "The report shows {groups} groups, fixed before the data were seen. None is tested: if no group had a difference, about {} of \
+         the intervals would still exclude zero. Use them to choose what to test next, on other users.",
         (0.05 * groups as f64).round().max(1.0)
     )
 }

@@ -71,7 +71,7 @@ impl Results {
         };
         let every_comparison = Section {
             title: "Every comparison".into(),
-            introduction: "All intervals, tests and sizes of each comparison, on each subset of items.".into(),
+            introduction: "All intervals, tests and effect sizes of each comparison, for each subset of items.".into(),
             forest: Vec::new(),
             tables: self.all_comparisons().flat_map(tables).collect(),
         };

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use undertone_data::{Hidden, Source, Split, Timing, View};
 use undertone_model::MatmulPrecision;
+use undertone_stats::counted;
 
 use crate::experiment::Arm;
 use crate::study::{FoldData, Study};
@@ -44,10 +45,10 @@ fn hidden(study: &Study, arm: &Arm) -> String {
         sum.counts().into_iter().map(|(name, count)| (name.replace('_', " "), count)).collect();
     counts.sort();
     let shown: Vec<String> =
-        counts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}")).collect();
+        counts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name}: {count}")).collect();
     match shown.is_empty() {
         true => "Nothing is hidden or cut.".into(),
-        false => format!("Hidden or cut in testing: {}.", shown.join(", ")),
+        false => format!("Hidden, moved or cut in testing: {}.", shown.join(", ")),
     }
 }
 
@@ -66,7 +67,7 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     let count = |fold: &FoldData, split| fold.users.get(&split).copied().unwrap_or(0);
     let users = |split| folds.iter().map(|fold| count(fold, split).to_string()).collect::<Vec<_>>().join(", ");
     lines.push(format!(
-        "{} users train, {} validate, {} test{}; no user, task or conversation id is in two of them (checked).",
+        "{} users train, {} validate, {} test{}; no user, task or conversation id is in two splits (checked).",
         users(Split::Train),
         users(Split::Validation),
         users(Split::Test),
@@ -74,7 +75,7 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     ));
     let (windows, short) = folds[0].corpus.window_counts();
     lines.push(format!(
-        "{windows} windows of at most {} tokens, shared by all arms; in {short} of them a long message leaves a target with less than half a context of history. Longer assistant messages are shortened in the middle to {} tokens.",
+        "{windows} windows of at most {} tokens, shared by all arms; in {short} of them a long message leaves a target with less than half a context of history. Assistant messages of more than {} tokens are shortened to that length, in the middle.",
         experiment.data.context_tokens, experiment.data.assistant_tokens
     ));
     let too_long: BTreeSet<&String> = folds.iter().flat_map(|fold| fold.corpus.too_long()).collect();
@@ -102,9 +103,9 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     ));
     let training = &experiment.training;
     lines.push(format!(
-        "{} epochs of {} windows a step, peak learning rate {:.1e}, {}, from the same weights in every arm.",
-        training.epochs,
-        training.conversations_per_step,
+        "{}, {} per step, peak learning rate {:.1e}, {}, from the same weights in every arm.",
+        counted(training.epochs, "epoch"),
+        counted(training.conversations_per_step, "window"),
         training.learning_rate,
         match experiment.training_seeds().as_slice() {
             [seed] => format!("seed {seed}"),
@@ -120,7 +121,7 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     let own_targets = experiment.arms.iter().any(|arm| arm.targets.is_some());
     lines.push(match own_targets || training.patience_validations > 0 {
         false => "Every trained arm takes the same steps over the same windows in the same order.".into(),
-        true => "Arms may differ in their steps: some train on targets of their own, or stop early.".into(),
+        true => "Arms may differ in their steps: some train on other targets, or may stop early.".into(),
     });
     lines.extend(scored.iter().cloned());
     for arm in &experiment.arms {
@@ -131,8 +132,8 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
             Source::ShuffledTrajectory => {
                 "; all thoughts come from one conversation of another user (shuffled as a whole)"
             }
-            Source::Filler => "; each thought is replaced by as many tokens that say nothing (filler)",
-            Source::Predicted => "; each thought is written by a model that never saw one of this user (predicted)",
+            Source::Filler => "; each thought is replaced by meaningless text of as many tokens (filler)",
+            Source::Predicted => "; each thought is written by a model that was never trained on this user (predicted)",
         };
         let trained = match &arm.trained_as {
             Some(other) if source != Source::Own => {

@@ -40,8 +40,9 @@ pub(crate) fn synthesize(args: &Synthesize, shell: &Shell) -> anyhow::Result<()>
     }
     let Planted { primary_messages, hinted_messages, nats_of_a_hint, nats_per_primary_message } = planted;
     shell.print(&format!(
-        "{primary_messages} messages follow an earlier thought; before {hinted_messages} of them a reaction names what they ask for.\n\
-         A model that reads the reaction saves {nats_of_a_hint:.3} nats there: {nats_per_primary_message:.3} nats per message that follows a thought.\n\
+        "{primary_messages} messages follow an earlier thought. Before {hinted_messages} of them, a reaction names what the message asks for.\n\
+         Reading that reaction saves {nats_of_a_hint:.3} nats on each such message, or {nats_per_primary_message:.3} nats averaged over all messages that \
+         follow a thought.\n\
          Set `data.synthetic = true` in the experiment.\n"
     ));
     Ok(())
@@ -71,7 +72,8 @@ pub(crate) fn check(args: &DataFiles, shell: &Shell) -> anyhow::Result<()> {
 
 fn near_duplicates(stats: &DataStats) -> String {
     let found = &stats.near_duplicate_tasks;
-    let partial = if found.complete { "" } else { " (stopped early: at least so many)" };
+    let partial =
+        if found.complete { "" } else { " (stopped early: the search stopped early: there are at least this many)" };
     format!(
         "{:>8}  pairs of near-duplicate tasks of different users{partial}\n{:>8}  tasks too short to compare\n",
         found.pairs, found.too_short

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Export, shell: &Shell) -> anyhow::Result<()> {
     });
     let exported = args.format.write(&decoder, &experiment.model.path, &args.destination, &provenance)?;
     eprintln!(
-        "wrote {} to `{}`; read back, its logits differ by at most {:.1e}",
+        "wrote {} to `{}`; after reading it back, its logits differ from the checkpoint's by at most {:.1e}",
         exported.files.join(", "),
         exported.folder.display(),
         exported.largest_logit_difference

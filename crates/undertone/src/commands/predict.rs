@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Predict, shell: &Shell) -> anyhow::Result<()> {
         );
         return Err(InputError::new(&args.conversation, cause)
             .at(Place::Named(conversation.id))
-            .hint("cut the conversation after the message that is thought about")
+            .hint("end the conversation with the message that the thought is about")
             .into());
     }
     let builder = stream_builder(&experiment)?;
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Predict, shell: &Shell) -> anyhow::Result<()> {
     if left_out == encoded.messages.len() {
         return Err(InputError::new(
             &args.conversation,
-            format!("its last message does not fit the {room} tokens beside `--max-new-tokens`"),
+            format!("its last message is longer than the {room} tokens that `--max-new-tokens` leaves of the context"),
         )
         .hint("lower `--max-new-tokens`, or raise `data.context_tokens`")
         .into());

@@ -1,7 +1,7 @@
 //! `undertone train`: trains one arm of an experiment.
 
 use serde_json::json;
-use undertone_data::{InputError, Place, Source, write_whole};
+use undertone_data::{Source, write_whole};
 use undertone_study::{Base, Context, Experiment, Observer, Study, Training, predict_thoughts, train_arm};
 use undertone_train::Description;
 
@@ -14,13 +14,7 @@ pub(crate) fn run(args: &Train, shell: &Shell) -> anyhow::Result<()> {
     let experiment = Experiment::read(path, &args.experiment.set)?;
     let arm = experiment.trained(experiment.arm(args.arm.as_deref(), path)?);
     let mut study = Study::prepare(experiment, path, &[])?;
-    if args.fold >= study.folds.len() {
-        let cause = format!("has {} folds, so no fold {}", study.folds.len(), args.fold);
-        return Err(InputError::new(path, cause)
-            .at(Place::Named("split.folds".into()))
-            .hint("folds are counted from 0")
-            .into());
-    }
+    study.require_fold(args.fold, path)?;
     let base = Base::load(&study.experiment)?;
     let (observer, stop) = (&Board::new(shell), shell.stop);
     if arm.source == Source::Predicted {
