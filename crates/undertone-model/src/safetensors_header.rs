@@ -11,15 +11,15 @@ use undertone_data::{InputError, Place};
 
 use crate::files::open_regular;
 
-/// The longest header that is accepted, in bytes. The header of a model of 400 billion parameters has about 150,000.
-const MAX_HEADER_BYTES: u64 = 8 << 20;
+/// The largest header that is read, in bytes: the limit of the `safetensors` library.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 const INCOMPLETE: &str = "the download may be incomplete; fetch the file again";
 
 /// A header that fits its file.
 #[derive(Debug, Clone)]
 pub struct SafetensorsHeader {
-    /// Text by key.
+    /// The entries of `__metadata__` that are text, by key.
     pub metadata: BTreeMap<String, String>,
     /// The tensors in the order of their bytes.
     pub tensors: Vec<TensorEntry>,
@@ -72,13 +72,15 @@ impl SafetensorsHeader {
         let data_start = 8 + header.len();
         let mut header: Map<String, Value> = serde_json::from_slice(header)
             .map_err(|error| InputError::new(path, format!("its header is not a JSON object: {error}")))?;
-        let metadata = match header.remove("__metadata__") {
-            None => BTreeMap::new(),
-            Some(metadata) => serde_json::from_value(metadata).map_err(|error| {
-                InputError::new(path, format!("is not an object of texts: {error}"))
-                    .at(Place::Named("__metadata__".into()))
-            })?,
-        };
+        let metadata = header.remove("__metadata__").and_then(|metadata| match metadata {
+            Value::Object(entries) => Some(entries),
+            _ => None,
+        });
+        let texts = metadata.into_iter().flatten().filter_map(|(key, value)| match value {
+            Value::String(text) => Some((key, text)),
+            _ => None,
+        });
+        let metadata = texts.collect();
         let mut tensors = Vec::with_capacity(header.len());
         for (name, value) in header {
             tensors.push(checked_entry(path, name, value, data_start, file_bytes)?);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::activation::{sigmoid, silu, softmax};
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 use undertone_data::Document;
 
 use crate::operators::Operators;
@@ -209,7 +209,9 @@ impl Operators for Composed {
     }
 
     fn sum_of_squares(&self, x: &Tensor<2>) -> Tensor<1> {
-        x.clone().square().sum_dim(1).sum()
+        let rows = x.clone().square().sum_dim(1);
+        let has_f64 = rows.device().supports_dtype(DType::F64);
+        if has_f64 { rows.cast(DType::F64).sum() } else { rows.sum() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The operators of a decoder, forward and backward.
 //!
 //! [`Operators`] lists them. [`Composed`] is the reference: it uses tensor operations that every Burn backend has.
-//! [`Fused`] computes the same on slices of CPU memory in fewer passes. [`operators`] chooses between the two. The
+//! [`Fused`] computes the same on slices of CPU memory in fewer passes. [`operators()`] chooses between the two. The
 //! tests compare [`Fused`] with [`Composed`], and [`Composed`] with Burn's autodiff.
 //!
 //! Gradients are explicit: the backward of an operator takes the gradient of its result and returns the gradients of

@@ -81,6 +81,6 @@ pub trait Operators: Debug + Send + Sync {
         step: &AdamWStep,
     ) -> (Tensor<2>, Moments);
 
-    /// Σ x², `[1]`, in a fixed order; in f64 on a CPU.
+    /// Σ x², `[1]`, in a fixed order; in f64 where the device has it.
     fn sum_of_squares(&self, x: &Tensor<2>) -> Tensor<1>;
 }

@@ -4,6 +4,7 @@ use undertone_data::{Source, View};
 
 use crate::error::StudyError;
 use crate::experiment::Arm;
+use crate::names::THOUGHT_KINDS;
 
 /// An arm to evaluate: what it sees, and the training of its model, if there is one.
 #[derive(Debug, Clone)]
@@ -52,4 +53,9 @@ impl Training {
         let Self { fold, seed } = self;
         if seed == first_seed { format!("fold{fold}") } else { format!("fold{fold}-seed{seed}") }
     }
+}
+
+/// The arm of the writers of thoughts: what they see, and their targets.
+pub(crate) fn thought_writer_arm() -> Arm {
+    Arm { name: "writer".into(), targets: Some(THOUGHT_KINDS.to_vec()), ..Arm::default() }
 }

@@ -13,8 +13,8 @@ use undertone_train::Checkpoint;
 use crate::base::Base;
 use crate::checkpoint::open_checkpoint;
 use crate::error::StudyError;
-use crate::experiment::{Arm, Experiment};
-use crate::jobs::predict_thoughts::read_predicted_thoughts;
+use crate::experiment::{Arm, Experiment, contradiction};
+use crate::jobs::predict_thoughts::{read_predicted_thoughts, require_unseen_by_writer};
 use crate::jobs::score::record_lines;
 use crate::leakage::require_unseen;
 use crate::names::BASE;
@@ -68,6 +68,9 @@ impl Evaluation {
         let (checkpoint, experiment) = open_checkpoint(path, &self.overrides)?;
         let arm = experiment.arm(Some(&checkpoint.description.arm), path)?;
         let (view, source) = self.shown(arm);
+        if let Some((cause, hint)) = self.source.and_then(|source| contradiction(view.access, source)) {
+            return Err(InputError::new("--source", cause).hint(hint).into());
+        }
         let mut study = Study::prepare(experiment, path, &[(view, source)])?;
         if source == Source::Predicted {
             let thoughts = read_predicted_thoughts(&study)?;
@@ -84,6 +87,9 @@ impl Evaluation {
                 .into());
         }
         require_unseen(&checkpoint.description, path, &streams, self.split)?;
+        if source == Source::Predicted {
+            require_unseen_by_writer(&study, fold, &streams)?;
+        }
         let unknown_users = study.read.ids_of_other_shape + study.read.ids_missing;
         let primary = study.primary_items(self.split);
         let scored = |name: &str, decoder: &Decoder| -> Vec<ItemRecord> {

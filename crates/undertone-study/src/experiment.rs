@@ -26,6 +26,7 @@ use undertone_stats::{BootstrapOptions, Rules};
 use undertone_train::TrainingConfig;
 
 pub use self::arm::Arm;
+pub(crate) use self::arm::contradiction;
 pub use self::comparison::DeclaredComparison;
 pub use self::data::{DataSection, Paths};
 pub(crate) use self::evaluation::thought_sampling;

@@ -9,11 +9,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use undertone_data::{Source, Split};
 
-use crate::arms::{Evaluated, Training};
+use crate::arms::{Evaluated, Training, thought_writer_arm};
 use crate::base::Base;
 use crate::digest::sha256_hex;
 use crate::experiment::{Arm, EvaluationSection, Experiment, thought_sampling};
-use crate::names::THOUGHT_KINDS;
 use crate::study::Study;
 
 /// The version of the layout and of the arithmetic: results of another version are not reused.
@@ -79,7 +78,7 @@ pub(crate) fn of_thought_writer(study: &Study, base: &Base, fold: usize, writer:
 }
 
 fn of_thought_writers(study: &Study, base: &Base, fold: usize) -> String {
-    let arm = Arm { targets: Some(THOUGHT_KINDS.to_vec()), ..Arm::default() };
+    let arm = Arm { name: String::new(), ..thought_writer_arm() };
     let parts = json!({
         "windows": windows(study, fold, &[Split::Train]),
         "experiment": bearing_on(&study.experiment, arm, EvaluationSection::default()),

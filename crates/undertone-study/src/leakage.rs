@@ -18,10 +18,8 @@ pub(crate) fn require_unseen(
 ) -> Result<(), InputError> {
     let is_trained = |user: &String| description.trained_users.contains(user);
     let is_chosen = |user: &String| split == Split::Test && description.validated_users.contains(user);
-    let seen = |user: &String| match () {
-        () if is_trained(user) => Some("was trained on"),
-        () if is_chosen(user) => Some("was chosen by its loss on"),
-        () => None,
+    let seen = |user: &String| {
+        if is_trained(user) { Some("was trained on") } else { is_chosen(user).then_some("was chosen by its loss on") }
     };
     match streams.iter().find_map(|stream| Some((seen(&stream.user)?, &stream.user))) {
         None => Ok(()),

@@ -76,7 +76,7 @@ pub use experiment::{
 };
 pub use jobs::predict_thoughts::{predict_thoughts, read_predicted_thoughts};
 pub use jobs::train::train_arm;
-pub use observer::{Event, Observer, Silent};
+pub use observer::{Event, Observer};
 pub use plan::{Plan, plan};
 pub use results::{Results, warnings};
 pub use run::{Finished, run};

@@ -36,16 +36,6 @@ pub trait Observer: Sync {
     fn observe(&self, row: &str, event: Event<'_>);
 }
 
-/// An observer that ignores everything.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
-
-impl Observer for Silent {
-    fn rows(&self, _: &[(String, usize)]) {}
-
-    fn observe(&self, _: &str, _: Event<'_>) {}
-}
-
 /// Passes the progress of a training loop to an observer.
 pub(crate) struct RowProgress<'a> {
     pub(crate) observer: &'a dyn Observer,

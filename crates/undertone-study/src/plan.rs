@@ -12,7 +12,7 @@ use undertone_stats::{Arms, Inference, Rules, StandardError, Subset, compare};
 use undertone_train::Description;
 
 use crate::amendments::check_folder;
-use crate::arms::{Evaluated, Training};
+use crate::arms::{Evaluated, Training, thought_writer_arm};
 use crate::artifact::CachedFile;
 use crate::base::Base;
 use crate::comparisons::primary_pair;
@@ -21,7 +21,7 @@ use crate::error::StudyError;
 use crate::experiment::Arm;
 use crate::fingerprint;
 use crate::jobs::first_messages::first_messages_file;
-use crate::jobs::predict_thoughts::{thoughts_file, writer_arm};
+use crate::jobs::predict_thoughts::thoughts_file;
 use crate::jobs::score::scores_file;
 use crate::jobs::write::MessageWriter;
 use crate::names::{LAST_CHECKPOINT, WRITERS};
@@ -174,7 +174,7 @@ fn thought_writers(context: &Context<'_>, speeds: Speeds) -> Option<Planned> {
     study.experiment.sees_predicted().then(|| {
         let is_left = |fold: &usize| !thoughts_file(context, *fold).is_current();
         let left: Vec<usize> = (0..study.folds.len()).filter(is_left).collect();
-        let (arm, epochs) = (writer_arm(), study.experiment.training.epochs);
+        let (arm, epochs) = (thought_writer_arm(), study.experiment.training.epochs);
         let cost = |fold| 2 * epochs * tokens(&study.training_streams(&arm, fold, Split::Train, None));
         let trained = left.iter().map(|fold| cost(*fold)).sum();
         let mut planned = planned(WRITERS, study.folds.len(), left.len(), trained, speeds.training);

@@ -4,6 +4,7 @@
 //! threads share only the context.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -73,6 +74,7 @@ pub(crate) fn run_arms(
 ) -> Result<ArmResults, StudyError> {
     let arms = context.study.evaluated();
     let all = all_jobs(context, &arms);
+    let workers = workers.clamp(1, all.len().max(1));
     let mut rows: Vec<(String, usize)> = Vec::new();
     for job in &all {
         match rows.iter_mut().find(|(name, _)| *name == job.name) {
@@ -84,7 +86,7 @@ pub(crate) fn run_arms(
     let (outcomes, failed) = thread::scope(|scope| {
         let (to_workers, places) = unbounded::<usize>();
         let (to_dispatcher, reports) = unbounded::<Report>();
-        for _ in 0..workers.clamp(1, all.len().max(1)) {
+        for _ in 0..workers {
             let (places, to_dispatcher) = (places.clone(), to_dispatcher.clone());
             let (all, arms) = (&all, &arms);
             scope.spawn(move || {
@@ -126,7 +128,11 @@ fn dispatch(
         running -= 1;
         let name = &all[place].name;
         // A panic is a defect of ours: it ends the program as it would without threads.
-        match outcome.unwrap_or_else(|panic| resume_unwind(panic)) {
+        match outcome.unwrap_or_else(|panic| {
+            // The other workers save and stop, so that the panic does not wait for their trainings.
+            context.stop.store(true, Ordering::Relaxed);
+            resume_unwind(panic)
+        }) {
             Ok(outcome) => {
                 outcomes[place] = Some(outcome);
                 context.observe(name, Event::Finished);

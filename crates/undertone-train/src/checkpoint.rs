@@ -4,14 +4,14 @@
 //! The file is safetensors. Its tensors are `weights/NAME`, `first/NAME` and `second/NAME`; the rest is one
 //! JSON document in the header's metadata under `undertone`. Equal states give equal bytes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use undertone_data::{InputError, Place, write_whole};
-use undertone_model::{Decoder, Moments, SafetensorsHeader};
+use undertone_model::{Decoder, Moments, SafetensorsHeader, TensorEntry};
 
 use crate::optimizer::AdamW;
 
@@ -164,6 +164,7 @@ pub(crate) fn save(
 pub struct Checkpoint {
     /// Its metadata.
     pub description: Description,
+    tensors: BTreeMap<String, TensorEntry>,
     bytes: Vec<u8>,
     path: std::path::PathBuf,
 }
@@ -183,7 +184,8 @@ impl Checkpoint {
         let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read the checkpoint", &error))?;
         let header = SafetensorsHeader::parse(path, &bytes).map_err(|error| error.hint(HINT))?;
         let description = Description::of_header(path, &header)?;
-        Ok(Self { description, bytes, path: path.to_owned() })
+        let tensors = header.tensors.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
+        Ok(Self { description, tensors, bytes, path: path.to_owned() })
     }
 
     /// Puts the trained weights into a model made from the same base and configuration.
@@ -192,18 +194,13 @@ impl Checkpoint {
     /// The checkpoint and the model do not have the same trainable parameters.
     pub fn restore_weights(&self, model: &mut Decoder) -> Result<(), InputError> {
         let device = model.device();
-        let tensors = self.tensors();
         let mut expected = 0;
         for parameter in model.parameters_mut().into_iter().filter(|parameter| parameter.trainable) {
-            parameter.set(self.tensor(
-                &tensors,
-                &format!("weights/{}", parameter.name),
-                parameter.value().dims(),
-                &device,
-            )?);
+            let name = format!("weights/{}", parameter.name);
+            parameter.set(self.tensor(&name, parameter.value().dims(), &device)?);
             expected += 1;
         }
-        let held = tensors.names().iter().filter(|name| name.starts_with("weights/")).count();
+        let held = self.tensors.keys().filter(|name| name.starts_with("weights/")).count();
         if held != expected {
             let cause = format!("holds {held} trained tensors, the model has {expected}");
             return Err(InputError::new(&self.path, cause).hint("the checkpoint belongs to another configuration"));
@@ -217,12 +214,10 @@ impl Checkpoint {
     /// The moments do not fit the model.
     pub fn restore_optimizer(&self, model: &Decoder) -> Result<AdamW, InputError> {
         let device = model.device();
-        let tensors = self.tensors();
         let mut optimizer = AdamW::default();
         for parameter in model.parameters().into_iter().filter(|parameter| parameter.trainable) {
-            let read = |moment: &str| {
-                self.tensor(&tensors, &format!("{moment}/{}", parameter.name), parameter.value().dims(), &device)
-            };
+            let read =
+                |moment: &str| self.tensor(&format!("{moment}/{}", parameter.name), parameter.value().dims(), &device);
             if self.description.state.step > 0 {
                 optimizer
                     .moments
@@ -232,28 +227,20 @@ impl Checkpoint {
         Ok(optimizer)
     }
 
-    fn tensors(&self) -> SafeTensors<'_> {
-        SafeTensors::deserialize(&self.bytes).expect("checked when it was read")
-    }
-
-    fn tensor(
-        &self,
-        tensors: &SafeTensors<'_>,
-        name: &str,
-        shape: [usize; 2],
-        device: &burn::tensor::Device,
-    ) -> Result<Tensor<2>, InputError> {
+    fn tensor(&self, name: &str, shape: [usize; 2], device: &burn::tensor::Device) -> Result<Tensor<2>, InputError> {
         let failed = |cause: String| {
             InputError::new(&self.path, cause)
                 .at(Place::Named(name.into()))
                 .hint("the checkpoint belongs to another configuration")
         };
-        let view = tensors.tensor(name).map_err(|_| failed("this tensor is missing".into()))?;
-        if view.shape() != shape || view.dtype() != Dtype::F32 {
-            return Err(failed(format!("is {:?} {:?}, the model needs F32 {shape:?}", view.dtype(), view.shape())));
+        let entry = self.tensors.get(name).ok_or_else(|| failed("this tensor is missing".into()))?;
+        if entry.shape != shape || entry.dtype != Dtype::F32 {
+            return Err(failed(format!("is {:?} {:?}, the model needs F32 {shape:?}", entry.dtype, entry.shape)));
         }
-        let values: Vec<f32> =
-            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let values: Vec<f32> = self.bytes[entry.range.clone()]
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
         if let Some((index, value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
             return Err(failed(format!("value {index} is `{value}`, not a finite number"))
                 .hint("the training has diverged; use an earlier checkpoint, or train with a lower learning rate"));

@@ -54,7 +54,7 @@ impl AdamW {
     }
 }
 
-/// The Euclidean norm of all gradients together, `[1]`, summed in a fixed order; in f64 on a CPU. The result stays on
+/// The Euclidean norm of all gradients together, `[1]`, summed in a fixed order; in f64 where the device has it. The result stays on
 /// the device.
 ///
 /// # Panics

@@ -87,7 +87,7 @@ impl Run<'_> {
     /// Trains `model` to the end, from the start or from `resume`, and returns the final state.
     ///
     /// # Errors
-    /// See [`TrainError`].
+    /// See [`TrainError`]. After an error that is not [`TrainError::Interrupted`] the model is undefined.
     pub fn train(&self, model: &mut Decoder, resume: Option<&Checkpoint>) -> Result<State, TrainError> {
         let config = self.config;
         let names = |streams: &Vec<Stream>| streams.iter().map(|stream| stream.id.clone()).collect::<Vec<_>>();

@@ -29,7 +29,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let shell = Shell::new(&cli, &STOP);
     notes::start(&cli, &shell);
-    let trains = matches!(cli.command, Command::Train(_) | Command::Ablate(_));
+    let trains = match &cli.command {
+        Command::Train(_) => true,
+        Command::Ablate(args) => !args.plan,
+        _ => false,
+    };
     let handler = ctrlc::set_handler(move || {
         if !trains || STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);

@@ -20,8 +20,11 @@ pub(crate) fn start(cli: &Cli, shell: &Shell) {
         (_, true) => "debug",
         _ => "info",
     };
-    let default = || EnvFilter::new(format!("off,undertone={level},undertone_study={level}"));
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
+    let chosen = std::env::var("RUST_LOG").ok().filter(|chosen| !chosen.is_empty());
+    let filter = match chosen {
+        Some(chosen) => EnvFilter::new(chosen),
+        None => EnvFilter::new(format!("off,undertone={level},undertone_study={level}")),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(AboveBars(shell.bars.clone()))

@@ -53,19 +53,24 @@ pub(super) fn rules(arms: &[Arm], found: &mut Found) {
         let key = |part: &str| format!("arm[{index}].{part}");
         name_rules(&arm.name, &arms[..index], &key("name"), found);
         training_rules(arm, arms, &key, found);
-        let source = key("source");
-        found.require(
-            arm.source != Source::Predicted || arm.view != Access::Oracle,
-            &source,
+        if let Some((cause, hint)) = contradiction(arm.view, arm.source) {
+            found.require(false, &key("source"), cause, hint);
+        }
+    }
+}
+
+/// Why a view and a source of thoughts cannot go together, with advice.
+pub(crate) fn contradiction(view: Access, source: Source) -> Option<(&'static str, &'static str)> {
+    match (view, source) {
+        (_, Source::Own) => None,
+        (Access::Oracle, Source::Predicted) => Some((
             "`oracle` cannot use predicted thoughts: the reason would be predicted from the target itself",
             "`oracle` goes with the user's own reason; choose another view for predicted thoughts",
-        );
-        found.require(
-            arm.source == Source::Own || arm.view != Access::None,
-            &source,
-            "the view `none` shows no thoughts, so `source` has no effect",
-            "choose a view such as `past`",
-        );
+        )),
+        (Access::None, _) => {
+            Some(("the view `none` shows no thoughts, so `source` has no effect", "choose a view such as `past`"))
+        }
+        _ => None,
     }
 }
 

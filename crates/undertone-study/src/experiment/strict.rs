@@ -7,6 +7,7 @@
 mod fault;
 mod reader;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
@@ -19,6 +20,9 @@ use self::reader::Reader;
 
 /// The largest experiment file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// The most problems of one text that are reported.
+const MAX_PROBLEMS: usize = 50;
 
 /// A known name is suggested if its similarity to an unknown one (Jaro–Winkler, from 0 to 1) is above this.
 const SIMILAR: f64 = 0.75;
@@ -37,7 +41,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, InputError> {
 
 /// The entries of a text that are valid in a `T`; the others are added to `problems`.
 ///
-/// `None` if the text is not TOML.
+/// `None` if the text is not TOML, or has too many problems.
 pub(super) fn strict<T: DeserializeOwned>(
     path: &Path,
     text: &str,
@@ -54,15 +58,19 @@ pub(super) fn strict<T: DeserializeOwned>(
             return None;
         }
     };
-    let mut faulty = Vec::new();
+    let mut faulty = BTreeSet::new();
     while let Err(fault) = read::<T>(&document, &faulty) {
-        problems.push(explained(path, text, &fault).at(line(fault.place())));
-        faulty.push(fault.entry?);
+        // The line of the key, under which a missing value would be reported, too.
+        problems.push(explained(path, text, &fault).at(line(fault.entry.unwrap_or_default())));
+        faulty.insert(fault.entry?);
+        if faulty.len() == MAX_PROBLEMS {
+            return None;
+        }
     }
     read(&document, &faulty).ok()
 }
 
-fn read<T: DeserializeOwned>(document: &Document<&str>, faulty: &[usize]) -> Result<T, Fault> {
+fn read<T: DeserializeOwned>(document: &Document<&str>, faulty: &BTreeSet<usize>) -> Result<T, Fault> {
     T::deserialize(Reader::new(document.as_item(), faulty))
 }
 

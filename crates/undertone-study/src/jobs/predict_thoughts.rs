@@ -14,17 +14,17 @@ use undertone_data::{
     InputError, Layout, PREDICTED_TOKENS, Place, Purpose, Source, Split, Stream, Thoughts, View, derived_seed,
 };
 use undertone_score::write;
-use undertone_train::Checkpoint;
+use undertone_train::{Checkpoint, Description};
 
 use super::train::{TrainingJob, train};
-use crate::arms::Training;
+use crate::arms::{Training, thought_writer_arm};
 use crate::artifact::CachedFile;
 use crate::context::Context;
 use crate::error::StudyError;
-use crate::experiment::{Arm, Experiment, thought_sampling};
+use crate::experiment::{Experiment, thought_sampling};
 use crate::fingerprint;
 use crate::leakage::require_unseen;
-use crate::names::{THOUGHT_KINDS, WRITERS};
+use crate::names::{BEST_CHECKPOINT, THOUGHT_KINDS, WRITERS};
 use crate::observer::Event;
 use crate::study::{PredictedThoughts, Study};
 
@@ -78,11 +78,6 @@ pub(crate) fn writer_runs(context: &Context<'_>) -> Vec<(PathBuf, String)> {
     let study = context.study;
     let folds = if study.experiment.sees_predicted() { study.folds.len() } else { 0 };
     (0..folds).flat_map(|fold| ThoughtWriter::ALL.map(|writer| writer.run(context, fold))).collect()
-}
-
-/// The arm of the writers of thoughts: what they see, and their targets.
-pub(crate) fn writer_arm() -> Arm {
-    Arm { name: "writer".into(), targets: Some(THOUGHT_KINDS.to_vec()), ..Arm::default() }
 }
 
 /// The predicted thoughts of every fold; empty if no arm sees predicted thoughts. Trains the writers and lets them
@@ -164,7 +159,7 @@ fn halves(seed: u64, training: &[Stream]) -> [BTreeSet<String>; 2] {
 fn written_thoughts(context: &Context<'_>, fold: usize) -> Result<PredictedThoughts, StudyError> {
     let study = context.study;
     let seed = study.experiment.seed;
-    let training = study.training_streams(&writer_arm(), fold, Split::Train, None);
+    let training = study.training_streams(&thought_writer_arm(), fold, Split::Train, None);
     let [first, second] = halves(seed, &training);
     if second.is_empty() {
         let path = &study.experiment.data.path.as_slice()[0];
@@ -188,7 +183,7 @@ fn written_thoughts(context: &Context<'_>, fold: usize) -> Result<PredictedThoug
             context,
             TrainingJob {
                 row: &row,
-                arm: &writer_arm().name,
+                arm: &thought_writer_arm().name,
                 training: Training { fold, seed },
                 fingerprint,
                 windows: &[own],
@@ -217,6 +212,16 @@ fn to_write(study: &Study, fold: usize, split: Split) -> Vec<Stream> {
     study.folds[fold].corpus.streams(split, Source::Own, layout)
 }
 
+/// Refuses predicted thoughts of users whom the writer of test users was trained on, for commands that train nothing.
+///
+/// # Errors
+/// The writer's checkpoint cannot be read, or knows a user of `streams`.
+pub(crate) fn require_unseen_by_writer(study: &Study, fold: usize, streams: &[Stream]) -> Result<(), InputError> {
+    let folder = thoughts_path(&study.experiment, fold).with_extension("").join(ThoughtWriter::All.name());
+    let path = folder.join(BEST_CHECKPOINT);
+    require_unseen(&Description::read(&path)?, &path, streams, Split::Test)
+}
+
 /// Lets the writer in a checkpoint write every thought of some conversations.
 fn write_for(
     context: &Context<'_>,
@@ -227,7 +232,9 @@ fn write_for(
 ) -> Result<(), StudyError> {
     let Context { study, base, .. } = context;
     let checkpoint = Checkpoint::read(best)?;
-    require_unseen(&checkpoint.description, best, streams, Split::Test)?;
+    if let Err(leak) = require_unseen(&checkpoint.description, best, streams, Split::Test) {
+        panic!("a writer must not know the users it writes for: {leak}");
+    }
     let decoder = base.restored(&study.experiment, &checkpoint, best)?;
     let end = study.folds[0].corpus.builder().template.end();
     let sampling = thought_sampling(study.experiment.seed);

@@ -45,6 +45,7 @@ pub fn train_arm(context: &Context<'_>, arm: &Arm, training: Training, resume: b
     if windows[0].is_empty() {
         return Err(study.no_training_target(arm).into());
     }
+    context.observe(&arm.name, Event::Training(&study.in_words(training)));
     train(
         context,
         TrainingJob {
@@ -68,7 +69,6 @@ pub(crate) fn train(context: &Context<'_>, job: TrainingJob<'_>) -> Result<PathB
     let Context { study, base, observer, stop } = *context;
     let TrainingJob { row, arm, training, fingerprint, windows, validation, folder, resume } = job;
     let experiment = &study.experiment;
-    context.observe(row, Event::Training(&study.in_words(training)));
     let run = Run {
         config: &experiment.training,
         seed: training.seed,

@@ -9,7 +9,6 @@ use crate::shell::Shell;
 pub(crate) fn run(args: &Ablate, shell: &Shell) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
     let mut study = Study::prepare(Experiment::read(path, &args.experiment.set)?, path, &[])?;
-    study.require_targets()?;
     let base = Base::load(&study.experiment)?;
     let observer = &Board::new(shell);
     if args.plan {

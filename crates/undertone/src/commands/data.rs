@@ -72,8 +72,7 @@ pub(crate) fn check(args: &DataFiles, shell: &Shell) -> anyhow::Result<()> {
 
 fn near_duplicates(stats: &DataStats) -> String {
     let found = &stats.near_duplicate_tasks;
-    let partial =
-        if found.complete { "" } else { " (stopped early: the search stopped early: there are at least this many)" };
+    let partial = if found.complete { "" } else { " (the search stopped early: there are at least this many)" };
     format!(
         "{:>8}  pairs of near-duplicate tasks of different users{partial}\n{:>8}  tasks too short to compare\n",
         found.pairs, found.too_short

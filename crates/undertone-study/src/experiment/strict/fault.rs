@@ -43,15 +43,12 @@ impl Fault {
         self
     }
 
-    /// Notes the value at fault, unless an inner one is noted.
+    /// Notes the value at fault, unless it is an inner one, or that of an inner entry.
     pub(super) fn of_value(mut self, span: Option<Range<usize>>) -> Self {
-        self.value = self.value.or(span);
+        if self.entry.is_none() {
+            self.value = self.value.or(span);
+        }
         self
-    }
-
-    /// The byte to report: that of the value, or else that of the key.
-    pub(super) fn place(&self) -> usize {
-        self.value.as_ref().map(|span| span.start).or(self.entry).unwrap_or_default()
     }
 }
 

@@ -1,10 +1,10 @@
 //! A serde deserializer over a TOML document. It keeps places and skips faulty entries.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 use serde::de::value::StrDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 use toml_edit::{Item, TableLike, Value};
 
@@ -15,7 +15,7 @@ use super::fault::{Cause, Fault};
 pub(super) struct Reader<'a> {
     node: Node<'a>,
     /// The bytes at which the keys of faulty entries begin; these entries are skipped.
-    faulty: &'a [usize],
+    faulty: &'a BTreeSet<usize>,
 }
 
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ enum Node<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(item: &'a Item, faulty: &'a [usize]) -> Self {
+    pub(super) fn new(item: &'a Item, faulty: &'a BTreeSet<usize>) -> Self {
         Self { node: Node::Item(item), faulty }
     }
 
@@ -60,10 +60,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value as a whole number that fits `T`.
-    fn whole<T: TryFrom<i64>>(self) -> Result<T, Fault> {
+    /// The value as a whole number that fits `T`; `expected` says which those are.
+    fn whole<T: TryFrom<i64>>(self, expected: &str) -> Result<T, Fault> {
         let number = self.value().and_then(Value::as_integer).and_then(|number| T::try_from(number).ok());
-        number.ok_or_else(|| self.expected("a whole number of at least 0"))
+        number.ok_or_else(|| self.expected(expected))
     }
 
     fn expected(self, what: &str) -> Fault {
@@ -75,21 +75,21 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     type Error = Fault;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        if let Some(table) = self.table() {
-            return visitor.visit_map(Entries { reader: self, rest: entries(table), value: None });
-        }
-        let read = match (self.node, self.value()) {
-            (Node::Item(Item::ArrayOfTables(tables)), _) => {
+        let read = match (self.node, self.value(), self.table()) {
+            (.., Some(table)) => {
+                visitor.visit_map(Entries { reader: self, rest: entries(table, self.faulty), value: None })
+            }
+            (Node::Item(Item::ArrayOfTables(tables)), ..) => {
                 visitor.visit_seq(Elements { reader: self, rest: tables.iter().map(Node::Table).collect() })
             }
-            (_, Some(Value::Array(array))) => {
+            (_, Some(Value::Array(array)), _) => {
                 visitor.visit_seq(Elements { reader: self, rest: array.iter().map(Node::Value).collect() })
             }
-            (_, Some(Value::String(text))) => visitor.visit_str(text.value()),
-            (_, Some(Value::Integer(number))) => visitor.visit_i64(*number.value()),
-            (_, Some(Value::Float(number))) => visitor.visit_f64(*number.value()),
-            (_, Some(Value::Boolean(truth))) => visitor.visit_bool(*truth.value()),
-            _ => Err(Fault::new(Cause::Expected("a text, a number, a truth value, a list or a section".into()))),
+            (_, Some(Value::String(text)), _) => visitor.visit_str(text.value()),
+            (_, Some(Value::Integer(number)), _) => visitor.visit_i64(*number.value()),
+            (_, Some(Value::Float(number)), _) => visitor.visit_f64(*number.value()),
+            (_, Some(Value::Boolean(truth)), _) => visitor.visit_bool(*truth.value()),
+            _ => Err(Fault::invalid_type(Unexpected::Other("date"), &visitor)),
         };
         read.map_err(|fault| fault.of_value(self.span()))
     }
@@ -102,11 +102,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_u8(self.whole()?)
+        visitor.visit_u8(self.whole("a whole number from 0 to 255")?)
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_u64(self.whole()?)
+        visitor.visit_u64(self.whole("a whole number of at least 0")?)
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -177,9 +177,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 /// An entry of a table: its key, where the key begins, and its item.
 type Entry<'a> = (&'a str, usize, &'a Item);
 
-fn entries(table: &dyn TableLike) -> VecDeque<Entry<'_>> {
+/// The entries of a table that are not faulty.
+fn entries<'a>(table: &'a dyn TableLike, faulty: &BTreeSet<usize>) -> VecDeque<Entry<'a>> {
     let begin = |key| table.key(key).and_then(toml_edit::Key::span).unwrap_or_default().start;
-    table.iter().map(|(key, item)| (key, begin(key), item)).collect()
+    let entries = table.iter().map(|(key, item)| (key, begin(key), item));
+    entries.filter(|(_, begin, _)| !faulty.contains(begin)).collect()
 }
 
 struct Entries<'a> {
@@ -192,8 +194,6 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     type Error = Fault;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        let faulty = self.reader.faulty;
-        self.rest.retain(|(_, begin, _)| !faulty.contains(begin));
         self.value = self.rest.pop_front();
         let Some((key, begin, _)) = self.value else { return Ok(None) };
         let word: StrDeserializer<'_, Fault> = key.into_deserializer();
