@@ -165,7 +165,7 @@ fn combinations_that_cannot_be() {
     broken(
         "view = \"none\"",
         "view = \"none\"\nthought_dropout = 0.5",
-        "error: `x.toml` line 34: `thought_dropout` has no effect: this arm trains without thoughts\n\n\
+        "error: `x.toml` line 34: `thought_dropout` has no effect: this arm has no training of its own, or trains without thoughts\n\n\
         hint: set it on an arm that is trained with thoughts",
     );
     broken(

@@ -40,8 +40,9 @@ pub fn metrics_table(metrics: &[KindMetrics]) -> Table {
         ),
         rows: metrics.iter().map(row).collect(),
         notes: vec![
-            "The mean of user means is in nats per token. Kinds are never pooled. To tell whether two \
-             arms differ, see the paired comparisons."
+            "The mean of user means is in nats per token. Each kind of target is counted apart. `base-X` is the \
+             untrained model under the view of arm X; `unigram` knows only how frequent each token is in the targets of the \
+             training users. To tell whether two arms differ, see the paired comparisons."
                 .to_owned(),
         ],
     }
@@ -143,7 +144,9 @@ pub fn evidence_table(comparison: &Comparison) -> Table {
     table.header = columns(&["kind", "subset"], &[&tests[..], &sizes].concat());
     let corrected = match primary {
         true => "This comparison was declared primary, so its p is not adjusted.",
-        false => "p adjusted is Holm's, over all comparisons except the primary one.",
+        false => {
+            "p adjusted is Holm's, over the other comparisons of the same kind and subset, without the primary one; comparisons with the untrained model are corrected among themselves."
+        }
     };
     let margin = match rules.margin {
         Some(margin) => {
@@ -155,7 +158,7 @@ pub fn evidence_table(comparison: &Comparison) -> Table {
     };
     table.notes = vec![
         format!("p is from a two-sided sign-flip test over users. {corrected} {margin}"),
-        "Standard errors are of the difference; with several seeds they include the variance between trainings. The \
+        "The subset `primary, no quotes` leaves out primary items that share five consecutive words with a thought that either arm sees. Standard errors are of the difference; with several seeds they include the variance between trainings. The \
          effect size is the difference divided by the standard deviation between users. Minimum detectable is the smallest \
          true difference that a study of this size finds with a power of 80 %; users needed is how many users make the \
          observed difference detectable."
@@ -192,7 +195,7 @@ pub fn summary_table(comparisons: &[Comparison], kind: TargetKind, subset: Subse
         }
     }
     if rows.iter().any(|row: &Vec<String>| row[0].ends_with(PRIMARY)) {
-        notes.push(format!("{PRIMARY} Primary comparison: its p-value is not corrected. All other p-values are corrected together (Holm)."));
+        notes.push(format!("{PRIMARY} Primary comparison: its p-value is not corrected. The other p-values of this table are corrected together (Holm)."));
     }
     let all: Vec<&Comparison> = comparisons.iter().collect();
     notes.extend(common_notes(&all, &rows));

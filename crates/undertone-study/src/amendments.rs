@@ -198,7 +198,7 @@ fn read_amendments(path: &Path) -> Result<Vec<Amendment>, InputError> {
 fn keys(path: &Path, text: &str) -> Result<BTreeMap<String, String>, InputError> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         InputError::new(path, error.message().to_owned())
-            .hint("`undertone ablate` wrote this file, and it was changed since; restore it, or remove the folder")
+            .hint("`undertone ablate` wrote this file, and it has been changed since; restore it, or remove the folder")
     })?;
     let mut keys = BTreeMap::new();
     flatten(String::new(), &toml::Value::Table(table), &mut keys);

@@ -109,11 +109,7 @@ impl Evaluation {
         }
         let family: Vec<Arms<'_>> = other.iter().map(|other| Arms { a: other, b: &ours, primary: true }).collect();
         let comparison = compare(&family, experiment.decision_rules())?.pop();
-        let change = if self.is_against_base() {
-            "Training"
-        } else {
-            "The training of this checkpoint instead of that of the other one"
-        };
+        let change = if self.is_against_base() { "Training" } else { "Using this checkpoint instead of the other one" };
         Ok(EvaluationResult {
             view: view.to_string(),
             warnings: warnings(experiment.data.synthetic, unknown_users, &[(&name, view)]),

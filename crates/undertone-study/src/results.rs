@@ -226,7 +226,7 @@ impl Results {
         let line = |coverage: &Coverage| {
             let share = 100.0 * coverage.primary as f64 / coverage.items as f64;
             format!(
-                "{}: {} of {} items ({share:.0} %) are primary items: they follow an earlier user message, and every arm that sees all earlier thoughts sees at least one.",
+                "{}: {} of {} items ({share:.0} %) are primary items: they follow an earlier user message, and before them every arm with the view `reasons`, `reactions` or `past` sees at least one thought.",
                 coverage.kind, coverage.primary, coverage.items
             )
         };

@@ -139,7 +139,7 @@ fn training_rules(arm: &Arm, arms: &[Arm], key: &impl Fn(&str) -> String, found:
     found.require(
         dropout == 0.0 || (arm.view != Access::None && arm.trained_as.is_none()),
         &key("thought_dropout"),
-        "`thought_dropout` has no effect: this arm trains without thoughts",
+        "`thought_dropout` has no effect: this arm has no training of its own, or trains without thoughts",
         "set it on an arm that is trained with thoughts",
     );
 }

@@ -48,7 +48,10 @@ fn hidden(study: &Study, arm: &Arm) -> String {
         counts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name}: {count}")).collect();
     match shown.is_empty() {
         true => "Nothing is hidden or cut.".into(),
-        false => format!("Hidden, moved or cut in testing: {}.", shown.join(", ")),
+        false => format!(
+            "Hidden, moved or cut in testing: {} (moved later: shown after a later message, because the thought was written after it; too late: written after the last message, so hidden).",
+            shown.join(", ")
+        ),
     }
 }
 
@@ -61,7 +64,7 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     )];
     let timing = &stats.timing;
     lines.push(format!(
-        "Of {} thoughts that precede a user message, {} were written before it was sent, {} after, {} at an unknown time.",
+        "Of {} thoughts about a message that a user message follows, {} were written before that next user message was sent, {} after it, {} at an unknown time.",
         timing.precede_a_user_message, timing.before, timing.late, timing.unknown
     ));
     let count = |fold: &FoldData, split| fold.users.get(&split).copied().unwrap_or(0);
@@ -75,7 +78,7 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     ));
     let (windows, short) = folds[0].corpus.window_counts();
     lines.push(format!(
-        "{windows} windows of at most {} tokens, shared by all arms; in {short} of them a long message leaves a target with less than half a context of history. Assistant messages of more than {} tokens are shortened to that length, in the middle.",
+        "{windows} windows of at most {} tokens, shared by all arms; a longer conversation is cut into several. In {short} of them a message is so long that a target keeps neither its whole history nor half a window of it. Assistant messages of more than {} tokens are shortened to that length, in the middle.",
         experiment.data.context_tokens, experiment.data.assistant_tokens
     ));
     let too_long: BTreeSet<&String> = folds.iter().flat_map(|fold| fold.corpus.too_long()).collect();
@@ -144,7 +147,7 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
             Some(other) => format!("; the model trained as `{other}`"),
             None => String::new(),
         };
-        lines.push(format!("Arm `{}`: sees {view}{words}{trained}. {}", arm.name, hidden(study, arm)));
+        lines.push(format!("Arm `{}`: view of thoughts: {view}{words}{trained}. {}", arm.name, hidden(study, arm)));
     }
     lines
 }

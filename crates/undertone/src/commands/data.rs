@@ -97,7 +97,7 @@ pub(crate) fn stats(args: &DataFiles, shell: &Shell) -> anyhow::Result<()> {
         (stats.assistant_messages, "assistant messages"),
         (stats.reasons.count, "reasons"),
         (stats.reactions.count, "reactions"),
-        (timing.precede_a_user_message, "thoughts that precede a user message"),
+        (timing.precede_a_user_message, "thoughts about a message that a user message follows"),
         (timing.before, "of them written before it was sent"),
         (timing.late, "of them written after it was sent: hindsight, hidden by `strict`"),
         (timing.unknown, "of them written at an unknown time: `strict` counts them as late"),
