@@ -161,6 +161,12 @@ fn nonsense_to_evaluate() {
         "error: invalid value 'future' for '--view <VIEW>'\n  \
         [possible values: none, reasons, reactions, past, last_reaction, oracle]\n\nFor more information, try '--help'.",
     );
+    check(
+        &place,
+        &format!("evaluate {CHECKPOINT} --view oracle --source predicted"),
+        "error: `--source`: `oracle` cannot use predicted thoughts: the reason would be predicted from the target itself\n\n\
+        hint: `oracle` goes with the user's own reason; choose another view for predicted thoughts",
+    );
     // A training with another split has other held-out users.
     place.run("train x.toml --arm past --set training.epochs=1 --set name=other --set split.seed=3").succeeded();
     check(

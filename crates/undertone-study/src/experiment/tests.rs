@@ -88,3 +88,32 @@ fn a_setting_is_checked_like_the_file() {
     );
     check(" \n", &[], &["`x.toml`: is empty // start from a copy of `experiments/demo.toml`"]);
 }
+
+#[test]
+fn values_of_another_type_are_shown_with_what_they_must_be() {
+    let with_path = |path: &str| FINE.replace("path = \"d.jsonl\"", &format!("path = {path}"));
+    let refused = |path: &str, shown: &str, expected: &str| {
+        let problem = format!("`x.toml` line 5: `path` is `{shown}`; it must be {expected}");
+        check(&with_path(path), &[], &[problem.as_str()]);
+    };
+    refused("1979-05-27", "1979-05-27", "a path or a list of paths");
+    refused("{ file = \"a\" }", "{ file = \"a\" }", "a path or a list of paths");
+    // One wrong entry of a list is one problem.
+    refused("[\n  \"a\",\n  7,\n]", "7", "text in quotes");
+    check(
+        &format!("{FINE}[evaluation.judge]\nleast_telling = 300\n[split]\nfolds = -2\nseed = 1.5\n"),
+        &[],
+        &[
+            "`x.toml` line 9: `least_telling` is `300`; it must be a whole number from 0 to 255",
+            "`x.toml` line 11: `folds` is `-2`; it must be a number of folds or \"users\"",
+            "`x.toml` line 12: `seed` is `1.5`; it must be a whole number of at least 0",
+        ],
+    );
+}
+
+#[test]
+fn a_text_with_endless_problems_is_given_up() {
+    let text: String = (0..100_000).map(|index| format!("key{index} = 0\n")).collect();
+    let error = Experiment::from_resolved(Path::new("x"), &text).unwrap_err();
+    assert_eq!(error.cause, "its experiment cannot be read: unknown key `key0`");
+}
