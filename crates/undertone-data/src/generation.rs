@@ -1,5 +1,7 @@
 //! Why a generated text ended.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Why generation stopped.
@@ -12,4 +14,14 @@ pub enum StopReason {
     MaxNewTokens,
     /// The model's context was full.
     Context,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EndToken => "the end token",
+            Self::MaxNewTokens => "the limit of new tokens",
+            Self::Context => "the end of the context",
+        })
+    }
 }

@@ -79,7 +79,7 @@ impl Base {
 ///
 /// # Errors
 /// The folder holds no model, its context is too short, or its tokenizer lacks a token of the template.
-pub fn stream_builder(experiment: &Experiment) -> Result<StreamBuilder, InputError> {
+pub(crate) fn stream_builder(experiment: &Experiment) -> Result<StreamBuilder, InputError> {
     let path = &experiment.model.path;
     require_folder(path)?;
     let config = LlamaConfig::read(path)?;

@@ -52,12 +52,14 @@ mod error;
 mod evaluate;
 mod experiment;
 mod fingerprint;
+mod inspect;
 mod jobs;
 mod judge;
 mod leakage;
 mod names;
 mod observer;
 mod plan;
+mod predict;
 mod queue;
 mod results;
 mod run;
@@ -65,7 +67,7 @@ mod study;
 
 pub use amendments::Amendment;
 pub use arms::{Evaluated, Failed, Training};
-pub use base::{Base, stream_builder};
+pub use base::Base;
 pub use checkpoint::open_checkpoint;
 pub use context::Context;
 pub use error::StudyError;
@@ -74,10 +76,12 @@ pub use experiment::{
     Arm, DataSection, DeclaredComparison, EvaluationSection, Experiment, Folds, JudgeSection, Method, ModelSection,
     Paths, Problems, Seeds, SplitSection, WritingSection,
 };
-pub use jobs::predict_thoughts::{predict_thoughts, read_predicted_thoughts};
+pub use inspect::{Inspected, inspect};
+pub use jobs::predict_thoughts::predict_thoughts;
 pub use jobs::train::train_arm;
 pub use observer::{Event, Observer};
 pub use plan::{Plan, plan};
-pub use results::{Results, warnings};
+pub use predict::{Predicted, Prediction};
+pub use results::Results;
 pub use run::{Finished, run};
 pub use study::{FoldData, PredictedThoughts, Study};

@@ -21,7 +21,7 @@ use undertone_stats::{
 
 use self::breakdowns::{Breakdown, breakdowns};
 use self::setting::setting;
-pub use self::setting::warnings;
+pub(crate) use self::setting::warnings;
 use crate::amendments::Amendment;
 use crate::arms::{Evaluated, Failed};
 use crate::comparisons::{PairOfArms, pairs_of_arms, pairs_with_base};

@@ -112,7 +112,7 @@ pub fn predict_thoughts(context: &Context<'_>) -> Result<Vec<PredictedThoughts>,
 ///
 /// # Errors
 /// The thoughts are not written yet, or are of other conversations.
-pub fn read_predicted_thoughts(study: &Study) -> Result<Vec<PredictedThoughts>, InputError> {
+pub(crate) fn read_predicted_thoughts(study: &Study) -> Result<Vec<PredictedThoughts>, InputError> {
     let read_fold = |fold| {
         let path = thoughts_path(&study.experiment, fold);
         if !path.exists() {

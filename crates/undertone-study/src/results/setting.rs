@@ -10,7 +10,7 @@ use crate::experiment::Arm;
 use crate::study::{FoldData, Study};
 
 /// Warnings about the data, and about these arms and their views.
-pub fn warnings(synthetic: bool, unknown_users: usize, arms: &[(&str, View)]) -> Vec<String> {
+pub(crate) fn warnings(synthetic: bool, unknown_users: usize, arms: &[(&str, View)]) -> Vec<String> {
     let named = |which: &dyn Fn(&View) -> bool| {
         let names: Vec<&str> = arms.iter().filter(|(_, view)| which(view)).map(|(name, _)| *name).collect();
         names.join(", ")

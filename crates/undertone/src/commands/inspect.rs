@@ -3,8 +3,8 @@
 use std::io::IsTerminal;
 
 use serde_json::json;
-use undertone_data::{Candidate, InputError, Layout, Piece, Purpose, Source, Speaker, Split, Stream, Template};
-use undertone_study::{Experiment, Study, read_predicted_thoughts};
+use undertone_data::{Candidate, Piece, Speaker, Split, Stream, Template};
+use undertone_study::{Experiment, Inspected, inspect};
 
 use crate::cli::Inspect;
 use crate::shell::Shell;
@@ -17,50 +17,16 @@ const RESET: &str = "\x1b[0m";
 pub(crate) fn run(args: &Inspect, shell: &Shell) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
     let experiment = Experiment::read(path, &args.experiment.set)?;
-    let arm = experiment.arm(args.arm.as_deref(), path)?.clone();
-    let mut study = Study::prepare(experiment, path, &[])?;
-    if arm.source == Source::Predicted {
-        let thoughts = read_predicted_thoughts(&study)?;
-        study.set_predicted(thoughts);
-    }
-    let corpus = &study.folds[0].corpus;
-    let (view, source) = arm.shown();
-    let (kinds, purpose, dropout) = match args.scoring {
-        true => (study.experiment.data.targets.clone(), Purpose::Score, None),
-        // The thought dropout of the first epoch.
-        false => (study.experiment.training_targets(&arm), Purpose::Train, arm.dropout([study.experiment.seed, 0])),
-    };
-    let layout = Layout { view, kinds: &kinds, purpose, dropout };
-    let streams = |split| corpus.streams(split, source, layout).into_iter().map(move |stream| (split, stream));
-    let all: Vec<(Split, Stream)> =
-        [Split::Train, Split::Validation, Split::Test].into_iter().flat_map(streams).collect();
-    let wanted = |stream: &Stream| match &args.conversation {
-        None => true,
-        Some(id) => stream.id.rsplit_once('/').is_some_and(|(conversation, _)| conversation == id),
-    };
-    let first = all.iter().find(|(_, stream)| wanted(stream)).map(|(_, stream)| stream.id.rsplit_once('/').unzip().0);
-    let Some(first) = first else {
-        let id = args.conversation.as_deref().unwrap_or("");
-        let nearest = all
-            .iter()
-            .max_by(|(_, a), (_, b)| strsim::jaro_winkler(id, &a.id).total_cmp(&strsim::jaro_winkler(id, &b.id)));
-        let hint = nearest.map_or(String::new(), |(_, stream)| {
-            format!("did you mean `{}`?", stream.id.split('/').next().unwrap_or(""))
-        });
-        let data = &study.experiment.data.path.as_slice()[0];
-        return Err(InputError::new(data, format!("has no conversation `{id}` with a target")).hint(hint).into());
-    };
-    let chosen: Vec<&(Split, Stream)> =
-        all.iter().filter(|(_, stream)| stream.id.rsplit_once('/').unzip().0 == first).collect();
-    let template = &corpus.builder().template;
+    let inspected = inspect(experiment, path, args.arm.as_deref(), args.conversation.as_deref(), args.scoring)?;
+    let Inspected { arm, view, streams, template } = &inspected;
     if shell.json {
-        let streams: Vec<_> = chosen.iter().map(|(split, stream)| as_json(*split, stream, template)).collect();
-        shell.print_json(&json!({ "arm": arm.name, "view": view.to_string(), "streams": streams }));
+        let streams: Vec<_> = streams.iter().map(|(split, stream)| as_json(*split, stream, template)).collect();
+        shell.print_json(&json!({ "arm": arm, "view": view.to_string(), "streams": streams }));
         return Ok(());
     }
     let colour = std::io::stdout().is_terminal();
-    for (split, stream) in chosen {
-        shell.print(&show(*split, stream, template, &arm.name, &view.to_string(), colour));
+    for (split, stream) in streams {
+        shell.print(&show(*split, stream, template, arm, &view.to_string(), colour));
     }
     Ok(())
 }
