@@ -262,7 +262,7 @@ fn oracle_anchored_and_synthetic_are_flagged_where_results_stand() {
     let report = place.text("out/tiny/report.md");
     let flags = [
         "SYNTHETIC data: results show that the program works, and say nothing about people.",
-        "ORACLE arms (ceiling) see the target's own reason, which is unknown before the message is written. They are a ceiling, never a prediction.",
+        "ORACLE arms (ceiling) see the target's own reason, which is unknown before the message is written. They give an upper bound; they are not valid predictions.",
         "ANCHORED arms (hindsight) also see thoughts written after the target. Only strict arms support a claim about prediction.",
     ];
     for flag in flags {

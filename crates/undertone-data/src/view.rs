@@ -25,7 +25,7 @@ pub enum Access {
     Past,
     /// For a target user message, the reactions to the reply right before it and no other thought.
     LastReaction,
-    /// Both, and for a target user message its own reason: an upper bound, never a prediction.
+    /// Both, and for a target user message its own reason: an upper bound, not a valid prediction.
     Oracle,
 }
 

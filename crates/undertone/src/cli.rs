@@ -56,7 +56,7 @@ pub(crate) struct Import {
 pub(crate) enum Data {
     /// Validate every line, and count irregularities.
     Check(DataFiles),
-    /// Count users, messages, thoughts, labels, thoughts written after the next message, and near-duplicate tasks.
+    /// Count users, messages, thoughts, labels, thoughts written after the next message, and near-duplicate task descriptions.
     Stats(DataFiles),
     /// Generate synthetic conversations with a known effect of thoughts, to rehearse a study; by default as many as in
     /// the published dataset.
@@ -153,7 +153,8 @@ pub(crate) struct Evaluate {
     /// Which thoughts the model sees; by default as in training.
     #[arg(long)]
     pub(crate) view: Option<Access>,
-    /// Until when thoughts must have been written; by default as in training.
+    /// Which thoughts count by time: `strict` (written before the target was sent) or `anchored` (any time); by default
+    /// as in training.
     #[arg(long)]
     pub(crate) timing: Option<Timing>,
     /// Whose thoughts the model sees; by default as in training.
@@ -203,7 +204,7 @@ pub(crate) struct Predict {
     /// Seed of the sampling.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// The most tokens to write.
+    /// Maximum number of tokens to write.
     #[arg(long, default_value_t = 128)]
     pub(crate) max_new_tokens: usize,
     /// Override one key of the checkpoint's experiment; repeatable.

@@ -24,7 +24,7 @@ pub(crate) fn warnings(synthetic: bool, unknown_users: usize, arms: &[(&str, Vie
     }
     let oracle = named(&View::is_oracle);
     if !oracle.is_empty() {
-        warnings.push(format!("ORACLE arms ({oracle}) see the target's own reason, which is unknown before the message is written. They are a ceiling, never a prediction."));
+        warnings.push(format!("ORACLE arms ({oracle}) see the target's own reason, which is unknown before the message is written. They give an upper bound; they are not valid predictions."));
     }
     let anchored = named(&|view| view.sees_thoughts() && view.timing == Timing::Anchored);
     if !anchored.is_empty() {
@@ -59,12 +59,12 @@ fn hidden(study: &Study, arm: &Arm) -> String {
 pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     let Study { experiment, stats, read, folds, .. } = study;
     let mut lines = vec![format!(
-        "{} conversations of {} users; {} user messages after the first of their conversation; {} lines skipped.",
+        "{} conversations of {} users; {} user messages that are not the first of their conversation; {} lines skipped.",
         stats.conversations, stats.users, stats.user_messages_after_first, read.skipped_lines
     )];
     let timing = &stats.timing;
     lines.push(format!(
-        "Of {} thoughts about a message that a user message follows, {} were written before that next user message was sent, {} after it, {} at an unknown time.",
+        "Of {} thoughts about a message that has a later user message, {} were written before the next user message was sent, {} after it, {} at an unknown time.",
         timing.precede_a_user_message, timing.before, timing.late, timing.unknown
     ));
     let count = |fold: &FoldData, split| fold.users.get(&split).copied().unwrap_or(0);

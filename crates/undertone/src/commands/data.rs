@@ -93,13 +93,13 @@ pub(crate) fn stats(args: &DataFiles, shell: &Shell) -> anyhow::Result<()> {
         (stats.users, "users"),
         (stats.assistant_models, "assistant models"),
         (stats.user_messages, "user messages"),
-        (stats.user_messages_after_first, "of them after the first of their conversation"),
+        (stats.user_messages_after_first, "of them not the first of their conversation"),
         (stats.assistant_messages, "assistant messages"),
         (stats.reasons.count, "reasons"),
         (stats.reactions.count, "reactions"),
-        (timing.precede_a_user_message, "thoughts about a message that a user message follows"),
-        (timing.before, "of them written before it was sent"),
-        (timing.late, "of them written after it was sent: hindsight, hidden by `strict`"),
+        (timing.precede_a_user_message, "thoughts about a message that has a later user message"),
+        (timing.before, "of them written before the next user message was sent"),
+        (timing.late, "of them written after that message was sent: hindsight, hidden by `strict`"),
         (timing.unknown, "of them written at an unknown time: `strict` counts them as late"),
     ] {
         text += &format!("{:>8}  {what}\n", count(number));

@@ -17,7 +17,10 @@ pub(crate) fn run(args: &Import, shell: &Shell) -> anyhow::Result<()> {
     );
     if !report.unencodable_bytes.is_empty() {
         let bytes: Vec<String> = report.unencodable_bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        tracing::warn!("note: the vocabulary has no token for the bytes {}; text loses them", bytes.join(" "));
+        tracing::warn!(
+            "note: the vocabulary has no token for the bytes {}; encoding drops these bytes",
+            bytes.join(" ")
+        );
     }
     if shell.json {
         shell.print_json(&json!({

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Inspect, shell: &Shell) -> anyhow::Result<()> {
 fn show(split: Split, stream: &Stream, template: &Template, arm: &str, view: &str, colour: bool) -> String {
     let paint = |code: &'static str| if colour { code } else { "" };
     let mut text = format!(
-        "{} of {} ({split:?} user), arm `{arm}` (sees {view})\n{} tokens: trunk {}, {} branches, {} targets with {} supervised tokens, longest path {}\n",
+        "{} of {} ({split:?} user), arm `{arm}` (sees {view})\n{} tokens: trunk {}, {} branches, {} targets with {} supervised tokens, longest history with target {}\n",
         stream.id,
         stream.user,
         stream.tokens.len(),
@@ -67,7 +67,7 @@ fn show(split: Split, stream: &Stream, template: &Template, arm: &str, view: &st
                 None => "",
                 Some(candidate) if candidate.is_truth() => ", true label",
                 Some(Candidate::Label { .. }) => ", another label",
-                Some(Candidate::Distractor(_)) => ", another user's",
+                Some(Candidate::Distractor(_)) => ", another user's message",
             };
             body += &template.decode(&stream.tokens[at..target.span.start]);
             body += &format!("{open}{}{close}{code}", template.decode(&stream.tokens[target.span.clone()]));
