@@ -9,6 +9,8 @@
 #![warn(clippy::unwrap_used)]
 
 mod curves;
+#[cfg(test)]
+mod example;
 mod explorer;
 mod forest;
 mod measure_tables;

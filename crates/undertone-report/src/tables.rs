@@ -262,25 +262,17 @@ mod tests {
     use undertone_stats::{Arms, ItemRecord, LabelOutcome, Rules, compare, metrics};
 
     use super::*;
+    use crate::example::example;
 
     fn record(arm: &str, item: usize, nats: f64) -> ItemRecord {
         ItemRecord {
-            item: format!("item{item}"),
-            conversation: format!("user{item}_task1_conversation1"),
-            user: format!("user{item}"),
-            kind: TargetKind::NextPrompt,
             arm: arm.into(),
             nats,
             tokens: 1000,
             bytes: 4000,
-            label: None,
-            distractors: Vec::new(),
             primary: item > 0,
             quotes_target: item == 1,
-            visible_thoughts: 1,
-            fold: None,
-            seed: None,
-            token_nats: Vec::new(),
+            ..example(&format!("item{item}"), &format!("user{item}"))
         }
     }
 

@@ -113,30 +113,17 @@ pub(crate) fn disagreements_in_words(comparison: &Comparison) -> impl Iterator<I
 
 #[cfg(test)]
 mod tests {
-    use undertone_data::TargetKind;
     use undertone_stats::{Arms, ItemRecord, Rules, compare};
 
     use super::*;
+    use crate::example::example;
 
     /// One next prompt per user, each of 10 tokens, with these nats.
     fn arm(name: &str, nats: impl IntoIterator<Item = f64>) -> Vec<ItemRecord> {
         let record = |(user, nats): (usize, f64)| ItemRecord {
-            item: format!("item{user}"),
-            conversation: format!("user{user:02}_task1_conversation1"),
-            user: format!("user{user:02}"),
-            kind: TargetKind::NextPrompt,
             arm: name.into(),
             nats,
-            tokens: 10,
-            bytes: 40,
-            label: None,
-            distractors: Vec::new(),
-            primary: true,
-            quotes_target: false,
-            visible_thoughts: 1,
-            fold: None,
-            seed: None,
-            token_nats: Vec::new(),
+            ..example(&format!("item{user}"), &format!("user{user:02}"))
         };
         nats.into_iter().enumerate().map(record).collect()
     }

@@ -220,27 +220,10 @@ fn calibration_error(outcomes: &[&LabelOutcome]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::RecordProblem;
+    use crate::record::{RecordProblem, example};
 
     fn record(arm: &str, kind: TargetKind, item: &str, user: &str, nats: f64) -> ItemRecord {
-        ItemRecord {
-            item: item.into(),
-            conversation: format!("{user}_task1_conversation1"),
-            user: user.into(),
-            kind,
-            arm: arm.into(),
-            nats,
-            tokens: 10,
-            bytes: 40,
-            label: None,
-            distractors: Vec::new(),
-            primary: false,
-            quotes_target: false,
-            visible_thoughts: 0,
-            fold: None,
-            seed: None,
-            token_nats: Vec::new(),
-        }
+        ItemRecord { kind, arm: arm.into(), nats, primary: false, visible_thoughts: 0, ..example(item, user) }
     }
 
     /// Records whose classifier gives probability 1 to `predicted`.

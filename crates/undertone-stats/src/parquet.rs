@@ -146,27 +146,21 @@ mod tests {
     use undertone_data::TargetKind;
 
     use super::*;
-    use crate::record::LabelOutcome;
+    use crate::record::{LabelOutcome, example};
 
     #[test]
     fn what_is_written_can_be_read_back() {
         let record = |item: &str, token_nats: Vec<f32>, label| ItemRecord {
-            item: item.into(),
             conversation: "c".into(),
-            user: "ü".into(),
             kind: TargetKind::ReactionLabel,
-            arm: "past".into(),
             nats: 1.5,
             tokens: 2,
             bytes: 7,
             token_nats,
             label,
-            distractors: Vec::new(),
-            primary: true,
-            quotes_target: false,
             visible_thoughts: 3,
-            fold: None,
             seed: Some(4),
+            ..example(item, "ü")
         };
         let label = LabelOutcome { truth: 1, probabilities: vec![0.25, 0.75] };
         let records = [record("a", vec![1.0, 0.5], Some(label)), record("b", Vec::new(), None)];

@@ -6,6 +6,8 @@
 
 mod check;
 mod collect;
+#[cfg(test)]
+mod example;
 mod files;
 mod item;
 #[cfg(test)]
@@ -13,5 +15,7 @@ mod tests;
 
 pub use self::check::{RecordFault, RecordProblem, check_records};
 pub use self::collect::ItemScores;
+#[cfg(test)]
+pub(crate) use self::example::example;
 pub use self::files::{read_records, write_records};
 pub use self::item::{Distractor, ItemRecord, LabelOutcome};

@@ -1,27 +1,16 @@
 use super::*;
-use crate::record::{RecordFault, RecordProblem};
+use crate::record::{RecordFault, RecordProblem, example};
 
 /// One next prompt: item, user, tokens, nats.
 type Row = (&'static str, &'static str, usize, f64);
 
 fn arm(name: &str, rows: &[Row]) -> Vec<ItemRecord> {
     let record = |&(item, user, tokens, nats): &Row| ItemRecord {
-        item: item.into(),
-        conversation: format!("{user}_task1_conversation1"),
-        user: user.into(),
-        kind: TargetKind::NextPrompt,
         arm: name.into(),
         nats,
         tokens,
         bytes: 4 * tokens,
-        label: None,
-        distractors: Vec::new(),
-        primary: true,
-        quotes_target: false,
-        visible_thoughts: 1,
-        fold: None,
-        seed: None,
-        token_nats: Vec::new(),
+        ..example(item, user)
     };
     rows.iter().map(record).collect()
 }

@@ -6,24 +6,7 @@ use super::files::MAX_LINE_BYTES;
 use super::*;
 
 fn record(item: &str, nats: f64) -> ItemRecord {
-    ItemRecord {
-        item: item.into(),
-        conversation: "user1_task1_conversation1".into(),
-        user: "user1".into(),
-        kind: TargetKind::NextPrompt,
-        arm: "past".into(),
-        nats,
-        tokens: 4,
-        bytes: 17,
-        label: None,
-        distractors: Vec::new(),
-        primary: true,
-        quotes_target: false,
-        visible_thoughts: 2,
-        fold: None,
-        seed: None,
-        token_nats: Vec::new(),
-    }
+    ItemRecord { nats, tokens: 4, bytes: 17, visible_thoughts: 2, ..example(item, "user1") }
 }
 
 fn label(truth: usize, probabilities: &[f64]) -> ItemRecord {
