@@ -8,7 +8,7 @@ mod prompt;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::encode::{Encoded, Thoughts, five_grams, speaker_of};
+use crate::encode::{Encoded, ThoughtAt, Thoughts, quotable_runs, shown_runs, speaker_of};
 use crate::seed::derived_number;
 use crate::stream::{Branch, Candidate, Hidden, Piece, Stream, Target};
 use crate::template::{Speaker, Template};
@@ -36,12 +36,20 @@ pub struct Layout<'a> {
     pub purpose: Purpose,
     /// Random dropout of the view's thoughts in training.
     pub dropout: Option<ThoughtDropout>,
+    /// One thought that is left out, to measure what it does.
+    pub left_out: Option<ThoughtAt>,
 }
 
-impl Layout<'_> {
-    /// Whether dropout hides a thought.
+impl<'a> Layout<'a> {
+    /// A layout that shows every thought of the view.
+    pub fn new(view: View, kinds: &'a [TargetKind], purpose: Purpose) -> Self {
+        Self { view, kinds, purpose, dropout: None, left_out: None }
+    }
+
+    /// Whether a thought that the view shows is dropped or left out.
     fn drops(&self, conversation: &Conversation, message: usize, thought: usize) -> bool {
-        self.dropout.is_some_and(|dropout| dropout.hides(&conversation.id, message, thought))
+        self.left_out == Some((message, thought))
+            || self.dropout.is_some_and(|dropout| dropout.hides(&conversation.id, message, thought))
     }
 }
 
@@ -71,6 +79,8 @@ impl ThoughtDropout {
 pub struct Words<'a> {
     /// The thoughts, by message and then by thought.
     pub thoughts: Cow<'a, Thoughts>,
+    /// The thoughts that have no words because there is no donor.
+    pub without_words: Cow<'a, [ThoughtAt]>,
     /// By message, the messages of other users that are scored in its place; empty for a message without distractors.
     pub distractors: Vec<Vec<Vec<u32>>>,
 }
@@ -78,7 +88,11 @@ pub struct Words<'a> {
 impl<'a> Words<'a> {
     /// These thoughts, and no distractors.
     pub fn of(thoughts: &'a Thoughts) -> Self {
-        Self { thoughts: Cow::Borrowed(thoughts), distractors: Vec::new() }
+        Self { thoughts: Cow::Borrowed(thoughts), without_words: Cow::Borrowed(&[]), distractors: Vec::new() }
+    }
+
+    fn lack(&self, thoughts: &[ThoughtAt]) -> bool {
+        thoughts.iter().any(|thought| self.without_words.contains(thought))
     }
 
     fn distractors(&self, message: usize) -> &[Vec<u32>] {
@@ -111,12 +125,12 @@ impl StreamBuilder {
         let turn_tokens =
             |speaker, content: usize| self.template.header(speaker).len() + content + 1 + self.template.newline().len();
         let mut costs = Costs { system: self.system.len(), messages: vec![0; count], reach: vec![0; count] };
-        for (layout, Words { thoughts, distractors }) in shown {
+        for (layout, Words { thoughts, distractors, .. }) in shown {
             let slots = self.slots(encoded, layout, &mut Hidden::default());
             for (index, slot) in slots.iter().enumerate() {
                 let role = conversation.messages[index].role;
                 let own = turn_tokens(Speaker::Message(role), encoded.messages[index].context.len());
-                let thought = |&(message, thought): &(usize, usize)| {
+                let thought = |&(message, thought): &ThoughtAt| {
                     let kind = conversation.messages[message].thought_kind();
                     turn_tokens(Speaker::Thought(kind), thoughts[message][thought].len())
                 };
@@ -162,21 +176,27 @@ impl StreamBuilder {
         let items = encoded.items(window.targets.clone(), layout.kinds);
         // No target sees a message after the last one with a target.
         let end = items.iter().map(|item| item.message + 1).max().unwrap_or(window.context.start);
-        let mut visible_thoughts = 0;
-        let mut seen: HashSet<String> = HashSet::new();
+        let mut seen: Vec<ThoughtAt> = Vec::new();
+        let mut said: HashSet<String> = HashSet::new();
+        let reply_tokens = |index: usize| match conversation.messages[index].role {
+            Role::Assistant => encoded.messages[index].content.len(),
+            Role::User => 0,
+        };
+        let mut reply_tokens_lost: usize = (0..window.context.start).map(reply_tokens).sum();
         let mut pending = Vec::new();
         for (index, slot) in slots.iter().enumerate().take(end).skip(window.context.start) {
             let message = &conversation.messages[index];
             let speaker = Speaker::Message(message.role);
-            let before = Anchor { token: laid.tokens.len(), visible_thoughts };
+            let before = Anchor { token: laid.tokens.len(), thoughts: seen.len(), reply_tokens_lost };
             laid.push(&turn(&self.template, speaker, &encoded.messages[index].context), speaker, Some(index));
             hidden.assistant_tokens_left_out += encoded.messages[index].left_out_tokens;
-            let after = Anchor { token: laid.tokens.len(), visible_thoughts };
+            reply_tokens_lost += encoded.messages[index].left_out_tokens;
+            let after = Anchor { token: laid.tokens.len(), thoughts: seen.len(), reply_tokens_lost };
             for item in items.iter().filter(|item| item.message == index) {
-                let mut hang = |anchor, quoted, written, beside: &[(usize, usize)]| {
+                let mut hang = |anchor, quoted, written, beside: &[ThoughtAt]| {
                     pending.push(Pending { anchor, item, quoted, written, beside: beside.to_vec() });
                 };
-                let quoted = quotes(encoded, item, &seen);
+                let quoted = quotes(encoded, item, &said);
                 if item.kind != TargetKind::NextPrompt {
                     self.candidates(encoded, item, layout.purpose)
                         .into_iter()
@@ -187,12 +207,14 @@ impl StreamBuilder {
                 beside.retain(|&(on, thought)| !layout.drops(conversation, on, thought));
                 let own = self.candidates(encoded, item, layout.purpose).remove(0);
                 if layout.view.hangs_prompts() {
-                    let said = |&(on, thought): &(usize, usize)| five_grams(&self.template.decode(&shown[on][thought]));
-                    let quoted = quoted || quotes(encoded, item, &beside.iter().flat_map(said).collect());
+                    let runs = |&(on, thought): &ThoughtAt| shown_runs(&self.template.decode(&shown[on][thought]));
+                    let quoted = quoted || quotes(encoded, item, &beside.iter().flat_map(runs).collect());
                     hang(before, quoted, own, &beside);
                 } else {
                     let start = before.token + self.template.header(speaker).len();
-                    laid.targets.push(own.target(encoded, item, start, Seen { visible_thoughts, quoted }));
+                    let lacks_words = words.lack(&seen);
+                    let path = Path { seen: seen.clone(), quoted, lacks_words, reply_tokens_lost };
+                    laid.targets.push(own.target(encoded, item, start, path));
                 }
                 if layout.purpose == Purpose::Score {
                     for (number, other) in words.distractors(index).iter().enumerate() {
@@ -206,15 +228,15 @@ impl StreamBuilder {
                 for &(on, thought) in slot {
                     let speaker = Speaker::Thought(conversation.messages[on].thought_kind());
                     laid.push(&turn(&self.template, speaker, &shown[on][thought]), speaker, Some(on));
-                    visible_thoughts += 1;
-                    seen.extend(five_grams(&self.template.decode(&shown[on][thought])));
+                    seen.push((on, thought));
+                    said.extend(shown_runs(&self.template.decode(&shown[on][thought])));
                     hidden.thoughts_moved_later += usize::from(on != index);
                 }
             }
         }
         let trunk = laid.tokens.len();
         for branch in pending {
-            self.hang(encoded, branch, shown, &mut laid);
+            self.hang(encoded, branch, words, &seen, &mut laid);
         }
         Stream {
             id: format!("{}/window{number}", conversation.id),
@@ -230,11 +252,11 @@ impl StreamBuilder {
 
     /// For each message, the thoughts placed after it: its own in file order, then those that their time moved there,
     /// oldest first.
-    fn slots(&self, encoded: &Encoded, layout: &Layout<'_>, hidden: &mut Hidden) -> Vec<Vec<(usize, usize)>> {
+    fn slots(&self, encoded: &Encoded, layout: &Layout<'_>, hidden: &mut Hidden) -> Vec<Vec<ThoughtAt>> {
         let is_dropped = |message, thought| layout.drops(&encoded.conversation, message, thought);
         let messages = &encoded.conversation.messages;
-        let mut slots: Vec<Vec<(usize, usize)>> = vec![Vec::new(); messages.len()];
-        let mut moved: Vec<(Option<i64>, usize, (usize, usize))> = Vec::new();
+        let mut slots: Vec<Vec<ThoughtAt>> = vec![Vec::new(); messages.len()];
+        let mut moved: Vec<(Option<i64>, usize, ThoughtAt)> = Vec::new();
         for (index, message) in messages.iter().enumerate() {
             for thought in 0..message.thoughts.len() {
                 match layout.view.place(&encoded.conversation, index, thought) {
@@ -272,18 +294,21 @@ impl StreamBuilder {
         chosen.map(|label| written(Some(Candidate::Label { label, truth }), Some(label))).collect()
     }
 
-    /// Lays out one branch: the thoughts in front of the target, its header, its content and the end token.
-    fn hang(&self, encoded: &Encoded, branch: Pending<'_>, shown: &Thoughts, laid: &mut Laid) {
+    /// Lays out one branch: the thoughts in front of the target, its header, its content and the end token. `trunk` are
+    /// the thoughts of the trunk.
+    fn hang(&self, encoded: &Encoded, branch: Pending<'_>, words: &Words<'_>, trunk: &[ThoughtAt], laid: &mut Laid) {
         let Pending { anchor, item, quoted, written, beside } = branch;
         let start = laid.tokens.len();
         for &(on, thought) in &beside {
             let speaker = Speaker::Thought(encoded.conversation.messages[on].thought_kind());
-            laid.push(&turn(&self.template, speaker, &shown[on][thought]), speaker, Some(on));
+            laid.push(&turn(&self.template, speaker, &words.thoughts[on][thought]), speaker, Some(on));
         }
         let speaker = speaker_of(item.kind);
         let header = self.template.header(speaker);
-        let seen = Seen { visible_thoughts: anchor.visible_thoughts + beside.len(), quoted };
-        laid.targets.push(written.target(encoded, item, laid.tokens.len() + header.len(), seen));
+        let seen = [&trunk[..anchor.thoughts], &beside].concat();
+        let lacks_words = words.lack(&seen);
+        let path = Path { seen, quoted, lacks_words, reply_tokens_lost: anchor.reply_tokens_lost };
+        laid.targets.push(written.target(encoded, item, laid.tokens.len() + header.len(), path));
         let ids = [header, &written.content, &[self.template.end()]].concat();
         laid.push(&ids, speaker, Some(item.message));
         laid.branches.push(Branch { anchor: anchor.token, span: start..laid.tokens.len() });
@@ -296,18 +321,20 @@ struct Anchor {
     /// Trunk tokens before it.
     token: usize,
     /// Thoughts among them.
-    visible_thoughts: usize,
+    thoughts: usize,
+    /// Tokens of earlier replies that are not among them.
+    reply_tokens_lost: usize,
 }
 
 /// A branch that is laid out after the trunk.
 struct Pending<'a> {
     anchor: Anchor,
     item: &'a Item,
-    /// Whether a visible thought shares five consecutive words with the target.
+    /// Whether the target quotes a visible thought.
     quoted: bool,
     written: Written,
-    /// The thoughts (message, thought) in front of the target, which only this branch sees.
-    beside: Vec<(usize, usize)>,
+    /// The thoughts in front of the target, which only this branch sees.
+    beside: Vec<ThoughtAt>,
 }
 
 /// The content of a target.
@@ -320,35 +347,40 @@ struct Written {
 
 impl Written {
     /// The target that begins at token `start`.
-    fn target(&self, encoded: &Encoded, item: &Item, start: usize, seen: Seen) -> Target {
+    fn target(&self, encoded: &Encoded, item: &Item, start: usize, path: Path) -> Target {
         let earlier = &encoded.conversation.messages[..item.message];
+        let Path { seen, quoted, lacks_words, reply_tokens_lost } = path;
         Target {
             item: item.clone(),
             candidate: self.candidate,
             span: start..start + self.content.len() + 1,
             bytes: self.bytes,
-            visible_thoughts: seen.visible_thoughts,
-            quoted: seen.quoted,
+            seen,
+            quoted,
+            lacks_words,
             earlier_user_messages: earlier.iter().filter(|message| message.role == Role::User).count(),
+            reply_tokens_lost,
         }
     }
 }
 
-/// How many thoughts a target sees, and whether it quotes one of them.
-struct Seen {
-    visible_thoughts: usize,
+/// What the path of a target shows and lacks; see [`Target`].
+struct Path {
+    seen: Vec<ThoughtAt>,
     quoted: bool,
+    lacks_words: bool,
+    reply_tokens_lost: usize,
 }
 
-/// Whether an item shares five consecutive words with `seen`; false for labels, which no user wrote.
-fn quotes(encoded: &Encoded, item: &Item, seen: &HashSet<String>) -> bool {
+/// Whether an item quotes what is `said`; false for labels, which no user wrote.
+fn quotes(encoded: &Encoded, item: &Item, said: &HashSet<String>) -> bool {
     let message = &encoded.conversation.messages[item.message];
     let text = match item.kind {
         TargetKind::NextPrompt => &message.content,
         TargetKind::Reaction | TargetKind::Reason => &message.thoughts[item.thought].content,
         TargetKind::ReactionLabel | TargetKind::ReasonLabel | TargetKind::ConversationEnd => return false,
     };
-    five_grams(text).any(|gram| seen.contains(&gram))
+    quotable_runs(text).iter().any(|run| said.contains(run))
 }
 
 /// A stream under construction.

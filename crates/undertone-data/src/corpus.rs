@@ -1,8 +1,8 @@
 //! All conversations of a study, encoded and cut into windows once, for every arm.
 //!
-//! A [`CorpusSpec`] lists what the arms need; a [`Corpus`] holds one division of the users and returns streams of one
-//! view at a time. All arms share the windows, so all arms have the same items, order and history. All divisions share
-//! the token ids ([`encode`]).
+//! A [`CorpusSpec`] lists what the arms need; a [`Corpus`] holds one [`Division`] of the users and returns streams of one
+//! view at a time. All arms and divisions share the windows, so they have the same items, order and history, and the
+//! token ids ([`encode`]).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +12,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::distractors::{self, Distractors};
-use crate::source::{Donors, PREDICTED_TOKENS, ThoughtAt, draw, filler, unwritten};
-use crate::window::{Window, windows};
+use crate::source::{Drawn, PREDICTED_TOKENS, draw, filler, presence, unwritten};
+use crate::window::{Costs, TooLong, Window, windows};
 use crate::{
     Conversation, Encoded, InputError, Layout, Place, Purpose, Source, Split, Stream, StreamBuilder, TargetKind,
     Thoughts, View, Words,
@@ -45,9 +45,23 @@ pub struct CorpusSpec<'a> {
     pub on_too_long: OnTooLong,
     /// How many messages of other users are scored beside each message of a test user.
     pub distractors: usize,
-    /// Seed of shuffles and distractors.
+    /// Seed of distractors.
     pub seed: u64,
+    /// The windows of each conversation, if they were cut before. A conversation without windows is left out.
+    pub windows: Option<&'a Windows>,
 }
+
+/// One division of the users.
+#[derive(Debug, Clone)]
+pub struct Division {
+    /// The split of every user.
+    pub splits: BTreeMap<String, Split>,
+    /// The seed of each draw of the words that a [drawn source](Source::is_drawn) shows.
+    pub draws: Vec<u64>,
+}
+
+/// The windows of conversations by id.
+pub type Windows = BTreeMap<String, Vec<Window>>;
 
 /// One conversation, ready to be laid out.
 #[derive(Debug, Clone)]
@@ -56,8 +70,8 @@ struct Prepared {
     index: usize,
     split: Split,
     windows: Vec<Window>,
-    /// The donors of each source that shows other users' thoughts.
-    donors: BTreeMap<Source, Donors>,
+    /// The words of each drawn source and draw.
+    drawn: BTreeMap<(Source, usize), Drawn>,
     /// Other users' messages that are scored beside its own.
     distractors: Distractors,
 }
@@ -68,6 +82,8 @@ pub struct Corpus {
     builder: StreamBuilder,
     encoded: Arc<[Encoded]>,
     prepared: Vec<Prepared>,
+    /// How many draws each drawn source has.
+    draws: usize,
     too_long: BTreeSet<String>,
     /// Predicted thoughts by conversation id; `None` until they are written.
     predicted: Option<BTreeMap<String, Thoughts>>,
@@ -82,14 +98,10 @@ pub fn encode(conversations: Vec<Conversation>, builder: &StreamBuilder, spec: &
 }
 
 impl Corpus {
-    /// Draws donors and distractors and cuts windows. `path` is the file of the conversations, for errors.
+    /// The corpus of one division of the users: [`Self::all`].
     ///
     /// # Errors
-    /// A target is longer than the context, unless the policy is to skip; a split has too few other users to draw
-    /// donors or distractors from.
-    ///
-    /// # Panics
-    /// If a conversation's user has no split.
+    /// As [`Self::all`].
     pub fn new(
         path: &Path,
         encoded: Arc<[Encoded]>,
@@ -97,19 +109,76 @@ impl Corpus {
         builder: StreamBuilder,
         spec: &CorpusSpec<'_>,
     ) -> Result<Self, InputError> {
+        let division = Division { splits: splits.clone(), draws: vec![spec.seed] };
+        Ok(Self::all(path, encoded, &[division], builder, spec)?.remove(0))
+    }
+
+    /// One corpus for each division of the users: draws words and distractors, and cuts windows, which all corpora
+    /// share. `path` is the file of the conversations, for errors.
+    ///
+    /// # Errors
+    /// A target is longer than the context, unless the policy is to skip; a split has too few other users to draw
+    /// words or distractors from.
+    ///
+    /// # Panics
+    /// If a conversation's user has no split.
+    pub fn all(
+        path: &Path,
+        encoded: Arc<[Encoded]>,
+        divisions: &[Division],
+        builder: StreamBuilder,
+        spec: &CorpusSpec<'_>,
+    ) -> Result<Vec<Self>, InputError> {
+        let drawn = |division| Self::drawn(path, encoded.clone(), division, builder.clone(), spec);
+        let mut corpora = divisions.iter().map(drawn).collect::<Result<Vec<_>, _>>()?;
+        let mut windows = Windows::new();
+        for index in 0..encoded.len() {
+            let costs = corpora.iter().map(|corpus| builder.costs(&encoded[index], &corpus.shown(index, spec)));
+            let Some(costs) = costs.reduce(|costs, other| costs.highest(&other)) else { continue };
+            let id = &encoded[index].conversation.id;
+            if let Some(cut) = cut(path, id, &costs, spec)? {
+                windows.insert(id.clone(), cut);
+            }
+        }
+        for corpus in &mut corpora {
+            for mut prepared in std::mem::take(&mut corpus.prepared) {
+                let id = &encoded[prepared.index].conversation.id;
+                match windows.get(id) {
+                    None => drop(corpus.too_long.insert(id.clone())),
+                    Some(windows) => {
+                        prepared.windows.clone_from(windows);
+                        corpus.prepared.push(prepared);
+                    }
+                }
+            }
+        }
+        Ok(corpora)
+    }
+
+    /// A corpus without windows.
+    fn drawn(
+        path: &Path,
+        encoded: Arc<[Encoded]>,
+        division: &Division,
+        builder: StreamBuilder,
+        spec: &CorpusSpec<'_>,
+    ) -> Result<Self, InputError> {
         let place = |(index, encoded): (usize, &Encoded)| {
             let user = &encoded.conversation.user;
-            let split = *splits.get(user).unwrap_or_else(|| panic!("user {user} has no split"));
-            Prepared { index, split, windows: Vec::new(), donors: BTreeMap::new(), distractors: Vec::new() }
+            let split = *division.splits.get(user).unwrap_or_else(|| panic!("user {user} has no split"));
+            Prepared { index, split, windows: Vec::new(), drawn: BTreeMap::new(), distractors: Vec::new() }
         };
         let prepared = encoded.iter().enumerate().map(place).collect();
-        let mut corpus = Self { builder, encoded, prepared, too_long: BTreeSet::new(), predicted: None };
+        let draws = division.draws.len();
+        let mut corpus = Self { builder, encoded, prepared, draws, too_long: BTreeSet::new(), predicted: None };
         let sources: BTreeSet<Source> = spec.shown.iter().map(|(_, source)| *source).collect();
-        for source in sources.into_iter().filter(|source| source.has_donors()) {
-            let members: Vec<(usize, Split)> = corpus.prepared.iter().map(|one| (one.index, one.split)).collect();
-            let donors = draw(source, path, &corpus.encoded, &members, spec.seed)?;
-            for (conversation, donors) in corpus.prepared.iter_mut().zip(donors) {
-                conversation.donors.insert(source, donors);
+        let members: Vec<(usize, Split)> = corpus.prepared.iter().map(|one| (one.index, one.split)).collect();
+        for source in sources.into_iter().filter(|source| source.is_drawn()) {
+            for (number, seed) in division.draws.iter().enumerate() {
+                let words = draw(source, path, &corpus.encoded, &members, *seed)?;
+                for (conversation, words) in corpus.prepared.iter_mut().zip(words) {
+                    conversation.drawn.insert((source, number), words);
+                }
             }
         }
         if spec.distractors > 0 {
@@ -121,49 +190,27 @@ impl Corpus {
                 conversation.distractors = drawn;
             }
         }
-        corpus.cut(path, spec)?;
         Ok(corpus)
     }
 
-    /// Cuts windows that fit what every arm shows.
-    fn cut(&mut self, path: &Path, spec: &CorpusSpec<'_>) -> Result<(), InputError> {
-        for mut conversation in std::mem::take(&mut self.prepared) {
-            let encoded = &self.encoded[conversation.index];
-            let shown = |&(view, source): &(View, Source)| {
-                let layout = Layout { view, kinds: spec.kinds, purpose: Purpose::Score, dropout: None };
-                (layout, self.words(&conversation, source))
-            };
-            let shown: Vec<(Layout<'_>, Words<'_>)> = spec.shown.iter().map(shown).collect();
-            let id = &encoded.conversation.id;
-            match windows(&self.builder.costs(encoded, &shown), spec.context_tokens) {
-                Ok(windows) => {
-                    conversation.windows = windows;
-                    self.prepared.push(conversation);
-                }
-                Err(_) if spec.on_too_long == OnTooLong::Skip => {
-                    self.too_long.insert(id.clone());
-                }
-                Err(long) => {
-                    let cause = format!(
-                        "message {} of `{id}` needs {} tokens with its thoughts and targets, but the context holds {}",
-                        long.message, long.tokens, spec.context_tokens
-                    );
-                    return Err(InputError::new(path, cause).at(Place::Named(id.clone())).hint(
-                        "targets are never truncated: raise `data.context_tokens`, or skip such conversations with `data.on_too_long = \"skip\"`",
-                    ));
-                }
-            }
+    /// Everything that some arm shows of conversation number `index`.
+    fn shown<'a>(&'a self, index: usize, spec: &CorpusSpec<'a>) -> Vec<(Layout<'a>, Words<'a>)> {
+        let mut shown = Vec::new();
+        for &(view, source) in spec.shown {
+            let draws = if source.is_drawn() { self.draws } else { 1 };
+            let layout = Layout::new(view, spec.kinds, Purpose::Score);
+            shown.extend((0..draws).map(|draw| (layout, self.words(&self.prepared[index], source, draw))));
         }
-        Ok(())
+        shown
     }
 
-    /// The streams of one split under a layout, in file order. Windows without a target of the layout's kinds are left
-    /// out; they are the same in every arm.
-    pub fn streams(&self, split: Split, source: Source, layout: Layout<'_>) -> Vec<Stream> {
+    /// The streams of one split under a layout, in file order; `draw` is the number of the draw that a drawn source
+    /// shows. Windows without a target of the layout's kinds are left out; they are the same in every arm.
+    pub fn streams(&self, split: Split, source: Source, draw: usize, layout: Layout<'_>) -> Vec<Stream> {
         let members = self.prepared.iter().filter(|conversation| conversation.split == split);
         members
             .flat_map(|conversation| {
-                let words = self.words(conversation, source);
+                let words = self.words(conversation, source, draw);
                 let encoded = &self.encoded[conversation.index];
                 let build = |(number, window)| self.builder.build(encoded, number, window, layout, &words);
                 conversation.windows.iter().enumerate().map(build).collect::<Vec<_>>()
@@ -173,27 +220,27 @@ impl Corpus {
     }
 
     /// The words shown with a conversation: its own thoughts or their replacements from a source, and its distractors.
-    fn words(&self, conversation: &Prepared, source: Source) -> Words<'_> {
+    fn words<'a>(&'a self, conversation: &'a Prepared, source: Source, draw: usize) -> Words<'a> {
         let own = &self.encoded[conversation.index].thoughts;
+        let mut without_words = Cow::default();
         let thoughts = match source {
             Source::Own => Cow::Borrowed(own),
+            Source::Presence => Cow::Owned(presence(own)),
             Source::Filler => Cow::Owned(filler(own, &self.builder.template)),
             Source::Predicted => match &self.predicted {
                 Some(written) => Cow::Borrowed(&written[&self.encoded[conversation.index].conversation.id]),
                 None => Cow::Owned(unwritten(own, &self.builder.template)),
             },
-            Source::Shuffled | Source::ShuffledTrajectory => {
-                let donors = conversation.donors.get(&source).expect("the study declared this source");
-                let words = |&(conversation, message, thought): &ThoughtAt| {
-                    self.encoded[conversation].thoughts[message][thought].clone()
-                };
-                Cow::Owned(donors.iter().map(|message| message.iter().map(words).collect()).collect())
+            Source::SameConversation | Source::OtherConversation | Source::Shuffled | Source::ShuffledTrajectory => {
+                let drawn = conversation.drawn.get(&(source, draw)).expect("the study declared this source and draw");
+                without_words = Cow::Borrowed(&drawn.without_words[..]);
+                Cow::Borrowed(&drawn.thoughts)
             }
         };
         let said =
             |&(conversation, message): &(usize, usize)| self.encoded[conversation].messages[message].content.clone();
         let distractors = conversation.distractors.iter().map(|others| others.iter().map(said).collect()).collect();
-        Words { thoughts, distractors }
+        Words { thoughts, without_words, distractors }
     }
 
     /// Sets the predicted thoughts, by conversation id, message and thought.
@@ -237,9 +284,46 @@ impl Corpus {
         })
     }
 
+    /// The windows of every conversation that is not left out; the same in every division.
+    pub fn all_windows(&self) -> Windows {
+        let id = |prepared: &Prepared| self.encoded[prepared.index].conversation.id.clone();
+        self.prepared.iter().map(|prepared| (id(prepared), prepared.windows.clone())).collect()
+    }
+
     /// The number of windows, and the number with a [short history](Window::short_history).
     pub fn window_counts(&self) -> (usize, usize) {
         let all = || self.prepared.iter().flat_map(|prepared| &prepared.windows);
         (all().count(), all().filter(|window| window.short_history).count())
+    }
+}
+
+/// How far the words of an arm or of a draw that was added to a study may exceed the windows that the study has: by one
+/// in so many tokens of the context.
+const ROOM_FOR_ADDED_WORDS: usize = 8;
+
+/// The windows of one conversation, or those that it has already; `None` if it is left out.
+fn cut(path: &Path, id: &str, costs: &Costs, spec: &CorpusSpec<'_>) -> Result<Option<Vec<Window>>, InputError> {
+    let context = spec.context_tokens;
+    let too_long = |TooLong { message, tokens }| {
+        let cause = format!(
+            "message {message} of `{id}` needs {tokens} tokens with its thoughts and targets, but the context holds {context}"
+        );
+        InputError::new(path, cause).at(Place::Named(id.to_owned()))
+    };
+    match spec.windows.map(|known| known.get(id)) {
+        Some(None) => Ok(None),
+        Some(Some(known)) => match costs.check(known, context + context / ROOM_FOR_ADDED_WORDS) {
+            Ok(()) => Ok(Some(known.clone())),
+            Err(long) => Err(too_long(long).hint(
+                "the study has begun, so its windows stay as they are, and an arm that was added needs more room: give that arm a study of its own",
+            )),
+        },
+        None => match windows(costs, context) {
+            Ok(windows) => Ok(Some(windows)),
+            Err(_) if spec.on_too_long == OnTooLong::Skip => Ok(None),
+            Err(long) => Err(too_long(long).hint(
+                "targets are never truncated: raise `data.context_tokens`, or skip such conversations with `data.on_too_long = \"skip\"`",
+            )),
+        },
     }
 }

@@ -10,6 +10,9 @@ use crate::{Conversation, Item, Role, TargetKind};
 /// The number of thoughts on each message is always the conversation's own, even if the words are a donor's.
 pub type Thoughts = Vec<Vec<Vec<u32>>>;
 
+/// A thought of a conversation: the index of its message, and its own among that message's thoughts.
+pub type ThoughtAt = (usize, usize);
+
 /// One message as token ids, without header and end token.
 #[derive(Debug, Clone)]
 pub struct EncodedMessage {
@@ -130,13 +133,48 @@ pub(crate) fn speaker_of(kind: TargetKind) -> Speaker {
     }
 }
 
-/// All runs of five consecutive words, lower-cased, without punctuation.
-pub(crate) fn five_grams(text: &str) -> impl Iterator<Item = String> + use<> {
-    let words: Vec<String> = text
-        .split(|c: char| !c.is_alphanumeric() && c != '\'')
+/// How many consecutive words make a quotation.
+const QUOTED_WORDS: usize = 5;
+
+/// The runs of words that a text shows: one to [`QUOTED_WORDS`] words, lower-cased, without punctuation.
+pub(crate) fn shown_runs(text: &str) -> impl Iterator<Item = String> + use<> {
+    let words = words(text);
+    (1..=QUOTED_WORDS).flat_map(move |length| words.windows(length).map(|run| run.join(" ")).collect::<Vec<_>>())
+}
+
+/// The runs of words by which a text would be recognised as quoted: all runs of [`QUOTED_WORDS`] words, or the whole
+/// text if it has fewer.
+pub(crate) fn quotable_runs(text: &str) -> Vec<String> {
+    let words = words(text);
+    match words.len() {
+        0 => Vec::new(),
+        count => words.windows(count.min(QUOTED_WORDS)).map(|run| run.join(" ")).collect(),
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '\'')
         .filter(|word| !word.is_empty())
         .map(str::to_lowercase)
-        .collect();
-    let count = words.len().saturating_sub(4);
-    (0..count).map(move |start| words[start..start + 5].join(" "))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_message_is_quoted_if_all_of_it_is_shown() {
+        let is_quoted = |message: &str, thought: &str| {
+            let shown: Vec<String> = shown_runs(thought).collect();
+            quotable_runs(message).iter().any(|run| shown.contains(run))
+        };
+        assert!(is_quoted("Yes, tell me more!", "I would say: yes tell me more"));
+        assert!(!is_quoted("Yes, tell me more!", "Yes, I hope it can tell me a bit more"));
+        assert!(is_quoted("thanks", "It deserves Thanks."));
+        // A longer message is quoted if five of its words in a row are shown.
+        assert!(is_quoted("so what about the last of these options", "I liked the last of these options best"));
+        assert!(!is_quoted("so what about the last of these", "the last of these was good"));
+        assert!(!is_quoted("?!", "?!"));
+    }
 }

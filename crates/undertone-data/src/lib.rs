@@ -34,8 +34,8 @@ pub use builder::{Layout, Purpose, StreamBuilder, ThoughtDropout, Words};
 pub use conversation::{
     Conversation, END_LABELS, Label, Message, REACTION_LABELS, REASON_LABELS, Role, Survey, Thought, ThoughtKind,
 };
-pub use corpus::{Corpus, CorpusSpec, OnTooLong, encode};
-pub use encode::{Encoded, EncodedMessage, Thoughts};
+pub use corpus::{Corpus, CorpusSpec, Division, OnTooLong, Windows, encode};
+pub use encode::{Encoded, EncodedMessage, ThoughtAt, Thoughts};
 pub use error::{InputError, Place};
 pub use generation::StopReason;
 pub use read::{

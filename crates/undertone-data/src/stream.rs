@@ -11,9 +11,9 @@
 
 use std::ops::Range;
 
-use crate::Item;
 use crate::counts::named_counts;
 use crate::template::Speaker;
+use crate::{Item, ThoughtAt};
 
 /// A sequence of tokens that branches off the trunk.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -60,12 +60,16 @@ pub struct Target {
     pub span: Range<usize>,
     /// Length of the content in bytes of UTF-8, without the end token.
     pub bytes: usize,
-    /// How many thoughts its path sees.
-    pub visible_thoughts: usize,
-    /// Whether a thought that its path sees shares five consecutive words with the target.
+    /// The thoughts that its path sees, in the order in which they stand.
+    pub seen: Vec<ThoughtAt>,
+    /// Whether the target quotes a thought that its path sees: five consecutive words, or all words of a shorter target.
     pub quoted: bool,
+    /// Whether its path sees a thought that has no words because there is no donor.
+    pub lacks_words: bool,
     /// How many messages of the user come before it in the conversation.
     pub earlier_user_messages: usize,
+    /// How many tokens of earlier replies its path lacks: those cut from the middle, and those before the window.
+    pub reply_tokens_lost: usize,
 }
 
 impl Target {

@@ -48,6 +48,9 @@ pub struct View {
     pub access: Access,
     /// By when.
     pub timing: Timing,
+    /// Under [`Timing::Strict`]: a thought must be older than the target's message by more than this many seconds, so
+    /// that clocks that differ by less cannot let hindsight in.
+    pub margin_seconds: u32,
 }
 
 impl fmt::Display for View {
@@ -64,7 +67,10 @@ impl fmt::Display for View {
             Timing::Strict => "strict",
             Timing::Anchored => "anchored",
         };
-        f.pad(&format!("{access}, {timing}"))
+        match self.margin_seconds {
+            0 => f.pad(&format!("{access}, {timing}")),
+            margin => f.pad(&format!("{access}, {timing}, {margin} s before")),
+        }
     }
 }
 
@@ -86,7 +92,8 @@ impl View {
     /// Where thought number `thought` of message number `message` is placed.
     ///
     /// Under [`Timing::Strict`] a thought is placed after the last message that had been sent when the thought was
-    /// written, so every message after the thought was sent later. A message of unknown time counts as sent before.
+    /// written, or within the margin after that; so every message after the thought was sent later than the margin. A
+    /// message of unknown time counts as sent before.
     pub fn place(&self, conversation: &Conversation, message: usize, thought: usize) -> Placement {
         let messages = &conversation.messages;
         let kind = messages[message].thought_kind();
@@ -105,7 +112,8 @@ impl View {
         let Some(written_at) = messages[message].thoughts[thought].written_at else {
             return Placement::UnknownTime;
         };
-        let already_sent = |index: usize| messages[index].sent_at.is_none_or(|sent| sent <= written_at);
+        let known_at = written_at.saturating_add(1000 * i64::from(self.margin_seconds));
+        let already_sent = |index: usize| messages[index].sent_at.is_none_or(|sent| sent <= known_at);
         let after = (message + 1..messages.len()).rev().find(|&index| already_sent(index)).unwrap_or(message);
         if after + 1 == messages.len() && after > message { Placement::TooLate } else { Placement::After(after) }
     }
@@ -171,7 +179,7 @@ mod tests {
             survey: Default::default(),
             messages: (0..4).map(message).collect(),
         };
-        let view = View { access: Access::Past, timing: Timing::Strict };
+        let view = View { access: Access::Past, ..View::default() };
         assert_eq!(view.place(&conversation, on, 0), expected);
         let anchored = View { timing: Timing::Anchored, ..view };
         assert_eq!(anchored.place(&conversation, on, 0), Placement::After(on));
@@ -202,7 +210,8 @@ mod tests {
                 message(Role::User, &[], 50),
             ],
         };
-        let beside = |access, timing, message| View { access, timing }.beside(&conversation, message);
+        let beside =
+            |access, timing, message| View { access, timing, ..View::default() }.beside(&conversation, message);
         use Access::{LastReaction, Oracle, Past};
         // The second reaction to the first reply came after the message that follows.
         assert_eq!(beside(LastReaction, Timing::Strict, 2), [(1, 0)]);
@@ -223,5 +232,42 @@ mod tests {
         check_strict(1, Some(99), Placement::TooLate);
         check_strict(1, None, Placement::UnknownTime);
         check_strict(3, Some(45), Placement::After(3));
+    }
+
+    #[test]
+    fn a_margin_hides_thoughts_from_targets_sent_soon_after_them() {
+        let message = |role, thoughts: &[i64], sent_at: i64| Message {
+            role,
+            content: "text".into(),
+            sent_at: Some(1000 * sent_at),
+            thoughts: thoughts
+                .iter()
+                .map(|at| Thought { content: "why".into(), label: None, written_at: Some(1000 * at) })
+                .collect(),
+        };
+        let conversation = Conversation {
+            id: "user1_task1_conversation1".into(),
+            user: "user1".into(),
+            task: "user1_task1".into(),
+            assistant_model: None,
+            survey: Default::default(),
+            messages: vec![
+                message(Role::User, &[5], 0),
+                message(Role::Assistant, &[40, 100], 20),
+                message(Role::User, &[], 110),
+                message(Role::Assistant, &[], 130),
+                message(Role::User, &[], 300),
+            ],
+        };
+        let place = |margin_seconds, message, thought| {
+            let view = View { access: Access::Past, timing: Timing::Strict, margin_seconds };
+            view.place(&conversation, message, thought)
+        };
+        // A reason written 105 s before the next message, and reactions written 70 and 10 s before it.
+        assert_eq!([place(0, 0, 0), place(0, 1, 0), place(0, 1, 1)], [0, 1, 1].map(Placement::After));
+        assert_eq!([place(60, 0, 0), place(60, 1, 0), place(60, 1, 1)], [1, 1, 3].map(Placement::After));
+        assert_eq!([place(70, 0, 0), place(70, 1, 0), place(104, 0, 0)], [1, 2, 1].map(Placement::After));
+        assert_eq!(place(105, 0, 0), Placement::After(2));
+        assert_eq!(place(400, 1, 0), Placement::TooLate);
     }
 }

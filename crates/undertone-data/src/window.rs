@@ -19,7 +19,8 @@ pub struct Costs {
 }
 
 /// One window: the messages it shows, and the targets among them.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Window {
     /// The messages in the window's trunk.
     pub context: Range<usize>,
@@ -38,22 +39,52 @@ pub struct TooLong {
     pub tokens: usize,
 }
 
+impl Costs {
+    /// The higher cost of each message.
+    pub fn highest(mut self, other: &Self) -> Self {
+        self.system = self.system.max(other.system);
+        for (own, others) in [(&mut self.messages, &other.messages), (&mut self.reach, &other.reach)] {
+            own.iter_mut().zip(others).for_each(|(own, other)| *own = (*own).max(*other));
+        }
+        self
+    }
+
+    /// The tokens of some messages as context.
+    fn history(&self, range: Range<usize>) -> usize {
+        self.messages[range].iter().sum()
+    }
+
+    /// The longest path to a message and its targets in a window that begins at `from`.
+    fn path(&self, from: usize, message: usize) -> usize {
+        self.system + self.history(from..message) + self.reach[message]
+    }
+
+    /// Checks that every path of windows that were cut before has at most `context_tokens`.
+    ///
+    /// # Errors
+    /// Names the first message that does not fit.
+    pub fn check(&self, windows: &[Window], context_tokens: usize) -> Result<(), TooLong> {
+        let targets = windows.iter().flat_map(|window| window.targets.clone().map(|at| (window.context.start, at)));
+        let tokens = targets.map(|(from, message)| (message, self.path(from, message)));
+        let too_long = tokens.filter(|(_, tokens)| *tokens > context_tokens);
+        too_long.map(|(message, tokens)| Err(TooLong { message, tokens })).next().unwrap_or(Ok(()))
+    }
+}
+
 /// Windows of at most `context_tokens` on any path.
 ///
 /// # Errors
 /// A message with its branches is longer than the context.
 pub fn windows(costs: &Costs, context_tokens: usize) -> Result<Vec<Window>, TooLong> {
     let count = costs.messages.len();
-    let history = |range: Range<usize>| -> usize { costs.messages[range].iter().sum() };
-    let fits =
-        |from: usize, message: usize| costs.system + history(from..message) + costs.reach[message] <= context_tokens;
+    let fits = |from: usize, message: usize| costs.path(from, message) <= context_tokens;
     let mut windows = Vec::new();
     let mut first_target = 0;
     while first_target < count {
         // The latest start that still leaves the first target half a context of history.
         let mut from = (0..=first_target)
             .rev()
-            .find(|&from| from == 0 || costs.system + history(from..first_target) >= context_tokens / 2)
+            .find(|&from| from == 0 || costs.system + costs.history(from..first_target) >= context_tokens / 2)
             .unwrap_or(0);
         let wanted = from;
         while !fits(from, first_target) {

@@ -49,7 +49,17 @@ fn read<T: for<'a> Deserialize<'a>>(shared: &Path, name: &str) -> T {
 
 fn target(span: std::ops::Range<usize>) -> Target {
     let item = Item { conversation: "golden".into(), message: 0, kind: TargetKind::NextPrompt, thought: 0 };
-    Target { item, candidate: None, span, bytes: 1, visible_thoughts: 0, quoted: false, earlier_user_messages: 0 }
+    Target {
+        item,
+        candidate: None,
+        span,
+        bytes: 1,
+        seen: Vec::new(),
+        quoted: false,
+        lacks_words: false,
+        earlier_user_messages: 0,
+        reply_tokens_lost: 0,
+    }
 }
 
 fn row(trunk: &[u32], branches: &[(usize, Vec<u32>)], targets: Vec<Target>) -> Row {

@@ -7,7 +7,7 @@ use std::path::Path;
 use burn::tensor::{Tensor, TensorData};
 use undertone_data::{
     Access, Conversation, Corpus, CorpusSpec, Layout, Message, OnTooLong, Purpose, Role, Row, Source, Split, Stream,
-    StreamBuilder, TargetKind, Template, Thought, Timing, View, encode, pack,
+    StreamBuilder, TargetKind, Template, Thought, View, encode, pack,
 };
 use undertone_model::{Decoder, DeviceName, DropoutKey, Gradients, LoraConfig, MatmulPrecision, Recompute};
 use undertone_testing::tiny;
@@ -42,9 +42,9 @@ fn conversation(user: usize, turns: usize, length: usize) -> Conversation {
 }
 
 fn streams(conversations: Vec<Conversation>, access: Access, context_tokens: usize, purpose: Purpose) -> Vec<Stream> {
-    let view = View { access, timing: Timing::Strict };
+    let view = View { access, ..View::default() };
     let splits: BTreeMap<String, Split> = conversations.iter().map(|c| (c.user.clone(), Split::Train)).collect();
-    let shown = [(View { access: Access::Past, timing: Timing::Strict }, Source::Own), (view, Source::Own)];
+    let shown = [(View { access: Access::Past, ..View::default() }, Source::Own), (view, Source::Own)];
     let spec = CorpusSpec {
         shown: &shown,
         kinds: &TargetKind::ALL,
@@ -53,11 +53,12 @@ fn streams(conversations: Vec<Conversation>, access: Access, context_tokens: usi
         on_too_long: OnTooLong::Error,
         distractors: 0,
         seed: 0,
+        windows: None,
     };
     let builder = StreamBuilder::new(Template::new(tiny::tokenizer()).unwrap(), "a system text");
     let encoded = encode(conversations, &builder, &spec);
     let corpus = Corpus::new(Path::new("made.jsonl"), encoded, &splits, builder, &spec).unwrap();
-    corpus.streams(Split::Train, Source::Own, Layout { view, kinds: &TargetKind::ALL, purpose, dropout: None })
+    corpus.streams(Split::Train, Source::Own, 0, Layout::new(view, &TargetKind::ALL, purpose))
 }
 
 /// The plain rows of a stream, each with the loss on one target.

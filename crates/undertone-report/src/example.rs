@@ -19,6 +19,8 @@ pub(crate) fn example(item: &str, user: &str) -> ItemRecord {
         primary: true,
         quotes_target: false,
         visible_thoughts: 1,
+        lacks_words: false,
+        reply_tokens_lost: 0,
         fold: None,
         seed: None,
         token_nats: Vec::new(),

@@ -29,4 +29,4 @@ pub use numbers::{count, decimal, interval, shown_interval, signed};
 pub use page::{Report, Section, page};
 pub use table::{Column, Table, columns};
 pub use tables::{comparison_table, evidence_table, labels_table, metrics_table, summary_table};
-pub use words::{decisions_in_words, seeds_note, verdict};
+pub use words::{decisions_in_words, scope_note, verdict};

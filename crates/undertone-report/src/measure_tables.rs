@@ -73,8 +73,8 @@ pub fn contrasts_table(contrasts: &[MeasureContrast], kind: TargetKind) -> Optio
         header: columns(&["b − a", "measure"], &["items", "users", "a", "b", "difference", "95 % interval"]),
         rows,
         notes: vec![
-            "Differences of means over items. Intervals: BCa bootstrap over users, Student's t below ten users. These \
-             differences are exploratory: they are neither tested nor corrected."
+            "Differences of means over items. Intervals: Student's t over other users and other trainings; over other users alone if each \
+             arm was trained once. These differences are exploratory: they are neither tested nor corrected."
                 .to_owned(),
         ],
     })
@@ -122,6 +122,7 @@ mod tests {
             arm: arm.into(),
             item: item.to_string(),
             user: format!("user{item}"),
+            fold: None,
             seed: None,
             kind: TargetKind::NextPrompt,
             measure,

@@ -38,10 +38,10 @@ pub fn interval(Interval { low, high }: Interval) -> String {
     format!("{} to {}", signed(low), signed(high))
 }
 
-/// The interval shown for a difference: Student's t if users are few, else BCa.
+/// The interval shown for a difference: over other users and other trainings; with one training of each arm, over other
+/// users with these trained models.
 pub fn shown_interval(difference: &Inference) -> Option<Interval> {
-    let intervals = difference.ratio.intervals?;
-    Some(if difference.too_few_users { intervals.student_t } else { intervals.bca })
+    difference.ratio.interval.or(difference.ratio.of_models.map(|models| models.student_t))
 }
 
 /// A p-value with three decimals.

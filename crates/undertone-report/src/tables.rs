@@ -4,13 +4,13 @@
 
 use undertone_data::TargetKind;
 use undertone_stats::{
-    BootstrapOptions, Comparison, Contrast, ENOUGH_USERS, Estimate, Inference, Interval, Intervals, KindMetrics,
-    PairedLosses, Subset,
+    BootstrapOptions, Comparison, Contrast, ENOUGH_USERS, Inference, KindMetrics, OfModels, PairedLosses, Question,
+    SignFlip, Subset,
 };
 
 use crate::numbers::{count, decimal, interval, or_nothing, p_value, signed};
 use crate::table::{Table, columns};
-use crate::words::{disagreements_in_words, seeds_note};
+use crate::words::{decision_name, disagreements_in_words, scope_note};
 
 /// Marks a number of users that is too small.
 const FEW: char = '†';
@@ -86,9 +86,7 @@ pub fn comparison_table(comparison: &Comparison, verdict: &str) -> Table {
     let Comparison { arm_a, arm_b, .. } = comparison;
     let mut table = by_subset(comparison, |contrast, losses| {
         let Inference { ratio, mean_of_user_means, .. } = &losses.difference;
-        let interval_of = |estimate: &Estimate, which: fn(Intervals) -> Interval| {
-            or_nothing(estimate.intervals.map(which).map(interval))
-        };
+        let of_models = |which: fn(OfModels) -> _| or_nothing(ratio.of_models.map(which).map(interval));
         vec![
             count(contrast.items),
             users(contrast.users, losses),
@@ -96,16 +94,18 @@ pub fn comparison_table(comparison: &Comparison, verdict: &str) -> Table {
             decimal(losses.a),
             decimal(losses.b),
             signed(ratio.value),
-            interval_of(ratio, |intervals| intervals.bca),
-            interval_of(ratio, |intervals| intervals.percentile),
-            interval_of(ratio, |intervals| intervals.student_t),
+            or_nothing(ratio.interval.map(interval)),
+            of_models(|models| models.student_t),
+            of_models(|models| models.bca),
             signed(mean_of_user_means.value),
-            interval_of(mean_of_user_means, |intervals| intervals.bca),
+            or_nothing(mean_of_user_means.interval.map(interval)),
         ]
     });
     table.title = format!("`{arm_b}` − `{arm_a}`, nats per token; below zero, `{arm_b}` is better");
-    let numbers = ["items", "users", "tokens", arm_a, arm_b, "difference", "BCa", "percentile", "Student's t"];
-    table.header = columns(&["kind", "subset"], &[&numbers[..], &["mean of user means", "BCa"]].concat());
+    let numbers = ["items", "users", "tokens", arm_a, arm_b, "difference"];
+    let intervals =
+        ["users and trainings", "these models", "these models: BCa", "mean of user means", "users and trainings"];
+    table.header = columns(&["kind", "subset"], &[&numbers[..], &intervals].concat());
     table.notes.insert(0, verdict.to_owned());
     let empty: Vec<String> = comparison
         .contrasts
@@ -120,32 +120,39 @@ pub fn comparison_table(comparison: &Comparison, verdict: &str) -> Table {
     table
 }
 
-/// The evidence behind one comparison's decisions: tests, effect sizes, and what a study of this size can detect.
+/// The evidence behind one comparison's decisions: tests, variance components, and what a study of this size can detect.
 pub fn evidence_table(comparison: &Comparison) -> Table {
     let Comparison { arm_a, arm_b, rules, primary, .. } = comparison;
     let mut table = by_subset(comparison, |_, losses| {
         let PairedLosses { difference, evidence, .. } = losses;
         let error = difference.standard_error;
+        let with = error.and_then(|error| error.with_trainings);
+        let parts = with.map(|with| with.components);
         vec![
-            or_nothing(difference.sign_flip.map(|test| p_value(test.p))),
-            or_nothing(evidence.p_adjusted.map(p_value)),
-            or_nothing(evidence.p_tied.map(p_value)),
-            evidence.decision.to_string(),
-            or_nothing(error.map(|error| decimal(error.total))),
-            or_nothing(error.and_then(|error| error.of_seeds).map(decimal)),
+            or_nothing(evidence.and_then(|evidence| evidence.p_different).map(p_value)),
+            or_nothing(evidence.and_then(|evidence| evidence.p_tied).map(p_value)),
+            or_nothing(evidence.as_ref().map(decision_name)),
+            or_nothing(with.map(|with| decimal(with.total))),
+            or_nothing(difference.degrees_of_freedom.map(|freedom| format!("{freedom:.1}"))),
+            or_nothing(parts.map(|parts| decimal(parts.user))),
+            or_nothing(parts.map(|parts| decimal(parts.training))),
+            or_nothing(parts.and_then(|parts| parts.rest).map(decimal)),
+            or_nothing(error.map(|error| format!("{:.1}", error.effective_users))),
+            or_nothing(difference.sign_flip.map(sign_flip)),
             or_nothing(difference.effect_size().map(signed)),
-            or_nothing(error.map(|error| decimal(error.minimum_detectable()))),
+            or_nothing(error.and_then(|error| error.minimum_detectable()).map(decimal)),
             or_nothing(difference.users_needed().map(count)),
         ]
     });
-    table.title = format!("Tests and effect sizes of `{arm_b}` − `{arm_a}`");
-    let tests = ["p", "p adjusted", "p of equivalence", "result"];
-    let sizes = ["standard error", "standard error of seeds", "effect size", "minimum detectable", "users needed"];
-    table.header = columns(&["kind", "subset"], &[&tests[..], &sizes].concat());
+    table.title = format!("Tests and variance of `{arm_b}` − `{arm_a}`");
+    let tests = ["p", "p of equivalence", "result", "standard error", "degrees of freedom"];
+    let parts = ["sd users", "sd trainings", "sd rest", "effective users"];
+    let sizes = ["p of sign flips", "effect size", "minimum detectable", "users needed"];
+    table.header = columns(&["kind", "subset"], &[&tests[..], &parts, &sizes].concat());
     let corrected = match primary {
-        true => "This comparison was declared primary, so its p is not adjusted.",
+        true => "The first p of this comparison is primary and not corrected; the others are.",
         false => {
-            "p adjusted is Holm's, over the other comparisons of the same kind and subset, without the primary one; comparisons with the untrained model are corrected among themselves."
+            "All p-values about which a verdict is given, those of the primary comparison's headline excepted, are corrected together (Holm)."
         }
     };
     let margin = match rules.margin {
@@ -157,14 +164,25 @@ pub fn evidence_table(comparison: &Comparison) -> Table {
         None => "No margin was declared, so no comparison can be tied.".to_owned(),
     };
     table.notes = vec![
-        format!("p is from a two-sided sign-flip test over users. {corrected} {margin}"),
-        "The subset `primary, no quotes` leaves out primary items that share five consecutive words with a thought that either arm sees. Standard errors are of the difference; with several seeds they include the variance between trainings. The \
-         effect size is the difference divided by the standard deviation between users. Minimum detectable is the smallest \
-         true difference that a study of this size finds with a power of 80 %; users needed is how many users make the \
-         observed difference detectable."
+        format!("{corrected} {margin}"),
+        "p, standard error and degrees of freedom are over other users and other trainings. The standard deviations (sd) are those of \
+         the random effects on one user's difference: between users, between trainings, and the rest; if each user is tested in one \
+         training, the users' holds the rest. Effective users is (Σ tokens)² / Σ tokens². The p of sign flips is \
+         over other users, with these trained models. The effect size is the difference divided by the standard deviation between users. Minimum \
+         detectable is the smallest true difference that a study of this size finds with a power of 80 %; users needed is how many users, \
+         with the same trainings, make the observed difference detectable. The subset `primary, no quotes` leaves out primary items that share five \
+         consecutive words, or all words of a shorter message, with a thought that either arm sees."
             .to_owned(),
     ];
     table
+}
+
+/// The p-value of sign flips, with its Monte Carlo error if it is not exact.
+fn sign_flip(SignFlip { p, monte_carlo_error }: SignFlip) -> String {
+    match monte_carlo_error {
+        0.0 => p_value(p),
+        error => format!("{} ± {error:.4}", p_value(p)),
+    }
 }
 
 /// A table with a row for each kind and subset of a comparison that has items. The caller sets its title, header and
@@ -195,11 +213,11 @@ pub fn summary_table(comparisons: &[Comparison], kind: TargetKind, subset: Subse
         }
     }
     if rows.iter().any(|row: &Vec<String>| row[0].ends_with(PRIMARY)) {
-        notes.push(format!("{PRIMARY} Primary comparison: its p-value is not corrected. The other p-values of this table are corrected together (Holm)."));
+        notes.push(format!("{PRIMARY} Primary comparison: its headline's p-value is not corrected. All other p-values with a verdict are corrected together (Holm)."));
     }
     let all: Vec<&Comparison> = comparisons.iter().collect();
     notes.extend(common_notes(&all, &rows));
-    let numbers = ["items", "users", "tokens", "a", "b", "difference", "95 % interval", "p", "b is"];
+    let numbers = ["items", "users", "tokens", "a", "b", "difference", "95 % interval", "these models", "p", "b is"];
     let title = format!("{kind} ({subset}), nats per token; below zero, b is better");
     Table { title, header: columns(&["b − a"], &numbers), rows, notes }
 }
@@ -208,12 +226,6 @@ pub fn summary_table(comparisons: &[Comparison], kind: TargetKind, subset: Subse
 fn summary_cells(contrast: &Contrast) -> Option<Vec<String>> {
     let losses = contrast.losses.as_ref()?;
     let PairedLosses { a, b, difference, evidence, .. } = losses;
-    let shown = match difference.ratio.intervals {
-        Some(Intervals { bca, student_t, .. }) if difference.too_few_users => {
-            format!("{} (t: {})", interval(bca), interval(student_t))
-        }
-        intervals => or_nothing(intervals.map(|intervals| interval(intervals.bca))),
-    };
     Some(vec![
         count(contrast.items),
         users(contrast.users, losses),
@@ -221,9 +233,10 @@ fn summary_cells(contrast: &Contrast) -> Option<Vec<String>> {
         decimal(*a),
         decimal(*b),
         signed(difference.ratio.value),
-        shown,
-        or_nothing(evidence.p_adjusted.map(p_value)),
-        evidence.decision.to_string(),
+        or_nothing(difference.ratio.interval.map(interval)),
+        or_nothing(difference.ratio.of_models.map(|models| interval(models.student_t))),
+        or_nothing(evidence.and_then(|evidence| evidence.p_different).map(p_value)),
+        or_nothing(evidence.as_ref().map(decision_name)),
     ])
 }
 
@@ -238,9 +251,7 @@ fn users(users: usize, losses: &PairedLosses) -> String {
 fn common_notes(comparisons: &[&Comparison], rows: &[Vec<String>]) -> Vec<String> {
     let mut notes: Vec<String> = Vec::new();
     if rows.iter().flatten().any(|cell| cell.ends_with(FEW)) {
-        notes.push(format!(
-            "{FEW} Too few users: with fewer than {ENOUGH_USERS}, only Student's t interval keeps its coverage."
-        ));
+        notes.push(format!("{FEW} Fewer than {ENOUGH_USERS} users are too few to say much about other users."));
     }
     let mut add = |note: String| {
         if !notes.contains(&note) {
@@ -251,8 +262,13 @@ fn common_notes(comparisons: &[&Comparison], rows: &[Vec<String>]) -> Vec<String
         disagreements_in_words(comparison).for_each(&mut add);
         let BootstrapOptions { draws, seed } = comparison.rules.bootstrap;
         let draws = count(draws);
-        add(format!("Intervals: BCa bootstrap over users, {draws} resamples, seed {seed}; `t`: Student's t."));
-        add(seeds_note(comparison));
+        add(scope_note(comparison));
+        if comparison.rules.question == Question::WayOfTraining {
+            add(format!(
+                "Two 95 % intervals: over other users and other trainings, on which the verdict rests, and over other users with these \
+                 trained models. Both are Student's t with CR2; BCa is a bootstrap over users, {draws} resamples, seed {seed}."
+            ));
+        }
     }
     notes
 }
@@ -283,34 +299,38 @@ mod tests {
 
     #[test]
     fn a_comparison_is_shown_with_its_warnings() {
-        let a = arm("none", &[2000.0, 2100.0, 2200.0]);
-        let b = arm("past", &[1900.0, 2050.0, 2200.0]);
+        let twice = |records: Vec<ItemRecord>| -> Vec<ItemRecord> {
+            let trained = |seed| records.iter().cloned().map(move |record| ItemRecord { seed: Some(seed), ..record });
+            trained(0).chain(trained(1)).collect()
+        };
+        let a = twice(arm("none", &[2000.0, 2100.0, 2200.0]));
+        let b = twice(arm("past", &[1900.0, 2050.0, 2200.0]));
         let comparison = compare(&[Arms { a: &a, b: &b, primary: true }], Rules::default()).unwrap().remove(0);
         let table = comparison_table(&comparison, "A verdict.");
         assert_eq!(
             table.rows[0].join(" | "),
             "next_prompt | primary | 2 | 2† | 2,000 | 2.150 | 2.125 \
-             | −0.025 | −0.050 to 0.000 | −0.050 to 0.000 | −0.343 to +0.293 | −0.025 | −0.050 to 0.000"
+             | −0.025 | −0.343 to +0.293 | −0.343 to +0.293 | −0.050 to 0.000 | −0.025 | −0.343 to +0.293"
         );
         assert_eq!(
             table.rows[2].join(" | "),
             "next_prompt | primary, no quotes | 1 | 1† | 1,000 | 2.200 | 2.200 | 0.000 | – | – | – | 0.000 | –"
         );
         assert_eq!(table.notes[0], "A verdict.");
-        assert!(table.notes[1].starts_with("† Too few users"));
-        assert_eq!(table.notes.last(), Some(&seeds_note(&comparison)));
+        assert!(table.notes[1].starts_with("† Fewer than 10 users"));
+        assert!(table.notes.contains(&scope_note(&comparison)));
         let evidence = evidence_table(&comparison);
-        // Two users at −0.05 and 0: error 0.025, t(1) = 12.706 and 1.376.
+        // Two users at −0.05 and 0: error 0.025, t(1) = 12.706 and 1.376; the trainings do not differ.
         assert_eq!(
             evidence.rows[0].join(" | "),
-            "next_prompt | primary | 1.000 | 1.000 | – | undecided | 0.025 | – | −0.707 | 0.352 | 18"
+            "next_prompt | primary | 0.500 | – | undecided | 0.025 | 1.0 | 0.035 | 0.000 | 0.000 | 2.0 | 1.000 | −0.707 | 0.352 | 18"
         );
-        assert!(evidence.notes[0].contains("declared primary") && evidence.notes[0].contains("No margin"));
+        assert!(evidence.notes[0].contains("not corrected") && evidence.notes[0].contains("No margin"));
         let summary = summary_table(&[comparison], TargetKind::NextPrompt, Subset::Primary);
         assert_eq!(
             summary.rows[0].join(" | "),
-            "past − none ★ | 2 | 2† | 2,000 | 2.150 | 2.125 | −0.025 | −0.050 to 0.000 (t: −0.343 to +0.293) \
-             | 1.000 | undecided"
+            "past − none ★ | 2 | 2† | 2,000 | 2.150 | 2.125 | −0.025 | −0.343 to +0.293 | −0.343 to +0.293 \
+             | 0.500 | undecided"
         );
         for table in [table, evidence, summary] {
             assert!(table.rows.iter().all(|row| row.len() == table.header.len()));

@@ -3,38 +3,59 @@
 //! A sentence begins with the *change* from arm a to arm b, such as `Seeing past thoughts`. The caller, who knows the
 //! arms, provides it.
 
-use undertone_stats::{Comparison, Contrast, Decision, ENOUGH_USERS, Evidence, counted};
+use undertone_stats::{Comparison, Contrast, Decision, ENOUGH_USERS, Evidence, PairedLosses, Question, counted};
 
 use crate::numbers::{interval, p_value, shown_interval};
 
 /// The result of a comparison's headline in words: the difference, the decision, the interval, and a warning if users
 /// are few.
 pub fn verdict(comparison: &Comparison, change: &str) -> String {
-    let Comparison { arm_a, arm_b, .. } = comparison;
-    let told = |contrast| contrast_in_words(contrast, [arm_a, arm_b], change);
+    let told = |contrast| contrast_in_words(comparison, contrast, change);
     comparison.headline().map_or_else(|| "Nothing is compared.".to_owned(), told)
 }
 
-fn contrast_in_words(contrast: &Contrast, [a, b]: [&str; 2], change: &str) -> String {
+fn contrast_in_words(comparison: &Comparison, contrast: &Contrast, change: &str) -> String {
+    let (a, b) = (&comparison.arm_a, &comparison.arm_b);
     let (kind, subset) = (contrast.kind, contrast.subset);
     let Some(losses) = &contrast.losses else {
         return format!("{kind} ({subset}): no items, so nothing is compared.");
     };
     let (items, users) = (counted(contrast.items, "item"), counted(contrast.users, "user"));
     let effect = effect(losses.difference.ratio.value);
-    let decision = decision_in_words(&losses.evidence, b);
-    let mut words = format!("{kind} ({subset}): {change} {effect} on {items} of {users}. Verdict: {decision}.");
-    let Some(shown) = shown_interval(&losses.difference) else {
-        return words + " An interval needs at least two users.";
-    };
-    let few = losses.difference.too_few_users;
-    let method = if few { format!(" by Student's t({})", contrast.users - 1) } else { String::new() };
-    let side = if shown.contains_zero() { "includes" } else { "excludes" };
-    words += &format!(" The 95 % interval of `{b}` − `{a}`{method}, {}, {side} zero.", interval(shown));
-    if few {
+    let mut words = format!("{kind} ({subset}): {change} {effect} on {items} of {users}.");
+    if let Some(evidence) = &losses.evidence {
+        words += &format!(" Verdict: {}.", decision_in_words(evidence, b));
+    }
+    words += &interval_in_words(losses, comparison.rules.question, [a, b]);
+    if losses.difference.too_few_users {
         words += &format!(" Fewer than {ENOUGH_USERS} users are too few to say much about other users.");
     }
     words
+}
+
+/// The interval that answers the question, as a sentence.
+fn interval_in_words(losses: &PairedLosses, question: Question, [a, b]: [&str; 2]) -> String {
+    let difference = &losses.difference;
+    let Some((shown, error)) = shown_interval(difference).zip(difference.standard_error) else {
+        return " An interval needs at least two users.".to_owned();
+    };
+    let side = |zero: bool| if zero { "includes" } else { "excludes" };
+    match (question, difference.degrees_of_freedom) {
+        (Question::WayOfTraining, Some(freedom)) => format!(
+            " Over other users and other trainings, the 95 % interval of `{b}` − `{a}`, {} (Student's t with {freedom:.1} degrees of freedom), {} zero.",
+            interval(shown),
+            side(shown.contains_zero())
+        ),
+        _ => {
+            let shown = difference.ratio.of_models.map_or(shown, |models| models.student_t);
+            format!(
+                " Over other users, with these trained models, the 95 % interval of `{b}` − `{a}`, {} (Student's t with {:.1} degrees of freedom), {} zero.",
+                interval(shown),
+                error.freedom_of_users,
+                side(shown.contains_zero())
+            )
+        }
+    }
 }
 
 /// A difference of losses as a predicate.
@@ -50,14 +71,21 @@ fn effect(difference: f64) -> String {
     }
 }
 
+/// What a decision is called in a table or a sentence.
+pub(crate) fn decision_name(evidence: &Evidence) -> String {
+    match evidence.one_training {
+        true => "undecided: one training of each arm".to_owned(),
+        false => evidence.decision.to_string(),
+    }
+}
+
 /// The decision about arm b with its p-value.
 fn decision_in_words(evidence: &Evidence, b: &str) -> String {
     let decision = match evidence.decision {
-        Decision::Undecided => "undecided".to_owned(),
-        Decision::Tied => "tied".to_owned(),
+        Decision::Undecided | Decision::Tied => decision_name(evidence),
         decision => format!("`{b}` is {decision}"),
     };
-    let p = evidence.p_adjusted.map(p_value).map_or_else(String::new, |p| match p.starts_with('<') {
+    let p = evidence.p_different.map(p_value).map_or_else(String::new, |p| match p.starts_with('<') {
         true => format!(" (p {p})"),
         false => format!(" (p = {p})"),
     });
@@ -65,13 +93,15 @@ fn decision_in_words(evidence: &Evidence, b: &str) -> String {
     decision + small + &p
 }
 
-/// Sentences: which comparisons are decided by their headlines, which are not, and which variance intervals include.
+/// Sentences: which comparisons are decided by their headlines, which are not, and what the intervals cover.
 pub fn decisions_in_words(comparisons: &[Comparison]) -> Vec<String> {
-    let (mut decided, mut open) = (Vec::new(), Vec::new());
+    let (mut decided, mut open, mut alone) = (Vec::new(), Vec::new(), Vec::new());
     for comparison in comparisons {
         let (a, b) = (&comparison.arm_a, &comparison.arm_b);
         let Some(losses) = comparison.headline().and_then(|contrast| contrast.losses.as_ref()) else { continue };
-        match losses.evidence.decision {
+        let Some(evidence) = losses.evidence else { continue };
+        match evidence.decision {
+            Decision::Undecided if evidence.one_training => alone.push(format!("`{b}` against `{a}`")),
             Decision::Undecided => {
                 let enough =
                     |users| format!(" (about {users} users like these would detect a difference of this size)");
@@ -84,31 +114,49 @@ pub fn decisions_in_words(comparisons: &[Comparison]) -> Vec<String> {
     }
     let sentence = |start: &str, all: Vec<String>| (!all.is_empty()).then(|| format!("{start}: {}.", all.join("; ")));
     let decided = sentence("Decided", decided);
-    let seeds = decided.is_some().then(|| seeds_note(&comparisons[0]));
-    decided.into_iter().chain(sentence("Too few users to decide", open)).chain(seeds).collect()
+    let scope = decided.is_some().then(|| scope_note(&comparisons[0]));
+    let open = sentence("Too few users or trainings to decide", open);
+    let alone = sentence("Undecided, because each arm was trained once", alone);
+    decided.into_iter().chain(open).chain(alone).chain(scope).collect()
 }
 
-/// Whether the intervals of a comparison include the variance between training seeds.
-pub fn seeds_note(comparison: &Comparison) -> String {
-    match comparison.seeds {
-        1 => "Intervals include the variance between users but not between training seeds: another training seed could change the result."
-            .to_owned(),
-        seeds => format!(
-            "Intervals include the variance between users and between {seeds} training seeds; p-values hold for \
-             these trained models only."
+/// What the intervals and p-values of a comparison are about.
+pub fn scope_note(comparison: &Comparison) -> String {
+    let trainings = comparison.contrasts.iter().filter_map(|contrast| contrast.losses.as_ref());
+    let trainings = trainings.map(|losses| losses.difference.trainings).max().unwrap_or(1);
+    match (comparison.rules.question, trainings) {
+        (Question::TheseModels, _) => {
+            "Intervals and p-values are about these trained models and other users: another training could give another result.".to_owned()
+        }
+        (Question::WayOfTraining, 1) => {
+            "Each arm was trained once, so the variance between trainings is unknown: intervals are about these trained models and other users, and nothing is decided about the way of training. `split.repeats` or `seeds` adds trainings."
+                .to_owned()
+        }
+        (Question::WayOfTraining, trainings) => format!(
+            "Intervals and p-values are about this way of training, other users and other trainings; the variance between trainings is estimated from {}.",
+            match comparison.folds {
+                1 => counted(trainings, "training seed"),
+                _ => counted(trainings, "fold"),
+            }
         ),
     }
 }
 
 /// Flags of items on which the arms of a comparison disagree, one sentence per flag.
 pub(crate) fn disagreements_in_words(comparison: &Comparison) -> impl Iterator<Item = String> {
-    comparison.disagreements.iter().map(|one| {
+    let without_words = (comparison.without_words > 0).then(|| {
+        let items = counted(comparison.without_words, "item");
+        let (a, b) = (&comparison.arm_a, &comparison.arm_b);
+        format!("{items} left out of `{b}` − `{a}`: an arm sees a thought there for which its source has no words.")
+    });
+    let flags = comparison.disagreements.iter().map(|one| {
         let items = counted(one.items, "item");
         format!(
             "`{}` differs between the arms for {items}; the comparison treats the flag as set if either arm sets it.",
             one.field
         )
-    })
+    });
+    flags.chain(without_words)
 }
 
 #[cfg(test)]
@@ -118,18 +166,25 @@ mod tests {
     use super::*;
     use crate::example::example;
 
-    /// One next prompt per user, each of 10 tokens, with these nats.
+    /// One next prompt per user, each of 10 tokens, with these nats in each of two trainings.
     fn arm(name: &str, nats: impl IntoIterator<Item = f64>) -> Vec<ItemRecord> {
         let record = |(user, nats): (usize, f64)| ItemRecord {
             arm: name.into(),
             nats,
             ..example(&format!("item{user}"), &format!("user{user:02}"))
         };
-        nats.into_iter().enumerate().map(record).collect()
+        let once: Vec<ItemRecord> = nats.into_iter().enumerate().map(record).collect();
+        let trained = |seed| once.iter().cloned().map(move |record| ItemRecord { seed: Some(seed), ..record });
+        trained(0).chain(trained(1)).collect()
     }
 
     fn compared(a: &[ItemRecord], b: &[ItemRecord]) -> Comparison {
         compare(&[Arms { a, b, primary: true }], Rules::default()).unwrap().remove(0)
+    }
+
+    /// The records of the first training.
+    fn once(records: &[ItemRecord]) -> Vec<ItemRecord> {
+        records.iter().filter(|record| record.seed == Some(0)).cloned().collect()
     }
 
     const SEEING: &str = "Seeing past thoughts";
@@ -142,35 +197,39 @@ mod tests {
         assert_eq!(
             verdict(&comparison, SEEING),
             "next_prompt (primary): Seeing past thoughts lowered the loss by 0.500 nats per token on 20 items of 20 users. Verdict: \
-             `past` is better (p < 0.001). The 95 % interval of `past` − `none`, −0.500 to −0.500, excludes zero."
+             `past` is better (p < 0.001). Over other users and other trainings, the 95 % interval of `past` − `none`, −0.500 to −0.500 \
+             (Student's t with 19.0 degrees of freedom), excludes zero."
         );
         let worse = compared(&b, &arm("none", users().map(|user| 50.0 + user)));
         assert!(verdict(&worse, "Seeing nothing").contains("Seeing nothing raised the loss by 0.500 nats"));
     }
 
     #[test]
-    fn few_users_are_warned_of() {
+    fn one_training_and_few_users_are_told() {
         let (none, past) = (arm("none", [20.0, 30.0, 50.0]), arm("past", [18.0, 33.0, 40.0]));
         assert_eq!(
-            verdict(&compared(&past, &none), "Hiding thoughts"),
+            verdict(&compared(&once(&past), &once(&none)), "Hiding thoughts"),
             "next_prompt (primary): Hiding thoughts raised the loss by 0.300 nats per token on 3 items of 3 users. Verdict: \
-             undecided (p = 0.750). The 95 % interval of `none` − `past` by Student's t(2), −1.329 to +1.929, includes zero. \
+             undecided: one training of each arm. Over other users, with these trained models, the 95 % interval of `none` − `past`, \
+             −1.329 to +1.929 (Student's t with 2.0 degrees of freedom), includes zero. \
              Fewer than 10 users are too few to say much about other users."
         );
+        assert!(verdict(&compared(&past, &none), "Hiding thoughts").contains("undecided (p = 0.511)"));
+        let alone = |records: &[ItemRecord]| once(records)[..1].to_vec();
         assert_eq!(
-            verdict(&compared(&none[..1], &past[..1]), SEEING),
+            verdict(&compared(&alone(&none), &alone(&past)), SEEING),
             "next_prompt (primary): Seeing past thoughts lowered the loss by 0.200 nats per token on 1 item of 1 user. Verdict: \
-             undecided. An interval needs at least two users."
+             undecided: one training of each arm. An interval needs at least two users. Fewer than 10 users are too few to say much about other users."
         );
         let same = compared(&past, &arm("none", [18.0, 33.0, 40.0]));
         assert!(verdict(&same, SEEING).contains("Seeing past thoughts did not change the loss on 3 items"));
     }
 
     #[test]
-    fn nothing_to_compare_is_told() {
+    fn nothing_primary_means_that_all_items_decide() {
         let alone = |name| vec![ItemRecord { primary: false, ..arm(name, [20.0]).remove(0) }];
         let comparison = compared(&alone("none"), &alone("past"));
-        assert_eq!(verdict(&comparison, SEEING), "next_prompt (primary): no items, so nothing is compared.");
+        assert!(verdict(&comparison, SEEING).starts_with("next_prompt (all): "));
     }
 
     #[test]
@@ -179,16 +238,17 @@ mod tests {
         let none = arm("none", users().map(|(_, nats)| nats));
         let past = arm("past", users().map(|(user, nats)| nats - 5.0 + f64::from(user % 2)));
         let odd = arm("odd", users().map(|(user, nats)| nats + if user % 2 == 0 { 2.0 } else { -1.0 }));
-        let comparisons = [compared(&none, &past), compared(&none, &odd)];
+        let comparisons = [compared(&none, &past), compared(&none, &odd), compared(&once(&none), &once(&past))];
         assert_eq!(
             decisions_in_words(&comparisons),
             [
                 "Decided: `past` is better than `none`.",
-                "Too few users to decide: `odd` against `none` (about 80 users like these would detect a difference of this size).",
-                "Intervals include the variance between users but not between training seeds: another training seed could change the result.",
+                "Too few users or trainings to decide: `odd` against `none` (about 80 users like these would detect a difference of this size).",
+                "Undecided, because each arm was trained once: `past` against `none`.",
+                "Intervals and p-values are about this way of training, other users and other trainings; the variance between trainings is estimated from 2 training seeds.",
             ]
         );
-        assert_eq!(decisions_in_words(&comparisons[1..]).len(), 1, "an open comparison needs no such note");
+        assert_eq!(decisions_in_words(&comparisons[1..2]).len(), 1, "an open comparison needs no such note");
         assert_eq!(decisions_in_words(&[]), [""; 0]);
     }
 }

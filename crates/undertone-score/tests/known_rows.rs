@@ -13,7 +13,9 @@ fn row(text: &str) -> Row {
         candidate: None,
         span: 3..9,
         bytes: 5,
-        visible_thoughts: 0,
+        seen: Vec::new(),
+        lacks_words: false,
+        reply_tokens_lost: 0,
         quoted: false,
         earlier_user_messages: 1,
     };

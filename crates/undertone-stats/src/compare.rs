@@ -1,8 +1,8 @@
 //! Whether one arm predicts better than another: paired, by user, on exactly the same items.
 //!
 //! Input: the records of pairs of arms. Output: one [`Comparison`] per pair, with both losses, their difference and its
-//! [`Inference`], and a decision by a declared rule ([`Evidence`]) for every kind and [`Subset`]. The p-values of one
-//! call are corrected together. Records of different targets are an error that names the difference; nothing is
+//! [`Inference`] for every kind and [`Subset`]. For one subset of each kind there is also a decision by a declared rule
+//! ([`Evidence`]); the p-values of all decisions of one call are corrected together. Records of different targets are an error that names the difference; nothing is
 //! matched, dropped or filled in.
 
 mod pairing;
@@ -15,7 +15,9 @@ use undertone_data::TargetKind;
 
 pub use self::pairing::{NotComparable, counted};
 use self::pairing::{Pair, only_arm, pair};
-use crate::inference::{BootstrapOptions, Evidence, Inference, SignFlip, holm, mean_of_user_means, ratio, sum_by_user};
+use crate::inference::{
+    BootstrapOptions, Evidence, Inference, Question, RawP, holm, mean_of_user_means, ratio, sum_by_user,
+};
 use crate::record::ItemRecord;
 
 /// Two arms on the same items. Every difference is b − a: below zero, `b` predicts better.
@@ -25,12 +27,16 @@ pub struct Comparison {
     pub arm_a: String,
     /// The name of arm b.
     pub arm_b: String,
-    /// Whether it was declared the primary comparison, whose p-values are not corrected.
+    /// Whether it was declared the primary comparison. The p-value of its headline is not corrected.
     pub primary: bool,
     /// The rules that were fixed beforehand.
     pub rules: Rules,
-    /// Training seeds of each arm. With at least two, the intervals include the variance between trainings.
+    /// Training seeds of each arm.
     pub seeds: usize,
+    /// Folds, of all divisions together.
+    pub folds: usize,
+    /// Items that are in no contrast, because an arm sees a thought without words for which there is no donor.
+    pub without_words: usize,
     /// Flags of items that differ between the arms.
     pub disagreements: Vec<Disagreement>,
     /// One contrast for each kind that occurs and each [`Subset`] of its items.
@@ -53,6 +59,9 @@ pub struct Rules {
     pub bootstrap: BootstrapOptions,
     /// A difference shown to be below this, in nats per token, is a tie; without a margin there are no ties.
     pub margin: Option<f64>,
+    /// What decisions are about.
+    #[serde(default)]
+    pub question: Question,
 }
 
 /// Two arms to compare.
@@ -74,7 +83,7 @@ pub enum Subset {
     Primary,
     /// All items.
     All,
-    /// Primary items, without those that share a 5-gram with a thought visible to either arm.
+    /// Primary items, without those that quote a thought visible to either arm.
     PrimaryWithoutQuotes,
 }
 
@@ -83,10 +92,14 @@ impl Subset {
     pub const ALL: [Self; 3] = [Self::Primary, Self::All, Self::PrimaryWithoutQuotes];
 
     fn holds(self, pair: &Pair<'_>) -> bool {
+        !pair.either(|record| record.lacks_words) && self.has(pair)
+    }
+
+    fn has(self, pair: &Pair<'_>) -> bool {
         match self {
             Self::All => true,
             Self::Primary => pair.either(|record| record.primary),
-            Self::PrimaryWithoutQuotes => Self::Primary.holds(pair) && !pair.either(|record| record.quotes_target),
+            Self::PrimaryWithoutQuotes => Self::Primary.has(pair) && !pair.either(|record| record.quotes_target),
         }
     }
 }
@@ -118,7 +131,7 @@ pub struct Contrast {
     pub losses: Option<PairedLosses>,
 }
 
-/// The losses of two arms on the same items, in nats per token; means over training seeds.
+/// The losses of two arms on the same items, in nats per token; means over trainings.
 ///
 /// x are the nats of an item in arm a, y those in arm b, and t its tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,28 +147,29 @@ pub struct PairedLosses {
     /// Σ (y − x) / Σ t, the primary estimand, and the mean over users of each user's ratio, both
     /// from the same resamples of users.
     pub difference: Inference,
-    /// The decision about b, with the p-value corrected over the comparisons of the same call.
-    pub evidence: Evidence,
+    /// The decision about b; `None` for a subset about which nothing is decided.
+    pub evidence: Option<Evidence>,
 }
 
 /// Compares pairs of arms as one family; the order of records does not matter.
 ///
-/// The p-values of each kind and subset are corrected over all comparisons but the primary one (Holm). An item
-/// counts as primary, or as quoting a thought, if either arm says so: an arm that sees no thoughts has none to
-/// quote. [`Comparison::disagreements`] counts the items whose flags differ between the arms.
+/// A decision is made about the primary items of each kind, or about all its items if none is primary. Exactly one
+/// decision is primary: that about the headline of the primary comparison. The p-values of all other decisions of the
+/// call, ties included, are corrected together (Holm). An item counts as primary, or as quoting a thought, if either arm
+/// says so: an arm that sees no thoughts has none to quote. [`Comparison::disagreements`] counts the items whose flags
+/// differ between the arms.
 ///
 /// # Errors
 ///
 /// The first reason why two arms cannot be compared: an invalid record, no records, not exactly two arms, different
-/// training seeds, different items, or items whose conversation, user, kind, tokens, bytes, fold or true
-/// label differ.
+/// trainings, different items, or items whose conversation, user, kind, tokens, bytes or true label differ.
 ///
 /// # Panics
 ///
 /// If the rules ask for fewer than [`MIN_DRAWS`](crate::MIN_DRAWS) draws.
 pub fn compare(family: &[Arms<'_>], rules: Rules) -> Result<Vec<Comparison>, NotComparable> {
     let mut comparisons = family.iter().map(|arms| compare_pair(arms, rules)).collect::<Result<Vec<_>, _>>()?;
-    correct(&mut comparisons);
+    decide(&mut comparisons);
     Ok(comparisons)
 }
 
@@ -183,8 +197,10 @@ fn compare_pair(arms: &Arms<'_>, rules: Rules) -> Result<Comparison, NotComparab
             contrasts.push(contrast(kind, subset, &chosen, rules));
         }
     }
-    let seeds = pairs[0].a.len();
-    Ok(Comparison { arm_a, arm_b, primary: arms.primary, rules, seeds, disagreements, contrasts })
+    let without_words = pairs.iter().filter(|pair| pair.either(|record| record.lacks_words)).count();
+    let seeds = pairs[0].cells(|_, _| 0.0)[0].nats.len();
+    let folds = pairs.iter().flat_map(|pair| pair.folds()).collect::<BTreeSet<usize>>().len();
+    Ok(Comparison { arm_a, arm_b, primary: arms.primary, rules, seeds, folds, without_words, disagreements, contrasts })
 }
 
 /// Compares two arms within each group of items of one kind and subset; items without a group are left out. Groups are
@@ -212,8 +228,7 @@ pub fn by_group(
 /// Compares the arms on the pairs of one subset, which are ordered by item id.
 fn contrast(kind: TargetKind, subset: Subset, pairs: &[&Pair<'_>], rules: Rules) -> Contrast {
     let by_user = |nats: fn(&ItemRecord, &ItemRecord) -> f64| {
-        let seed_nats = |pair: &Pair<'_>| pair.a.iter().zip(&pair.b).map(|(a, b)| nats(a, b)).collect();
-        sum_by_user(pairs.iter().map(|pair| (pair.item().user.as_str(), seed_nats(pair), pair.item().tokens)))
+        sum_by_user(pairs.iter().map(|pair| (pair.item().user.as_str(), pair.cells(nats), pair.item().tokens)))
     };
     let in_a = by_user(|a, _| a.nats);
     let in_b = by_user(|_, b| b.nats);
@@ -225,7 +240,7 @@ fn contrast(kind: TargetKind, subset: Subset, pairs: &[&Pair<'_>], rules: Rules)
             b: ratio(&in_b)?,
             a_mean_of_user_means: mean_of_user_means(&in_a)?,
             b_mean_of_user_means: mean_of_user_means(&in_b)?,
-            evidence: Evidence::new(&difference, None, rules.margin),
+            evidence: None,
             difference,
         })
     };
@@ -239,27 +254,33 @@ fn contrast(kind: TargetKind, subset: Subset, pairs: &[&Pair<'_>], rules: Rules)
     }
 }
 
-/// Corrects the p-values of each kind and subset for the number of comparisons.
-fn correct(comparisons: &mut [Comparison]) {
-    for kind in TargetKind::ALL {
-        for subset in Subset::ALL {
-            let mut family: Vec<(bool, Rules, &mut PairedLosses)> = Vec::new();
-            for comparison in comparisons.iter_mut() {
-                let (primary, rules) = (comparison.primary, comparison.rules);
-                let here = |contrast: &&mut Contrast| (contrast.kind, contrast.subset) == (kind, subset);
-                let contrast = comparison.contrasts.iter_mut().find(here);
-                family.extend(contrast.and_then(|contrast| contrast.losses.as_mut()).map(|l| (primary, rules, l)));
-            }
-            let p = |losses: &PairedLosses| losses.difference.sign_flip.map(|SignFlip { p, .. }| p);
-            let secondary: Vec<f64> =
-                family.iter().filter(|(primary, ..)| !primary).filter_map(|(.., losses)| p(losses)).collect();
-            let mut corrected = holm(&secondary).into_iter();
-            for (primary, rules, losses) in family {
-                let raw_p = p(losses);
-                let p_adjusted = raw_p.map(|p| if primary { p } else { corrected.next().expect("one for each") });
-                losses.evidence = Evidence::new(&losses.difference, p_adjusted, rules.margin);
-            }
+/// Decides about the primary items of each kind, and corrects all p-values together but that of the primary decision.
+fn decide(comparisons: &mut [Comparison]) {
+    let mut primary: Vec<(Rules, &mut PairedLosses)> = Vec::new();
+    let mut others: Vec<(Rules, &mut PairedLosses)> = Vec::new();
+    for comparison in comparisons {
+        let headline = comparison.headline().map(|headline| (headline.kind, headline.subset));
+        let decided: BTreeSet<(TargetKind, Subset)> = comparison.decided().map(|one| (one.kind, one.subset)).collect();
+        let (rules, is_primary) = (comparison.rules, comparison.primary);
+        for contrast in &mut comparison.contrasts {
+            let place = (contrast.kind, contrast.subset);
+            let Some(losses) = contrast.losses.as_mut().filter(|_| decided.contains(&place)) else { continue };
+            let family = if is_primary && headline == Some(place) { &mut primary } else { &mut others };
+            family.push((rules, losses));
         }
+    }
+    let raw =
+        |(rules, losses): &(Rules, &mut PairedLosses)| RawP::new(&losses.difference, rules.question, rules.margin);
+    let all: Vec<f64> = others.iter().map(raw).flat_map(|p| [p.different, p.tied]).flatten().collect();
+    let mut corrected = holm(&all).into_iter();
+    for one in &mut primary {
+        one.1.evidence = Some(Evidence::new(&one.1.difference, one.0.question, raw(one)));
+    }
+    for one in &mut others {
+        let mut next = |p: Option<f64>| p.map(|_| corrected.next().expect("one for each"));
+        let RawP { different, tied } = raw(one);
+        let p = RawP { different: next(different), tied: next(tied) };
+        one.1.evidence = Some(Evidence::new(&one.1.difference, one.0.question, p));
     }
 }
 
@@ -270,10 +291,18 @@ impl Comparison {
         contrasts.find(|contrast| (contrast.kind, contrast.subset) == (kind, subset))
     }
 
-    /// The contrast to report first: on the primary next prompts, or on the first kind's primary items if no next
-    /// prompt is a target.
+    /// The contrasts about which a decision is made: the primary items of each kind, or all its items if none is primary.
+    pub fn decided(&self) -> impl Iterator<Item = &Contrast> {
+        TargetKind::ALL.into_iter().filter_map(|kind| {
+            let primary = self.contrast(kind, Subset::Primary)?;
+            if primary.losses.is_some() { Some(primary) } else { self.contrast(kind, Subset::All) }
+        })
+    }
+
+    /// The contrast to report first: the one that is decided about next prompts, or about the first kind if no next prompt
+    /// is a target.
     pub fn headline(&self) -> Option<&Contrast> {
-        self.contrast(TargetKind::NextPrompt, Subset::Primary).or(self.contrasts.first())
+        self.decided().next()
     }
 }
 

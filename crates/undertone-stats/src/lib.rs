@@ -19,8 +19,9 @@ pub use compare::{
     Arms, Comparison, Contrast, Disagreement, NotComparable, PairedLosses, Rules, Subset, by_group, compare, counted,
 };
 pub use inference::{
-    ALPHA, BootstrapOptions, Decision, ENOUGH_USERS, Estimate, Evidence, Inference, Interval, Intervals, MIN_DRAWS,
-    SignFlip, StandardError, UserSums, holm, mean_of_user_means, ratio, sum_by_user,
+    ALPHA, BootstrapOptions, Cell, Components, Decision, Design, ENOUGH_USERS, Estimate, Evidence, Inference, Interval,
+    MIN_DRAWS, OfModels, Question, SignFlip, Simulation, StandardError, UserSums, WithTrainings, holm,
+    mean_of_user_means, ratio, sum_by_user,
 };
 pub use measures::{Measure, MeasureContrast, MeasureMean, Measured, measure_contrasts, measure_means, measured};
 pub use metrics::{ClassMetrics, KindMetrics, LabelMetrics, metrics};

@@ -10,7 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use undertone_data::TargetKind;
 
-use crate::inference::{BootstrapOptions, Inference, ratio, sum_by_user};
+use crate::inference::{BootstrapOptions, Cell, Inference, ratio, sum_by_user};
 use crate::record::ItemRecord;
 use crate::written::{Likeness, Written};
 
@@ -57,6 +57,8 @@ pub struct Measured {
     pub item: String,
     /// Its user.
     pub user: String,
+    /// The fold that tested the item.
+    pub fold: Option<usize>,
     /// The training seed of the arm.
     pub seed: Option<u64>,
     /// What kind of item it is.
@@ -73,18 +75,18 @@ pub fn measured(records: &[ItemRecord], written: &[Written]) -> Vec<Measured> {
         records.iter().filter(|record| record.primary).map(|record| record.kind).collect();
     let counts = |kind: TargetKind, primary: bool| primary || !has_primary.contains(&kind);
     let record_measures = |record: &ItemRecord| {
-        let ItemRecord { arm, item, user, seed, kind, .. } = record.clone();
+        let ItemRecord { arm, item, user, fold, seed, kind, .. } = record.clone();
         let one = move |(measure, value): (Measure, Option<f64>)| {
             let (arm, item, user) = (arm.clone(), item.clone(), user.clone());
-            Some(Measured { arm, item, user, seed, kind, measure, value: value? })
+            Some(Measured { arm, item, user, fold, seed, kind, measure, value: value? })
         };
         values_of_record(record).into_iter().filter_map(one)
     };
     let text_measures = |written: &Written| {
-        let Written { arm, item, user, seed, .. } = written.clone();
+        let Written { arm, item, user, fold, seed, .. } = written.clone();
         let one = move |(measure, value): (Measure, Option<f64>)| {
             let (arm, item, user) = (arm.clone(), item.clone(), user.clone());
-            Some(Measured { arm, item, user, seed, kind: TargetKind::NextPrompt, measure, value: value? })
+            Some(Measured { arm, item, user, fold, seed, kind: TargetKind::NextPrompt, measure, value: value? })
         };
         values_of_written(written).into_iter().filter_map(one)
     };
@@ -149,19 +151,41 @@ pub struct MeasureContrast {
     pub difference: Inference,
 }
 
-/// For each item, its user and one value per training seed.
-type ByItem<'a> = BTreeMap<&'a str, (&'a str, Vec<f64>)>;
+/// The values of one item: its user, and fold, seed and value of each training.
+struct Values<'a> {
+    user: &'a str,
+    trainings: Vec<(Option<usize>, Option<u64>, f64)>,
+}
 
-/// The values of one arm, kind and measure.
+type ByItem<'a> = BTreeMap<&'a str, Values<'a>>;
+
+/// The values of one arm, kind and measure, in the order of folds and then of seeds.
 fn by_item<'a>(all: &'a [Measured], arm: &str, kind: TargetKind, measure: Measure) -> ByItem<'a> {
     let mut items = ByItem::new();
     let mut chosen: Vec<&Measured> =
         all.iter().filter(|one| one.arm == arm && one.kind == kind && one.measure == measure).collect();
-    chosen.sort_by_key(|one| one.seed);
+    chosen.sort_by_key(|one| (one.fold, one.seed));
     for one in chosen {
-        items.entry(&one.item).or_insert_with(|| (&one.user, Vec::new())).1.push(one.value);
+        let item = items.entry(&one.item).or_insert_with(|| Values { user: &one.user, trainings: Vec::new() });
+        item.trainings.push((one.fold, one.seed, one.value));
     }
     items
+}
+
+/// The values of an item in two arms by fold: an untrained arm is paired with every training of the other.
+fn cells(a: &Values<'_>, b: &Values<'_>, combine: fn(f64, f64) -> f64) -> Vec<Cell> {
+    let is_trained = |values: &Values<'_>| values.trainings.iter().any(|(_, seed, _)| seed.is_some());
+    let trained = if is_trained(a) { a } else { b };
+    let mut cells: Vec<Cell> = Vec::new();
+    let both = a.trainings.iter().cycle().zip(b.trainings.iter().cycle());
+    for ((fold, ..), ((_, _, in_a), (_, _, in_b))) in trained.trainings.iter().zip(both) {
+        let (fold, value) = (fold.unwrap_or_default(), combine(*in_a, *in_b));
+        match cells.last_mut() {
+            Some(cell) if cell.fold == fold => cell.nats.push(value),
+            _ => cells.push(Cell { fold, nats: vec![value] }),
+        }
+    }
+    cells
 }
 
 fn kinds_and_measures(all: &[Measured]) -> BTreeSet<(TargetKind, Measure)> {
@@ -180,7 +204,7 @@ pub fn measure_means(all: &[Measured]) -> Vec<MeasureMean> {
     for (kind, measure) in kinds_and_measures(all) {
         for arm in &arms {
             let items = by_item(all, arm, kind, measure);
-            let values: Vec<f64> = items.values().flat_map(|(_, values)| values).copied().collect();
+            let values: Vec<f64> = items.values().flat_map(|item| &item.trainings).map(|(.., value)| *value).collect();
             if !values.is_empty() {
                 let mean = values.iter().sum::<f64>() / values.len() as f64;
                 means.push(MeasureMean { arm: (*arm).to_owned(), kind, measure, items: items.len(), mean });
@@ -191,20 +215,19 @@ pub fn measure_means(all: &[Measured]) -> Vec<MeasureMean> {
 }
 
 /// Compares pairs of arms in every measure that both have, on the items that both have. An untrained arm, which has no
-/// seed, is paired with every seed of the other.
+/// seed, is paired with every training of the other.
 pub fn measure_contrasts(all: &[Measured], pairs: &[[&str; 2]], options: BootstrapOptions) -> Vec<MeasureContrast> {
     let mut contrasts = Vec::new();
     for (kind, measure) in kinds_and_measures(all) {
         for [arm_a, arm_b] in pairs {
             let [in_a, in_b] = [arm_a, arm_b].map(|arm| by_item(all, arm, kind, measure));
-            let common: Vec<(&str, &str, [&Vec<f64>; 2])> =
-                in_a.iter().filter_map(|(item, (user, a))| Some((*item, *user, [a, &in_b.get(item)?.1]))).collect();
-            let seeds = common.iter().map(|(.., [a, b])| a.len().max(b.len())).max().unwrap_or_default();
+            let both = in_a.iter().filter_map(|(item, a)| Some((a, in_b.get(item)?)));
+            let trainings = |(a, b): &(&Values<'_>, &Values<'_>)| a.trainings.len().max(b.trainings.len());
+            let most = both.clone().map(|pair| trainings(&pair)).max().unwrap_or_default();
+            // An item that was not measured in every training is left out.
+            let common: Vec<(&Values<'_>, &Values<'_>)> = both.filter(|pair| trainings(pair) == most).collect();
             let sums = |combine: fn(f64, f64) -> f64| {
-                let values = |[a, b]: [&Vec<f64>; 2]| -> Vec<f64> {
-                    a.iter().cycle().zip(b.iter().cycle()).take(seeds).map(|(a, b)| combine(*a, *b)).collect()
-                };
-                sum_by_user(common.iter().map(|(_, user, both)| (*user, values(*both), 1)))
+                sum_by_user(common.iter().map(|(a, b)| (a.user, cells(a, b, combine), 1)))
             };
             let Some(difference) = Inference::new(&sums(|a, b| b - a), options) else { continue };
             contrasts.push(MeasureContrast {
@@ -231,6 +254,7 @@ mod tests {
             arm: arm.into(),
             item: format!("item{item}"),
             user: format!("user{user}"),
+            fold: None,
             seed,
             kind: TargetKind::NextPrompt,
             measure: Measure::Chrf,
@@ -253,7 +277,7 @@ mod tests {
         let [contrast] = &contrasts[..] else { panic!("{contrasts:?}") };
         assert_eq!((contrast.items, contrast.a, contrast.b), (6, 10.0, 13.5));
         assert!((contrast.difference.ratio.value - 3.5).abs() < 1e-12);
-        assert_eq!((contrast.difference.users, contrast.difference.seeds), (3, 2));
+        assert_eq!((contrast.difference.users, contrast.difference.trainings), (3, 2));
         let means = measure_means(&all);
         assert_eq!(means.iter().map(|mean| (mean.arm.as_str(), mean.items)).collect::<Vec<_>>(), [("b", 6), ("a", 7)]);
     }

@@ -2,16 +2,16 @@
 //!
 //! Input: item records. Output: one [`KindMetrics`] for each arm and kind. Kinds are never pooled: the losses
 //! of a label of three tokens and a message of fifty are not comparable. Nothing here says which of two arms is
-//! better; that takes pairs of the same items, see `compare.rs`. An arm trained with several seeds has the means
-//! over its trainings.
+//! better; that takes pairs of the same items, see `compare.rs`. An arm with several trainings has the means over them:
+//! losses over all trainings of each item, and label metrics over trainings, each with its number of items as weight.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::f64::consts::LN_2;
 
 use serde::{Deserialize, Serialize};
 use undertone_data::TargetKind;
 
-use crate::inference::{mean_of_user_means, sum_by_user};
+use crate::inference::{Cell, mean_of_user_means, sum_by_user};
 use crate::record::{ItemRecord, LabelOutcome, RecordFault, check_records};
 
 /// One arm's numbers for one kind of target. Lower losses are better.
@@ -35,8 +35,8 @@ pub struct KindMetrics {
     pub bytes: usize,
     /// Σ nats / Σ tokens. The logarithm of perplexity.
     pub nats_per_token: f64,
-    /// Σ nats / (ln 2 · Σ bytes): comparable between tokenizers, which nats per token is not.
-    /// `None` if no target has content.
+    /// Σ nats / (ln 2 · Σ bytes): comparable between tokenizers, which nats per token is not. The end token, whose nats
+    /// are in the sum, counts as one byte. `None` if no target has content.
     pub bits_per_byte: Option<f64>,
     /// Σ nats / items: the loss of a whole message, long or short.
     pub nats_per_message: f64,
@@ -46,10 +46,10 @@ pub struct KindMetrics {
     pub labels: Option<LabelMetrics>,
 }
 
-/// How one kind of label is classified. The prediction is the most probable candidate.
+/// How one kind of label is classified; means over trainings. The prediction is the most probable candidate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LabelMetrics {
-    /// How many classifications there are: one per target and training seed.
+    /// How many classifications there are: one per target and training.
     pub items: usize,
     /// The share of predictions that are right.
     pub accuracy: f64,
@@ -65,7 +65,7 @@ pub struct LabelMetrics {
     /// bins of equal width, averaged with the bins' numbers of targets as weights.
     pub calibration_error: f64,
     /// The classes that enter macro-F1: those that occur among the true or the predicted labels, in
-    /// the order of the labels. This is `sklearn.metrics.f1_score(..., average="macro")` with
+    /// the order of the labels, counted over all trainings. Within one training, this is `sklearn.metrics.f1_score(..., average="macro")` with
     /// `labels=None`. A label that occurs in neither is left out, not counted as 0 or 1.
     pub classes: Vec<ClassMetrics>,
 }
@@ -109,8 +109,8 @@ pub fn metrics(records: &[ItemRecord]) -> Result<Vec<KindMetrics>, RecordFault> 
         for arm in &arms {
             let chosen = |record: &&ItemRecord| record.arm == *arm && record.kind == kind;
             let mut chosen: Vec<&ItemRecord> = records.iter().filter(chosen).collect();
-            // Sums of floating-point numbers depend on their order, so it is fixed: by item id.
-            chosen.sort_unstable_by(|x, y| x.item.cmp(&y.item));
+            // Sums of floating-point numbers depend on their order, so it is fixed: by item id and training.
+            chosen.sort_unstable_by(|x, y| (&x.item, x.fold, x.seed).cmp(&(&y.item, y.fold, y.seed)));
             all.extend(of_one_kind(arm, kind, &chosen));
         }
     }
@@ -119,15 +119,17 @@ pub fn metrics(records: &[ItemRecord]) -> Result<Vec<KindMetrics>, RecordFault> 
 
 /// The metrics of checked records of one arm and kind; `None` if there are none.
 fn of_one_kind(arm: &str, kind: TargetKind, records: &[&ItemRecord]) -> Option<KindMetrics> {
-    let seeds: BTreeSet<Option<u64>> = records.iter().map(|record| record.seed).collect();
-    let sums = sum_by_user(records.iter().map(|r| (r.user.as_str(), vec![r.nats], r.tokens)));
+    // Records are sorted by item, and each training has every item of its fold once.
+    let items: Vec<&[&ItemRecord]> = records.chunk_by(|one, other| one.item == other.item).collect();
+    let mean =
+        |trainings: &[&ItemRecord]| trainings.iter().map(|record| record.nats).sum::<f64>() / trainings.len() as f64;
+    let cell = |trainings: &[&ItemRecord]| vec![Cell { fold: 0, nats: vec![mean(trainings)] }];
+    let sums = sum_by_user(items.iter().map(|one| (one[0].user.as_str(), cell(one), one[0].tokens)));
     let mean_of_user_means = mean_of_user_means(&sums)?;
-    // Each seed has every item once.
-    let nats = records.iter().map(|record| record.nats).sum::<f64>() / seeds.len() as f64;
-    let items: Vec<&&ItemRecord> = records.iter().filter(|record| Some(&record.seed) == seeds.first()).collect();
-    let tokens: usize = items.iter().map(|record| record.tokens).sum();
-    let bytes: usize = items.iter().map(|record| record.bytes).sum();
-    let count = |flag: fn(&&&&ItemRecord) -> bool| items.iter().filter(flag).count();
+    let nats = items.iter().map(|trainings| mean(trainings)).sum::<f64>();
+    let tokens: usize = items.iter().map(|one| one[0].tokens).sum();
+    let bytes: usize = items.iter().map(|one| one[0].bytes).sum();
+    let count = |flag: fn(&ItemRecord) -> bool| items.iter().filter(|one| flag(one[0])).count();
     Some(KindMetrics {
         arm: arm.to_owned(),
         kind,
@@ -138,15 +140,41 @@ fn of_one_kind(arm: &str, kind: TargetKind, records: &[&ItemRecord]) -> Option<K
         tokens,
         bytes,
         nats_per_token: nats / tokens as f64,
-        bits_per_byte: (bytes > 0).then(|| nats / (LN_2 * bytes as f64)),
+        bits_per_byte: (bytes > 0).then(|| nats / (LN_2 * (bytes + items.len()) as f64)),
         nats_per_message: nats / items.len() as f64,
         mean_of_user_means,
-        labels: label_metrics(&records.iter().filter_map(|record| record.label.as_ref()).collect::<Vec<_>>()),
+        labels: label_metrics(records),
     })
 }
 
-/// The metrics of some label outcomes; `None` without outcomes.
-fn label_metrics(outcomes: &[&LabelOutcome]) -> Option<LabelMetrics> {
+/// The means of the label metrics of each training; `None` without label outcomes.
+fn label_metrics(records: &[&ItemRecord]) -> Option<LabelMetrics> {
+    let mut trainings: BTreeMap<(Option<usize>, Option<u64>), Vec<&LabelOutcome>> = BTreeMap::new();
+    for record in records {
+        if let Some(outcome) = &record.label {
+            trainings.entry((record.fold, record.seed)).or_default().push(outcome);
+        }
+    }
+    let all: Vec<LabelMetrics> = trainings.values().filter_map(|outcomes| of_one_training(outcomes)).collect();
+    let pooled = of_one_training(&trainings.values().flatten().copied().collect::<Vec<_>>())?;
+    let mean = |number: fn(&LabelMetrics) -> Option<f64>| {
+        let known = all.iter().filter_map(|one| Some((number(one)?, one.items as f64)));
+        let (sum, items) = known.fold((0.0, 0.0), |(sum, all), (value, items)| (sum + value * items, all + items));
+        (items > 0.0).then(|| sum / items)
+    };
+    Some(LabelMetrics {
+        items: pooled.items,
+        accuracy: mean(|one| Some(one.accuracy))?,
+        majority_share: pooled.majority_share,
+        macro_f1: mean(|one| Some(one.macro_f1))?,
+        auroc: mean(|one| one.auroc),
+        calibration_error: mean(|one| Some(one.calibration_error))?,
+        classes: pooled.classes,
+    })
+}
+
+/// The metrics of the label outcomes of one training; `None` without outcomes.
+fn of_one_training(outcomes: &[&LabelOutcome]) -> Option<LabelMetrics> {
     let items = outcomes.len();
     let count = outcomes.first()?.probabilities.len();
     let mut classes: Vec<ClassMetrics> =
@@ -261,7 +289,8 @@ mod tests {
         assert_eq!((all.len(), prompts.items, prompts.users, prompts.tokens), (2, 3, 2, 60));
         assert_eq!((prompts.primary_items, prompts.items_with_visible_thoughts), (3, 3));
         assert_eq!(prompts.nats_per_token, 16.0 / 60.0);
-        assert_eq!(prompts.bits_per_byte, Some(16.0 / (LN_2 * 200.0)));
+        // 200 bytes and three end tokens.
+        assert_eq!(prompts.bits_per_byte, Some(16.0 / (LN_2 * 203.0)));
         assert_eq!(prompts.nats_per_message, 16.0 / 3.0);
         assert_eq!(prompts.mean_of_user_means, (0.15 + 0.5) / 2.0);
         assert_eq!(prompts.labels, None);
@@ -331,13 +360,42 @@ mod tests {
             outcome(0, [0.4, 0.5, 0.1]),
             outcome(1, [0.2, 0.6, 0.2]),
         ];
-        let found = label_metrics(&outcomes.iter().collect::<Vec<_>>()).unwrap();
+        let found = of_one_training(&outcomes.iter().collect::<Vec<_>>()).unwrap();
         // sklearn 1.9.1: roc_auc_score(truths, probabilities, multi_class="ovr"): the mean of classes 0 (0.9167),
         // 1 (0.8333) and 2 (1.0).
         assert!((found.auroc.unwrap() - 0.916_666_666_7).abs() < 1e-9, "{found:?}");
         // Bins: 0.4 wrong; 0.5 wrong; 0.6 twice, both right; 0.7 right.
         assert!((found.calibration_error - (0.4 + 0.5 + 0.8 + 0.3) / 5.0).abs() < 1e-12, "{found:?}");
-        let alone = label_metrics(&[&outcomes[0]]).unwrap();
+        let alone = of_one_training(&[&outcomes[0]]).unwrap();
         assert_eq!(alone.auroc, None);
+    }
+
+    #[test]
+    fn two_perfect_trainings_are_perfect_together() {
+        // Both rank every target of label 0 above every other, the second with lower probabilities for it.
+        let outcome = |seed, item, truth, own: f64| ItemRecord {
+            label: Some(LabelOutcome { truth, probabilities: vec![own, 1.0 - own] }),
+            seed: Some(seed),
+            ..record("past", TargetKind::ReactionLabel, item, "user1", 1.0)
+        };
+        let records =
+            [outcome(0, "a", 0, 0.9), outcome(0, "b", 1, 0.6), outcome(1, "a", 0, 0.4), outcome(1, "b", 1, 0.1)];
+        let found = metrics(&records).unwrap()[0].labels.clone().unwrap();
+        assert_eq!((found.auroc, found.items, found.accuracy), (Some(1.0), 4, 0.5));
+        assert_eq!(found.majority_share, 0.5);
+    }
+
+    #[test]
+    fn losses_are_means_over_trainings_whatever_their_order() {
+        let trained = |fold, seed, nats| ItemRecord {
+            fold: Some(fold),
+            seed: Some(seed),
+            ..record("past", TargetKind::NextPrompt, "a", "user1", nats)
+        };
+        let mut records = vec![trained(0, 0, 1.0), trained(0, 1, 0.1), trained(3, 0, 0.7), trained(3, 1, 0.2)];
+        let expected = metrics(&records).unwrap();
+        assert_eq!((expected[0].items, expected[0].nats_per_message), (1, 0.5));
+        records.reverse();
+        assert_eq!(metrics(&records).unwrap(), expected);
     }
 }

@@ -69,6 +69,8 @@ fn columns(records: &[ItemRecord]) -> Vec<Column> {
         ("primary", truth(|record| record.primary)),
         ("quotes_target", truth(|record| record.quotes_target)),
         ("visible_thoughts", count(|record| record.visible_thoughts)),
+        ("lacks_words", truth(|record| record.lacks_words)),
+        ("reply_tokens_lost", count(|record| record.reply_tokens_lost)),
         ("fold", maybe(|record| record.fold.map(|fold| fold as i64))),
         ("seed", maybe(|record| record.seed.map(|seed| seed as i64))),
     ]
@@ -172,10 +174,10 @@ mod tests {
             [
                 "{item: \"a\", conversation: \"c\", user: \"ü\", kind: \"reaction_label\", arm: \"past\", nats: 1.5, \
                  token_nats: [1.0, 0.5], tokens: 2, bytes: 7, label_truth: 1, label_probabilities: [0.25, 0.75], \
-                 rank: null, distractor_nats_per_token: [], primary: true, quotes_target: false, visible_thoughts: 3, fold: null, seed: 4}",
+                 rank: null, distractor_nats_per_token: [], primary: true, quotes_target: false, visible_thoughts: 3, lacks_words: false, reply_tokens_lost: 0, fold: null, seed: 4}",
                 "{item: \"b\", conversation: \"c\", user: \"ü\", kind: \"reaction_label\", arm: \"past\", nats: 1.5, \
                  token_nats: [], tokens: 2, bytes: 7, label_truth: null, label_probabilities: [], \
-                 rank: null, distractor_nats_per_token: [], primary: true, quotes_target: false, visible_thoughts: 3, fold: null, seed: 4}",
+                 rank: null, distractor_nats_per_token: [], primary: true, quotes_target: false, visible_thoughts: 3, lacks_words: false, reply_tokens_lost: 0, fold: null, seed: 4}",
             ]
         );
         assert!(!parquet(&[]).unwrap().is_empty());

@@ -51,7 +51,7 @@ pub fn unigram(arm: &str, training: &[Stream], test: &[Stream], vocabulary: usiz
     for (stream, target) in texts(test) {
         let model = models.get(&target.item.kind).unwrap_or(&none);
         let nats = stream.tokens[target.span.clone()].iter().map(|token| model.nats(*token)).collect();
-        let sees_nothing = Target { visible_thoughts: 0, quoted: false, ..target.clone() };
+        let sees_nothing = Target { seen: Vec::new(), quoted: false, lacks_words: false, ..target.clone() };
         scored.push(&stream.user, sees_nothing, nats);
     }
     scored.records(arm)
@@ -70,7 +70,9 @@ mod tests {
             candidate: None,
             span: 1..tokens.len(),
             bytes: 1,
-            visible_thoughts: 0,
+            seen: Vec::new(),
+            lacks_words: false,
+            reply_tokens_lost: 0,
             quoted: false,
             earlier_user_messages: 0,
         };

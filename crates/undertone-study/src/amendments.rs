@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use undertone_data::{InputError, Place, write_whole};
+use undertone_stats::counted;
 use undertone_train::Description;
 
+use crate::begun::Begun;
 use crate::comparisons::primary_pair;
 use crate::context::Context;
 use crate::experiment::Experiment;
@@ -20,13 +22,16 @@ use crate::jobs::predict_thoughts::writer_runs;
 use crate::names::{LAST_CHECKPOINT, RECORDS, RESULTS};
 
 /// Prefixes of the keys that may change in a study that has begun.
-const AMENDABLE: [&str; 4] = ["evaluation.", "arm", "comparison", "seeds"];
+const AMENDABLE: [&str; 6] = ["evaluation.", "arm", "comparison", "seeds", "split.repeats", "data.assistant_tokens"];
 
 /// Keys whose changes the report does not name: how to reach the judge.
 const UNMENTIONED: [&str; 2] = ["evaluation.judge.url", "evaluation.judge.api_key_variable"];
 
 /// The key of an amendment that changes the primary comparison, declared or not.
 const PRIMARY: &str = "primary comparison";
+
+/// The key of the margin of a tie.
+const MARGIN: &str = "evaluation.margin";
 
 /// The file with the experiment of a folder.
 const CLAIMED: &str = "experiment.toml";
@@ -45,9 +50,14 @@ pub struct Amendment {
 }
 
 impl Amendment {
-    /// Whether it changed the primary comparison.
+    /// Whether it changed the primary comparison or its items.
     pub(crate) fn is_of_primary(&self) -> bool {
         self.key == PRIMARY
+    }
+
+    /// Whether it changed the margin of a tie.
+    pub(crate) fn is_of_margin(&self) -> bool {
+        self.key == MARGIN
     }
 }
 
@@ -70,6 +80,8 @@ pub(crate) struct OwnFolder {
     /// Whether the folder holds this text already.
     is_written: bool,
     has_begun: bool,
+    /// What the study fixes, if the folder does not say so already.
+    fixed: Option<Begun>,
     /// All amendments after the first scores.
     amendments: Vec<Amendment>,
 }
@@ -91,14 +103,17 @@ pub(crate) fn check_folder(context: &Context<'_>) -> Result<OwnFolder, InputErro
     let text = format!("{header}\n{}", study.experiment.resolved());
     let other = |cause: String| {
         InputError::new(&folder, cause).hint(
-            "choose another name with `--set name=…`, or remove the folder; a study that has begun may change its comparisons, `seeds`, `[evaluation]` and arms",
+            "choose another name with `--set name=…`, or remove the folder; a study that has begun may change its comparisons, `seeds`, `split.repeats`, `[evaluation]` and arms",
         )
     };
     let has_scores = has_scores(&folder);
+    let fixed = study.fixed();
     if !path.exists() {
         return match has_scores {
             true => Err(other(format!("holds scores without the `{CLAIMED}` that says which study they belong to"))),
-            false => Ok(OwnFolder { text, is_written: false, has_begun: false, amendments: Vec::new() }),
+            false => {
+                Ok(OwnFolder { text, is_written: false, has_begun: false, fixed: Some(fixed), amendments: Vec::new() })
+            }
         };
     }
     let before = std::fs::read_to_string(&path).map_err(|error| InputError::io(&path, "read", &error))?;
@@ -125,10 +140,17 @@ pub(crate) fn check_folder(context: &Context<'_>) -> Result<OwnFolder, InputErro
     if earlier != now {
         changed.push(Amendment { key: PRIMARY.into(), before: Some(earlier), after: Some(now) });
     }
+    let before_fixed = Begun::read(&study.experiment, &study.data_sha256)?;
+    if let Some(before) = before_fixed.as_ref().filter(|before| before.primary != fixed.primary) {
+        let in_words = |begun: &Begun| counted(begun.primary.len(), "primary item");
+        let (before, after) = (Some(in_words(before)), Some(in_words(&fixed)));
+        changed.push(Amendment { key: PRIMARY.into(), before, after });
+    }
     changed.retain(|one| has_scores && !UNMENTIONED.contains(&one.key.as_str()));
     let mut amendments = read_amendments(&folder.join(AMENDED))?;
     amendments.extend(changed);
-    Ok(OwnFolder { is_written: text == before, text, has_begun: true, amendments })
+    let fixed = (before_fixed.as_ref() != Some(&fixed)).then_some(fixed);
+    Ok(OwnFolder { is_written: text == before, text, has_begun: true, fixed, amendments })
 }
 
 impl OwnFolder {
@@ -136,7 +158,8 @@ impl OwnFolder {
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub(crate) fn claim(self, folder: &Path) -> Result<Vec<Amendment>, InputError> {
+    pub(crate) fn claim(self, experiment: &Experiment) -> Result<Vec<Amendment>, InputError> {
+        let folder = &experiment.folder();
         if self.has_begun {
             tracing::info!("resuming the study in `{}`", folder.display());
         }
@@ -147,6 +170,9 @@ impl OwnFolder {
                 write_whole(&folder.join(AMENDED), &amendments)?;
             }
             write_whole(&folder.join(CLAIMED), self.text.as_bytes())?;
+        }
+        if let Some(fixed) = &self.fixed {
+            fixed.write(experiment)?;
         }
         Ok(self.amendments)
     }

@@ -87,6 +87,9 @@ fn thoughts(arm: &Arm) -> Option<String> {
     };
     let words = match arm.source {
         Source::Own => own.to_owned(),
+        Source::Presence => format!("that there are {noun}"),
+        Source::SameConversation => format!("words of the same conversation for {noun}"),
+        Source::OtherConversation => format!("the user's {noun} from other conversations"),
         Source::Shuffled => format!("other users' {noun}"),
         Source::ShuffledTrajectory => format!("the {noun} of one other user"),
         Source::Filler => format!("filler for {noun}"),

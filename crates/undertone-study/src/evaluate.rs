@@ -7,9 +7,10 @@ use undertone_data::{Access, InputError, Source, Split, Stream, Timing, View, wr
 use undertone_model::Decoder;
 use undertone_report::{comparison_table, labels_table, metrics_table, verdict};
 use undertone_score::{KnownRows, score};
-use undertone_stats::{Arms, Comparison, ItemRecord, KindMetrics, compare, counted, metrics};
+use undertone_stats::{Arms, Comparison, ItemRecord, KindMetrics, Question, Rules, compare, counted, metrics};
 use undertone_train::Checkpoint;
 
+use crate::arms::Training;
 use crate::base::Base;
 use crate::checkpoint::open_checkpoint;
 use crate::error::StudyError;
@@ -78,8 +79,9 @@ impl Evaluation {
         }
         let experiment = &study.experiment;
         let fold = self.fold(&checkpoint, &study)?;
+        let training = Training { fold, seed: checkpoint.description.seed };
         let base = Base::load(experiment)?;
-        let streams = study.test_streams((view, source), fold, self.split);
+        let streams = study.test_streams((view, source), training, self.split);
         if streams.is_empty() {
             let split = format!("{:?}", self.split).to_lowercase();
             return Err(InputError::new(path, format!("its experiment has no {split} users with a target"))
@@ -108,7 +110,8 @@ impl Evaluation {
             write_whole(path, &record_lines(&[ours.clone(), other.clone().unwrap_or_default()].concat())?)?;
         }
         let family: Vec<Arms<'_>> = other.iter().map(|other| Arms { a: other, b: &ours, primary: true }).collect();
-        let comparison = compare(&family, experiment.decision_rules())?.pop();
+        let rules = Rules { question: Question::TheseModels, ..experiment.decision_rules() };
+        let comparison = compare(&family, rules)?.pop();
         let change = if self.is_against_base() { "Training" } else { "Using this checkpoint instead of the other one" };
         Ok(EvaluationResult {
             view: view.to_string(),
@@ -124,7 +127,7 @@ impl Evaluation {
         let (view, source) = arm.shown();
         let access = self.access.unwrap_or(view.access);
         let timing = self.timing.unwrap_or(view.timing);
-        (View { access, timing }, self.source.unwrap_or(source))
+        (View { access, timing, ..view }, self.source.unwrap_or(source))
     }
 
     /// The fold of the checkpoint's training, which determines its held-out users.

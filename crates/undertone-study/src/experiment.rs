@@ -12,6 +12,7 @@ mod lora;
 mod model;
 mod overrides;
 mod problem;
+mod reply_tokens;
 mod split;
 mod strict;
 mod training;
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use toml_edit::Document;
 use undertone_data::{InputError, Place, Source, TargetKind};
 use undertone_model::{DeviceName, LoraConfig};
-use undertone_stats::{BootstrapOptions, Rules};
+use undertone_stats::{BootstrapOptions, Question, Rules};
 use undertone_train::TrainingConfig;
 
 pub use self::arm::Arm;
@@ -30,10 +31,11 @@ pub(crate) use self::arm::contradiction;
 pub use self::comparison::DeclaredComparison;
 pub use self::data::{DataSection, Paths};
 pub(crate) use self::evaluation::thought_sampling;
-pub use self::evaluation::{EvaluationSection, JudgeSection, WritingSection};
+pub use self::evaluation::{EvaluationSection, JudgeSection, PlannedSection, WritingSection};
 pub use self::model::{Method, ModelSection};
 use self::overrides::apply;
 use self::problem::{Found, Problem, can_be_a_folder};
+pub use self::reply_tokens::{ReplyTokens, ReplyTokensList};
 pub use self::split::{Folds, SplitSection};
 use self::strict::{line_of, read_text, strict};
 use crate::digest::sha256_hex;
@@ -227,7 +229,7 @@ impl Experiment {
     /// The rules that decide comparisons.
     pub fn decision_rules(&self) -> Rules {
         let bootstrap = BootstrapOptions { draws: self.evaluation.draws, seed: self.seed };
-        Rules { bootstrap, margin: self.evaluation.margin }
+        Rules { bootstrap, margin: self.evaluation.margin, question: Question::WayOfTraining }
     }
 
     /// The seeds that every arm is trained with.

@@ -5,18 +5,17 @@
 //! fingerprint of their training. A training with another fingerprint is never overwritten; scores and texts with
 //! another fingerprint are made again.
 
-use serde::Serialize;
 use serde_json::{Value, json};
 use undertone_data::{Source, Split};
 
 use crate::arms::{Evaluated, Training, thought_writer_arm};
 use crate::base::Base;
-use crate::digest::sha256_hex;
-use crate::experiment::{Arm, EvaluationSection, Experiment, thought_sampling};
+use crate::digest::sha256_of_json;
+use crate::experiment::{Arm, EvaluationSection, Experiment, SplitSection, thought_sampling};
 use crate::study::Study;
 
 /// The version of the layout and of the arithmetic: results of another version are not reused.
-pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 4, operators 5");
+pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 5, operators 5");
 
 /// The fingerprint of the weights of an arm's training.
 pub(crate) fn of_training(study: &Study, base: &Base, arm: &Arm, training: Training) -> String {
@@ -28,7 +27,7 @@ pub(crate) fn of_training(study: &Study, base: &Base, arm: &Arm, training: Train
     let parts = json!({
         "windows": windows(study, fold, &splits),
         "predicted": of_predicted_in(study, base, arm.source, fold, &splits),
-        "experiment": bearing_on(experiment, arm, EvaluationSection::default()),
+        "experiment": bearing_on(experiment, arm),
         "fold": fold,
         "seed": seed,
     });
@@ -38,15 +37,19 @@ pub(crate) fn of_training(study: &Study, base: &Base, arm: &Arm, training: Train
 /// The fingerprint of the scores of an arm in one training.
 pub(crate) fn of_records(study: &Study, base: &Base, arm: &Evaluated, training: Training) -> String {
     let EvaluationSection { row_tokens, distractors, .. } = study.experiment.evaluation;
-    let evaluation = EvaluationSection { row_tokens, distractors, ..EvaluationSection::default() };
-    fingerprint("records", shown_to(study, base, arm, training, evaluation), study, base)
+    let parts = json!({
+        "shown": shown_to(study, base, arm, training),
+        "row_tokens": row_tokens,
+        "distractors": distractors,
+    });
+    fingerprint("records", parts, study, base)
 }
 
 /// The fingerprint of the messages that an arm writes in one training; `chosen` identifies the messages and the
 /// encoder that measures them.
 pub(crate) fn of_written(study: &Study, base: &Base, arm: &Evaluated, training: Training, chosen: &Value) -> String {
     let parts = json!({
-        "shown": shown_to(study, base, arm, training, EvaluationSection::default()),
+        "shown": shown_to(study, base, arm, training),
         "sampling": study.experiment.evaluation.writing.sampling(study.experiment.seed),
         "chosen": chosen,
     });
@@ -81,7 +84,7 @@ fn of_thought_writers(study: &Study, base: &Base, fold: usize) -> String {
     let arm = Arm { name: String::new(), ..thought_writer_arm() };
     let parts = json!({
         "windows": windows(study, fold, &[Split::Train]),
-        "experiment": bearing_on(&study.experiment, arm, EvaluationSection::default()),
+        "experiment": bearing_on(&study.experiment, arm),
         "fold": fold,
     });
     fingerprint("writers", parts, study, base)
@@ -100,65 +103,45 @@ fn of_predicted_in(study: &Study, base: &Base, source: Source, fold: usize, spli
 }
 
 /// What an arm sees in testing, and its model.
-fn shown_to(
-    study: &Study,
-    base: &Base,
-    evaluated: &Evaluated,
-    training: Training,
-    evaluation: EvaluationSection,
-) -> Value {
+fn shown_to(study: &Study, base: &Base, evaluated: &Evaluated, training: Training) -> Value {
     let (view, source) = evaluated.shown;
-    let arm = Arm { view: view.access, timing: view.timing, source, ..Arm::default() };
+    let arm = Arm {
+        view: view.access,
+        timing: view.timing,
+        timing_margin_seconds: view.margin_seconds,
+        source,
+        ..Arm::default()
+    };
     let splits = [Split::Test];
     json!({
         "training": evaluated.trained.as_ref().map(|arm| of_training(study, base, arm, training)),
-        "experiment": bearing_on(&study.experiment, arm, evaluation),
+        "experiment": bearing_on(&study.experiment, arm),
         "predicted": of_predicted_in(study, base, source, training.fold, &splits),
         "windows": windows(study, training.fold, &splits),
     })
 }
 
-/// The digest of the windows of some splits. Every arm influences where windows are cut.
+/// The digest of the windows of some splits. Every arm that a study begins with influences where windows are cut.
 fn windows(study: &Study, fold: usize, splits: &[Split]) -> String {
     let corpus = &study.folds[fold].corpus;
     let split_windows = |split: &Split| (*split, corpus.windows(*split).collect::<Vec<_>>());
-    digest(&splits.iter().map(split_windows).collect::<Vec<_>>())
+    sha256_of_json(&splits.iter().map(split_windows).collect::<Vec<_>>())
 }
 
 /// The experiment without the keys that do not affect one arm.
-fn bearing_on(experiment: &Experiment, arm: Arm, evaluation: EvaluationSection) -> Experiment {
+fn bearing_on(experiment: &Experiment, arm: Arm) -> Value {
     let (name, output) = (String::new(), Default::default());
     let (seeds, comparisons, arms) = (Default::default(), Vec::new(), vec![arm]);
-    Experiment { name, output, seeds, comparisons, arms, evaluation, ..experiment.clone() }
+    let split = SplitSection { repeats: 1, ..experiment.split.clone() };
+    let data = experiment.data.laid_out();
+    let experiment = Experiment { name, output, seeds, data, split, comparisons, arms, ..experiment.clone() };
+    let mut keys = serde_json::to_value(experiment).expect("plain data");
+    keys.as_object_mut().expect("an experiment is a table").remove("evaluation");
+    keys
 }
 
 fn fingerprint(what: &str, parts: Value, study: &Study, base: &Base) -> String {
-    digest(&json!({
+    sha256_of_json(&json!({
         "what": what, "program": PROGRAM, "base_model": base.sha256, "data": study.data_sha256, "parts": parts,
     }))
-}
-
-/// SHA-256 of a value as JSON with sorted keys.
-fn digest(value: &impl Serialize) -> String {
-    let mut value = serde_json::to_value(value).expect("plain data");
-    value.sort_all_objects();
-    sha256_hex(value.to_string().as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_order_of_keys_does_not_count_and_values_do() {
-        let one = json!({ "b": [1, { "d": 1.5, "c": null }], "a": "x" });
-        let same = json!({ "a": "x", "b": [1, { "c": null, "d": 1.5 }] });
-        let other = json!({ "a": "x", "b": [{ "c": null, "d": 1.5 }, 1] });
-        assert_eq!(digest(&one), digest(&same));
-        assert_ne!(digest(&one), digest(&other));
-        // Made with Python: sha256(b'{"a":"x","b":[1,{"c":null,"d":1.5}]}').hexdigest()
-        assert_eq!(digest(&one), PINNED);
-    }
-
-    const PINNED: &str = "ff5b3da00cbd04c46e7c0e6aab0406dfbe5b56e6ee35b92aaca436cffdd28da2";
 }

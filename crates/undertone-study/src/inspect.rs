@@ -46,8 +46,8 @@ pub fn inspect(
         // The thought dropout of the first epoch.
         false => (study.experiment.training_targets(&arm), Purpose::Train, arm.dropout([study.experiment.seed, 0])),
     };
-    let layout = Layout { view, kinds: &kinds, purpose, dropout };
-    let windows = |split| corpus.streams(split, source, layout).into_iter().map(move |stream| (split, stream));
+    let layout = Layout { dropout, ..Layout::new(view, &kinds, purpose) };
+    let windows = |split| corpus.streams(split, source, 0, layout).into_iter().map(move |stream| (split, stream));
     let mut streams: Vec<(Split, Stream)> =
         [Split::Train, Split::Validation, Split::Test].into_iter().flat_map(windows).collect();
     let is_wanted = |stream: &Stream| conversation.is_none_or(|wanted| conversation_of(stream) == wanted);

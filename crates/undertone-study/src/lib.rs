@@ -44,6 +44,7 @@ mod amendments;
 mod arms;
 mod artifact;
 mod base;
+mod begun;
 mod checkpoint;
 mod comparisons;
 mod context;
@@ -59,6 +60,7 @@ mod leakage;
 mod names;
 mod observer;
 mod plan;
+mod power;
 mod predict;
 mod queue;
 mod results;
@@ -74,7 +76,7 @@ pub use error::StudyError;
 pub use evaluate::{Evaluation, EvaluationResult};
 pub use experiment::{
     Arm, DataSection, DeclaredComparison, EvaluationSection, Experiment, Folds, JudgeSection, Method, ModelSection,
-    Paths, Problems, Seeds, SplitSection, WritingSection,
+    Paths, PlannedSection, Problems, ReplyTokens, ReplyTokensList, Seeds, SplitSection, WritingSection,
 };
 pub use inspect::{Inspected, inspect};
 pub use jobs::predict_thoughts::predict_thoughts;

@@ -1,21 +1,17 @@
-//! The plan of a study: what would run, what it would cost, and the smallest difference it could detect.
+//! The plan of a study: what would run, what it would cost, and its power.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde::Serialize;
-use undertone_data::{PREDICTED_TOKENS, Row, Split, Stream, Target, derived_seed, pack};
+use undertone_data::{PREDICTED_TOKENS, Row, Split, Stream, Target, pack};
 use undertone_model::{Cache, Gradients, Opening, Sampling};
 use undertone_report::{Table, columns, count, decimal};
-use undertone_score::{KnownRows, score};
-use undertone_stats::{Arms, Inference, Rules, StandardError, Subset, compare};
 use undertone_train::Description;
 
 use crate::amendments::check_folder;
 use crate::arms::{Evaluated, Training, thought_writer_arm};
 use crate::artifact::CachedFile;
-use crate::base::Base;
-use crate::comparisons::primary_pair;
 use crate::context::Context;
 use crate::error::StudyError;
 use crate::experiment::Arm;
@@ -25,10 +21,8 @@ use crate::jobs::predict_thoughts::thoughts_file;
 use crate::jobs::score::scores_file;
 use crate::jobs::write::MessageWriter;
 use crate::names::{LAST_CHECKPOINT, WRITERS};
+use crate::power::Power;
 use crate::study::Study;
-
-/// The token budget for the smallest detectable difference.
-const COMPARED_TOKENS: usize = 49_152;
 
 /// The measurement of writing speed: texts, tokens of their prompt, new tokens per text.
 const MEASURED_TEXTS: usize = 16;
@@ -49,7 +43,7 @@ pub struct Plan {
     writings: Vec<Planned>,
     tokens_per_second: Speeds,
     hours: f64,
-    detectable: Option<Detectable>,
+    power: Option<Power>,
 }
 
 /// All trainings, all scorings or all writing of one arm.
@@ -63,19 +57,6 @@ struct Planned {
     /// Tokens that the unfinished runs put through the model.
     tokens: usize,
     hours: f64,
-}
-
-/// What the primary comparison could detect, if users differ as much as under the untrained model.
-#[derive(Debug, Serialize)]
-struct Detectable {
-    arm_a: String,
-    arm_b: String,
-    /// Test users of the study with a primary item.
-    users: usize,
-    /// How many of them were measured.
-    measured_users: usize,
-    /// The smallest detectable difference, in nats per token.
-    difference: f64,
 }
 
 /// Tokens per second on this machine.
@@ -92,7 +73,7 @@ struct Speeds {
 /// The folder holds another study; the data, the model or the encoder is wrong.
 pub fn plan(context: &Context<'_>) -> Result<Plan, StudyError> {
     check_folder(context)?;
-    let Context { study, base, .. } = context;
+    let study = context.study;
     let experiment = &study.experiment;
     study.require_targets()?;
     let speeds = Speeds::measure(context);
@@ -116,9 +97,9 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, StudyError> {
     let mut writings: Vec<Planned> = if chosen.is_empty() { Vec::new() } else { arms.iter().map(writing).collect() };
     writings.extend(first_messages(context, &arms, speeds.writing));
     let hours = trainings.iter().chain(&scorings).chain(&writings).map(|planned| planned.hours).sum();
-    let detectable = detectable(study, base)?;
+    let power = Power::of(study);
     let name = experiment.name.clone();
-    Ok(Plan { name, trainings, scorings, writings, tokens_per_second: speeds, hours, detectable })
+    Ok(Plan { name, trainings, scorings, writings, tokens_per_second: speeds, hours, power })
 }
 
 impl Speeds {
@@ -128,7 +109,7 @@ impl Speeds {
         let experiment = &study.experiment;
         let training = {
             let arm = experiment.trained(&experiment.arms[0]);
-            let streams = study.training_streams(&arm, 0, Split::Train, None);
+            let streams = study.training_streams(&arm, study.first_training(0), Split::Train, None);
             let decoder = base.trainable(experiment, experiment.seed);
             speed(&pack(&streams, experiment.training.row_tokens), |row| {
                 let scale = 1.0 / row.supervised().len().max(1) as f64;
@@ -136,7 +117,7 @@ impl Speeds {
                 decoder.nats_and_gradients(row, scale, experiment.training.recompute, None, &mut gradients);
             })
         };
-        let streams = study.test_streams(experiment.arms[0].shown(), 0, Split::Test);
+        let streams = study.test_streams(experiment.arms[0].shown(), study.first_training(0), Split::Test);
         let rows = pack(&streams, experiment.evaluation.row_tokens);
         let scoring = speed(&rows, |row| drop(base.decoder.nats(row)));
         let prompt = &streams[0].tokens[..streams[0].trunk.min(MEASURED_PROMPT)];
@@ -163,8 +144,8 @@ fn trainings(context: &Context<'_>, arm: &Arm, speed: f64) -> Planned {
     let all = study.trainings();
     let left: Vec<&Training> = all.iter().filter(|training| !is_finished(context, arm, **training)).collect();
     let epochs = study.experiment.training.epochs;
-    let cost = |fold| epochs * tokens(&study.training_streams(arm, fold, Split::Train, None));
-    planned(&arm.name, all.len(), left.len(), left.iter().map(|training| cost(training.fold)).sum(), speed)
+    let cost = |training| epochs * tokens(&study.training_streams(arm, training, Split::Train, None));
+    planned(&arm.name, all.len(), left.len(), left.iter().map(|training| cost(**training)).sum(), speed)
 }
 
 /// The writers of predicted thoughts, if an arm sees predicted thoughts. Each training user trains two of the three
@@ -175,7 +156,8 @@ fn thought_writers(context: &Context<'_>, speeds: Speeds) -> Option<Planned> {
         let is_left = |fold: &usize| !thoughts_file(context, *fold).is_current();
         let left: Vec<usize> = (0..study.folds.len()).filter(is_left).collect();
         let (arm, epochs) = (thought_writer_arm(), study.experiment.training.epochs);
-        let cost = |fold| 2 * epochs * tokens(&study.training_streams(&arm, fold, Split::Train, None));
+        let cost =
+            |fold| 2 * epochs * tokens(&study.training_streams(&arm, study.first_training(fold), Split::Train, None));
         let trained = left.iter().map(|fold| cost(*fold)).sum();
         let mut planned = planned(WRITERS, study.folds.len(), left.len(), trained, speeds.training);
         let thoughts: usize = study.encoded.iter().flat_map(|encoded| &encoded.thoughts).map(Vec::len).sum();
@@ -192,19 +174,19 @@ fn evaluations(
     speed: f64,
     cost: impl Fn(usize) -> usize,
 ) -> Planned {
-    let is_once = |training: &Training| arm.trained.is_some() || training.seed == study.experiment.seed;
-    let all: Vec<Training> = study.trainings().into_iter().filter(is_once).collect();
+    let is_scored = |training: &Training| arm.trained.is_some() || study.scores_untrained(*training);
+    let all: Vec<Training> = study.trainings().into_iter().filter(is_scored).collect();
     let left: Vec<&Training> = all.iter().filter(|training| !file(**training).is_current()).collect();
     planned(&arm.name, all.len(), left.len(), left.iter().map(|one| cost(one.fold)).sum(), speed)
 }
 
 fn scored_tokens(study: &Study, arm: &Evaluated, fold: usize) -> usize {
-    tokens(&study.test_streams(arm.shown, fold, Split::Test))
+    tokens(&study.test_streams(arm.shown, study.first_training(fold), Split::Test))
 }
 
 /// The most tokens that an arm writes in a fold.
 fn written_tokens(study: &Study, arm: &Evaluated, fold: usize, chosen: &BTreeSet<&str>) -> usize {
-    let streams = study.test_streams(arm.shown, fold, Split::Test);
+    let streams = study.test_streams(arm.shown, study.first_training(fold), Split::Test);
     let is_written = |target: &&Target| target.is_truth() && chosen.contains(target.item.to_string().as_str());
     let messages = streams.iter().flat_map(|stream| &stream.targets).filter(is_written).count();
     messages * study.experiment.evaluation.writing.max_new_tokens
@@ -258,78 +240,6 @@ fn speed(rows: &[Row], mut work: impl FnMut(&Row)) -> f64 {
     tokens as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// Scores the untrained model under both views of the primary comparison, on one window per test user, for as many
-/// users as the token budget allows, chosen by hash. One window stands for all windows of its user.
-fn detectable(study: &Study, base: &Base) -> Result<Option<Detectable>, StudyError> {
-    let experiment = &study.experiment;
-    let [a, b] = primary_pair(experiment);
-    let (Some(a), Some(b)) = (a, b) else { return Ok(None) };
-    // If both arms see the same, the untrained model shows no difference.
-    if a.shown() == b.shown() {
-        return Ok(None);
-    }
-    let primary = study.primary_items(Split::Test);
-    let streams = |arm: &Arm| -> Vec<Stream> {
-        (0..study.folds.len()).flat_map(|fold| study.test_streams(arm.shown(), fold, Split::Test)).collect()
-    };
-    let (in_a, in_b) = (streams(a), streams(b));
-    let windows = window_of_each_user(&in_a, &in_b, &primary);
-    let mut order: Vec<(&&str, &(usize, &str))> = windows.iter().collect();
-    order.sort_by_key(|(user, _)| derived_seed("plan", &[user]));
-    let mut tokens = 0;
-    let fits = |(index, (_, (cost, _))): &(usize, (&&str, &(usize, &str)))| {
-        tokens += cost;
-        *index < 2 || tokens <= COMPARED_TOKENS
-    };
-    let chosen: BTreeSet<&str> = order.into_iter().enumerate().take_while(fits).map(|(_, (_, (_, id)))| *id).collect();
-    let mut known = KnownRows::default();
-    let mut scored = |name: &str, streams: &[Stream]| {
-        let some: Vec<Stream> = streams.iter().filter(|stream| chosen.contains(stream.id.as_str())).cloned().collect();
-        let mut records = score(&base.decoder, &mut known, name, &some, experiment.evaluation.row_tokens, |_| {});
-        records.iter_mut().for_each(|record| record.primary = primary.contains(&record.item));
-        records
-    };
-    let (in_a, in_b) = (scored("a", &in_a), scored("b", &in_b));
-    if in_a.is_empty() {
-        return Ok(None);
-    }
-    let rules = Rules { margin: None, ..experiment.decision_rules() };
-    let comparison = compare(&[Arms { a: &in_a, b: &in_b, primary: true }], rules)?.remove(0);
-    let kind = in_a[0].kind;
-    let difference: Option<Inference> = comparison
-        .contrast(kind, Subset::Primary)
-        .and_then(|contrast| contrast.losses.as_ref())
-        .map(|losses| losses.difference.clone());
-    Ok(difference.and_then(|difference| {
-        let error: StandardError = difference.standard_error?;
-        Some(Detectable {
-            arm_a: a.name.clone(),
-            arm_b: b.name.clone(),
-            users: windows.len(),
-            measured_users: difference.users,
-            difference: error.with_users(windows.len()).minimum_detectable(),
-        })
-    }))
-}
-
-/// For each user with a primary item, one window with a primary item, chosen by hash: its tokens summed over both
-/// arms, and its id.
-fn window_of_each_user<'a>(
-    in_a: &'a [Stream],
-    in_b: &'a [Stream],
-    primary: &BTreeSet<String>,
-) -> BTreeMap<&'a str, (usize, &'a str)> {
-    let in_b: BTreeMap<&str, usize> = in_b.iter().map(|stream| (stream.id.as_str(), stream.tokens.len())).collect();
-    let has_primary = |stream: &&Stream| stream.targets.iter().any(|one| primary.contains(&one.item.to_string()));
-    let mut windows: Vec<&Stream> = in_a.iter().filter(has_primary).collect();
-    windows.sort_by_key(|stream| derived_seed("plan", &[&stream.id]));
-    let mut by_user = BTreeMap::new();
-    for Stream { id, user, tokens, .. } in windows {
-        by_user.entry(user.as_str()).or_insert((tokens.len() + in_b[id.as_str()], id.as_str()));
-    }
-    by_user
-}
-
 impl Plan {
     /// The plan as a table and a sentence, for a terminal.
     pub fn text(&self) -> String {
@@ -357,22 +267,10 @@ impl Plan {
                 decimal(self.hours)
             )],
         };
-        let detectable = match &self.detectable {
-            Some(detectable) => format!(
-                "The smallest detectable difference between `{}` and `{}` is {} nats per token (with a power of 80 %), if users differ as under \
-                 the untrained model (measured on one window each of {} of {} test users). The variance of training is not included.",
-                detectable.arm_a,
-                detectable.arm_b,
-                decimal(detectable.difference),
-                detectable.measured_users,
-                detectable.users
-            ),
-            None => {
-                "The smallest detectable difference is not known: the primary comparison has fewer than two users, \
-                     or two arms that see the same."
-                    .to_owned()
-            }
-        };
-        format!("{}\n{detectable}\n", table.terminal())
+        let power = self.power.as_ref().map_or_else(
+            || "No user has a primary item, so the study could decide nothing.\n".to_owned(),
+            |power| power.table().terminal(),
+        );
+        format!("{}\n{power}", table.terminal())
     }
 }

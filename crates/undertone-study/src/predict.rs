@@ -67,7 +67,7 @@ impl Prediction {
         let conversation = self.conversation(&experiment)?;
         let builder = stream_builder(&experiment)?;
         let context = experiment.data.context_tokens;
-        let assistant_tokens = experiment.data.assistant_tokens.min(context / 2);
+        let assistant_tokens = experiment.data.reply_tokens().limit().min(context / 2);
         let encoded = Encoded::new(conversation, &builder.template, assistant_tokens);
         let room = context.saturating_sub(self.sampling.max_new_tokens);
         let (view, _) = arm.shown();

@@ -152,8 +152,7 @@ fn all_jobs(context: &Context<'_>, arms: &[Evaluated]) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     for training in context.study.trainings() {
         for (place, arm) in arms.iter().enumerate() {
-            // The untrained model has no seed: it is scored once per fold.
-            if arm.trained.is_none() && training.seed != context.study.experiment.seed {
+            if arm.trained.is_none() && !context.study.scores_untrained(training) {
                 continue;
             }
             let name = arm.trained_name();

@@ -98,9 +98,6 @@ pub struct Results {
     setting: Vec<String>,
 }
 
-/// Comparisons that are corrected together, each with its verdict.
-type Family = (Vec<Comparison>, Vec<String>);
-
 impl Results {
     /// Compares the arms.
     pub(crate) fn new(
@@ -112,20 +109,23 @@ impl Results {
         let Scores { arms, records, written, first_messages } = scores;
         let Course { scored, failed, amendments } = course;
         let experiment = &study.experiment;
-        // A comparison that became primary after there were results is corrected like the others.
+        // A comparison that became primary after there were results is corrected like the others, and a margin that was
+        // changed then makes no ties.
         let may_be_primary = !amendments.iter().any(Amendment::is_of_primary);
-        let family = |pairs: Vec<PairOfArms>| -> Result<Family, StudyError> {
-            let arms = |pair: &PairOfArms| Arms {
-                a: &records[pair.a],
-                b: &records[pair.b],
-                primary: pair.primary && may_be_primary,
-            };
-            let comparisons = compare(&pairs.iter().map(arms).collect::<Vec<_>>(), experiment.decision_rules())?;
-            let verdicts = comparisons.iter().zip(&pairs).map(|(one, pair)| verdict(one, &pair.change)).collect();
-            Ok((comparisons, verdicts))
+        let mut rules = experiment.decision_rules();
+        rules.margin = rules.margin.filter(|_| !amendments.iter().any(Amendment::is_of_margin));
+        let pairs = [pairs_of_arms(experiment, arms), pairs_with_base(experiment, arms)];
+        let of_arms = pairs[0].len();
+        let pairs = pairs.concat();
+        let arms_of = |pair: &PairOfArms| Arms {
+            a: &records[pair.a],
+            b: &records[pair.b],
+            primary: pair.primary && may_be_primary,
         };
-        let (comparisons, verdicts) = family(pairs_of_arms(experiment, arms))?;
-        let (training_gains, training_verdicts) = family(pairs_with_base(experiment, arms))?;
+        let mut comparisons = compare(&pairs.iter().map(arms_of).collect::<Vec<_>>(), rules)?;
+        let mut verdicts: Vec<String> =
+            comparisons.iter().zip(&pairs).map(|(one, pair)| verdict(one, &pair.change)).collect();
+        let (training_gains, training_verdicts) = (comparisons.split_off(of_arms), verdicts.split_off(of_arms));
         let leading = leading(&comparisons).map(|place| {
             let comparison = &comparisons[place];
             let records_of = |name: &str| {
@@ -226,7 +226,7 @@ impl Results {
         let line = |coverage: &Coverage| {
             let share = 100.0 * coverage.primary as f64 / coverage.items as f64;
             format!(
-                "{}: {} of {} items ({share:.0} %) are primary items: they follow an earlier user message, and before them every arm with the view `reasons`, `reactions` or `past` sees at least one thought.",
+                "{}: {} of {} items ({share:.0} %) are primary items: they follow an earlier user message, and before them each arm of the primary comparison that may see thoughts sees at least one.",
                 coverage.kind, coverage.primary, coverage.items
             )
         };

@@ -52,7 +52,7 @@ pub fn run(
     let primary = study.primary_items(Split::Test);
     let writer = MessageWriter::new(study, &primary)?;
     let folder = study.experiment.folder();
-    let amendments = check_folder(&Context { study, base, observer, stop })?.claim(&folder)?;
+    let amendments = check_folder(&Context { study, base, observer, stop })?.claim(&study.experiment)?;
     remove_leftovers(&folder);
     remove_leftovers(&folder.join("records"));
     let section = study.experiment.evaluation.judge.clone();

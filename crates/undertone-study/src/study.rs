@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use undertone_data::{
-    Conversation, Corpus, CorpusSpec, DataStats, Encoded, InputError, Layout, OverlapReport, Place, Purpose,
-    ReadReport, Reader, Source, Split, StatsBuilder, Stream, TargetKind, Thoughts, View, encode,
+    Conversation, Corpus, CorpusSpec, DataStats, Division, Encoded, Fold, InputError, Layout, OverlapReport, Place,
+    Purpose, ReadReport, Reader, Source, Split, StatsBuilder, Stream, TargetKind, Thoughts, View, derived_number,
+    encode,
 };
 use undertone_stats::{ItemRecord, counted, unigram};
 
 use crate::arms::{Evaluated, Training};
 use crate::base::stream_builder;
+use crate::begun::Begun;
+use crate::comparisons::primary_pair;
 use crate::digest::sha256_of_files;
 use crate::experiment::{Arm, Experiment};
 use crate::leakage::require_disjoint;
@@ -23,7 +26,7 @@ pub struct Study {
     pub experiment: Experiment,
     /// Every conversation that was read, as token ids.
     pub encoded: Arc<[Encoded]>,
-    /// One split of the users, or one per fold.
+    /// One split of the users, or one per fold: the folds of the first division, then those of the next.
     pub folds: Vec<FoldData>,
     /// What the reader counted.
     pub read: ReadReport,
@@ -41,6 +44,8 @@ pub struct FoldData {
     pub overlap: OverlapReport,
     /// The number of users per split.
     pub users: BTreeMap<Split, usize>,
+    /// The division into folds that the fold belongs to, from 0.
+    pub division: usize,
 }
 
 /// The predicted thoughts of a fold as token ids, by conversation, message and thought.
@@ -67,12 +72,11 @@ impl Study {
     /// The data, the split or the model's folder is wrong.
     pub fn prepare(experiment: Experiment, path: &Path, extra: &[(View, Source)]) -> Result<Self, InputError> {
         let builder = stream_builder(&experiment)?;
+        let data_sha256 = sha256_of_files(experiment.data.path.as_slice())?;
+        let begun = Begun::read(&experiment, &data_sha256)?;
         let (conversations, read, stats) = read_conversations(&experiment)?;
         let users: BTreeSet<&str> = conversations.iter().map(|conversation| conversation.user.as_str()).collect();
-        let divisions = match experiment.split.folds() {
-            None => vec![experiment.split.once().assign(users, path)?],
-            Some(folds) => folds.assign(users, path)?.iter().map(|fold| fold.assignment()).collect(),
-        };
+        let divisions = divisions(&experiment, &users, path)?;
         let shown: BTreeSet<(View, Source)> =
             experiment.arms.iter().map(Arm::shown).chain(extra.iter().copied()).collect();
         let shown = Vec::from_iter(shown);
@@ -81,26 +85,27 @@ impl Study {
             shown: &shown,
             kinds: &kinds,
             context_tokens: experiment.data.context_tokens,
-            assistant_tokens: experiment.data.assistant_tokens,
+            assistant_tokens: experiment.data.reply_tokens().limit(),
             on_too_long: experiment.data.on_too_long,
             distractors: experiment.evaluation.distractors,
             seed: experiment.seed,
+            windows: begun.as_ref().map(|begun| &begun.windows),
         };
         let data_path = &experiment.data.path.as_slice()[0];
         let encoded = encode(conversations, &builder, &spec);
-        let mut folds = Vec::with_capacity(divisions.len());
-        for division in divisions {
+        let parts: Vec<Division> = divisions.iter().map(|(_, division)| division.clone()).collect();
+        let corpora = Corpus::all(data_path, encoded.clone(), &parts, builder, &spec)?;
+        let fold = |((number, division), corpus): ((usize, Division), Corpus)| {
             let conversations = encoded.iter().map(|encoded| &encoded.conversation);
-            let parts = conversations.map(|conversation| (division[&conversation.user], conversation));
+            let parts = conversations.map(|conversation| (division.splits[&conversation.user], conversation));
             let overlap = require_disjoint(parts);
             let mut users = BTreeMap::new();
-            for split in division.values() {
+            for split in division.splits.values() {
                 *users.entry(*split).or_insert(0) += 1;
             }
-            let corpus = Corpus::new(data_path, encoded.clone(), &division, builder.clone(), &spec)?;
-            folds.push(FoldData { corpus, overlap, users });
-        }
-        let data_sha256 = sha256_of_files(experiment.data.path.as_slice())?;
+            FoldData { corpus, overlap, users, division: number }
+        };
+        let folds = divisions.into_iter().zip(corpora).map(fold).collect();
         Ok(Self { encoded, folds, read, stats, data_sha256, experiment })
     }
 
@@ -110,11 +115,30 @@ impl Study {
         (0..self.folds.len()).flat_map(|fold| seeds.iter().map(move |&seed| Training { fold, seed })).collect()
     }
 
-    /// Names the fold and the seed if an arm has several of them; empty otherwise.
+    /// What the study fixes when it begins.
+    pub(crate) fn fixed(&self) -> Begun {
+        let (windows, primary) = (self.folds[0].corpus.all_windows(), self.primary_items(Split::Test));
+        Begun::new(&self.experiment, &self.data_sha256, windows, primary)
+    }
+
+    /// Whether the untrained model is scored in this place: once for every user, in the first division and seed.
+    pub(crate) fn scores_untrained(&self, training: Training) -> bool {
+        training.seed == self.experiment.seed && self.folds[training.fold].division == 0
+    }
+
+    /// The training of each fold with the first seed.
+    pub(crate) fn first_trainings(&self) -> impl Iterator<Item = Training> + use<'_> {
+        (0..self.folds.len()).map(|fold| self.first_training(fold))
+    }
+
+    /// Names the division, the fold and the seed if an arm has several of them; empty otherwise.
     pub(crate) fn in_words(&self, Training { fold, seed }: Training) -> String {
-        let fold = (self.folds.len() > 1).then(|| format!("fold {fold}"));
+        let division = self.folds[fold].division;
+        let place = fold - self.folds.iter().position(|fold| fold.division == division).unwrap_or_default();
+        let division = (self.experiment.split.repeats > 1).then(|| format!("division {division}"));
+        let fold = (self.folds.len() > 1).then(|| format!("fold {place}"));
         let seed = (self.experiment.seeds.0 > 1).then(|| format!("seed {seed}"));
-        fold.into_iter().chain(seed).collect::<Vec<_>>().join(" ")
+        division.into_iter().chain(fold).chain(seed).collect::<Vec<_>>().join(" ")
     }
 
     /// The untrained base model under each view that an arm is trained with, then the arms.
@@ -140,27 +164,37 @@ impl Study {
         self.experiment.evaluation.writing.first_messages > 0 && (arm.trained.is_some() || is_first())
     }
 
-    /// The training or validation windows of an arm; `draw` is the seed of its thought dropout, `None` for no dropout.
-    pub fn training_streams(&self, arm: &Arm, fold: usize, split: Split, draw: Option<[u64; 2]>) -> Vec<Stream> {
+    /// The training or validation windows of an arm; `epoch` decides the draw of its thought dropout, `None` is without
+    /// dropout.
+    pub fn training_streams(&self, arm: &Arm, training: Training, split: Split, epoch: Option<u64>) -> Vec<Stream> {
         let (view, source) = arm.shown();
         let kinds = self.experiment.training_targets(arm);
-        let dropout = draw.and_then(|seed| arm.dropout(seed));
-        let layout = Layout { view, kinds: &kinds, purpose: Purpose::Train, dropout };
-        self.folds[fold].corpus.streams(split, source, layout)
+        let dropout = epoch.and_then(|epoch| arm.dropout([training.seed, epoch]));
+        let layout = Layout { dropout, ..Layout::new(view, &kinds, Purpose::Train) };
+        self.folds[training.fold].corpus.streams(split, source, self.draw(training), layout)
     }
 
     /// The windows of held-out users as evaluation sees them.
-    pub fn test_streams(&self, (view, source): (View, Source), fold: usize, split: Split) -> Vec<Stream> {
-        let kinds = &self.experiment.data.targets;
-        self.folds[fold].corpus.streams(split, source, Layout { view, kinds, purpose: Purpose::Score, dropout: None })
+    pub fn test_streams(&self, (view, source): (View, Source), training: Training, split: Split) -> Vec<Stream> {
+        let layout = Layout::new(view, &self.experiment.data.targets, Purpose::Score);
+        self.folds[training.fold].corpus.streams(split, source, self.draw(training), layout)
     }
 
-    /// The items of the primary comparison: no first user message, and an earlier thought is visible in every arm
-    /// that may see all earlier thoughts.
+    /// The draw of placebos' words in a training: each seed has its own.
+    fn draw(&self, training: Training) -> usize {
+        (training.seed - self.experiment.seed) as usize
+    }
+
+    /// The training of a fold with the first seed.
+    pub(crate) fn first_training(&self, fold: usize) -> Training {
+        Training { fold, seed: self.experiment.seed }
+    }
+
+    /// The primary items: no first user message, and an earlier thought is visible in each of the two arms of the primary
+    /// comparison that may see thoughts. Other arms have no influence.
     pub fn primary_items(&self, split: Split) -> BTreeSet<String> {
-        let mut shown: Vec<(View, Source)> = self.experiment.arms.iter().map(Arm::shown).collect();
-        shown.retain(|(view, _)| view.sees_thoughts() && !view.hangs_prompts());
-        shown.sort();
+        let pair = primary_pair(&self.experiment).into_iter().flatten();
+        let mut shown: Vec<(View, Source)> = pair.map(Arm::shown).filter(|(view, _)| view.sees_thoughts()).collect();
         shown.dedup();
         let requires_thought = !shown.is_empty();
         if shown.is_empty() {
@@ -169,11 +203,11 @@ impl Study {
         let mut primary: Option<BTreeSet<String>> = None;
         for shown in shown {
             let streams: Vec<Stream> =
-                (0..self.folds.len()).flat_map(|fold| self.test_streams(shown, fold, split)).collect();
+                self.first_trainings().flat_map(|training| self.test_streams(shown, training, split)).collect();
             let targets = streams.iter().flat_map(|stream| &stream.targets);
             let seen: BTreeSet<String> = targets
                 .filter(|target| target.earlier_user_messages > 0 || target.item.kind != TargetKind::NextPrompt)
-                .filter(|target| !requires_thought || target.visible_thoughts > 0)
+                .filter(|target| !requires_thought || !target.seen.is_empty())
                 .map(|target| target.item.to_string())
                 .collect();
             primary = Some(match primary {
@@ -197,11 +231,11 @@ impl Study {
     /// An arm has no training target, or no test user has a target.
     pub fn require_targets(&self) -> Result<(), InputError> {
         for arm in &self.experiment.arms {
-            for fold in 0..self.folds.len() {
-                if self.training_streams(&self.experiment.trained(arm), fold, Split::Train, None).is_empty() {
+            for training in self.first_trainings() {
+                if self.training_streams(&self.experiment.trained(arm), training, Split::Train, None).is_empty() {
                     return Err(self.no_training_target(arm));
                 }
-                if self.test_streams(arm.shown(), fold, Split::Test).is_empty() {
+                if self.test_streams(arm.shown(), training, Split::Test).is_empty() {
                     return Err(self.no_target("no test user has a target".into()));
                 }
             }
@@ -246,9 +280,9 @@ impl Study {
     /// The unigram baseline: scores every test item that is text with the token frequencies of the training users.
     pub(crate) fn unigram(&self) -> Vec<ItemRecord> {
         let kinds = &self.experiment.data.targets;
-        let layout = |purpose| Layout { view: View::default(), kinds, purpose, dropout: None };
+        let layout = |purpose| Layout::new(View::default(), kinds, purpose);
         let fold_records = |(fold, data): (usize, &FoldData)| {
-            let streams = |split, purpose| data.corpus.streams(split, Source::Own, layout(purpose));
+            let streams = |split, purpose| data.corpus.streams(split, Source::Own, 0, layout(purpose));
             let vocabulary = data.corpus.builder().template.vocabulary();
             let mut records = unigram(
                 UNIGRAM,
@@ -261,6 +295,30 @@ impl Study {
         };
         self.folds.iter().enumerate().flat_map(fold_records).collect()
     }
+}
+
+/// Every division of the users into training, validation and test, with the number of its division into folds.
+fn divisions(
+    experiment: &Experiment,
+    users: &BTreeSet<&str>,
+    path: &Path,
+) -> Result<Vec<(usize, Division)>, InputError> {
+    let users = || users.iter().copied();
+    let mut divisions = Vec::new();
+    for number in 0..experiment.split.repeats {
+        let splits = match experiment.split.folds(number) {
+            None => vec![experiment.split.once().assign(users(), path)?],
+            Some(folds) => folds.assign(users(), path)?.iter().map(Fold::assignment).collect(),
+        };
+        // Each division and each seed has a draw of its own, so that the draw is a part of the training variance.
+        let draw = |seed: u64| match number {
+            0 => seed,
+            _ => derived_number("draw of a division", &[&seed.to_string(), &number.to_string()]),
+        };
+        let draws: Vec<u64> = experiment.training_seeds().into_iter().map(draw).collect();
+        divisions.extend(splits.into_iter().map(|splits| (number, Division { splits, draws: draws.clone() })));
+    }
+    Ok(divisions)
 }
 
 /// Every kind that is a target in training or evaluation of any arm.

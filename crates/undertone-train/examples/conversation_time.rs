@@ -22,7 +22,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use undertone_data::{
     Access, Candidate, Corpus, CorpusSpec, Layout, OnTooLong, Purpose, ReadOptions, Reader, Source, Split, Stream,
-    StreamBuilder, Target, TargetKind, Template, Timing, View, encode, pack,
+    StreamBuilder, Target, TargetKind, Template, View, encode, pack,
 };
 use undertone_model::{
     Decoder, DeviceName, Gradients, LlamaConfig, LoraConfig, MatmulPrecision, Recompute, load_tokenizer,
@@ -150,21 +150,23 @@ fn conversations(model: &Path, data: &Path, work: Work) -> Result<Vec<Conversati
     let config = LlamaConfig::read(model)?;
     let template = Template::new(load_tokenizer(model, &config)?)?;
     let builder = StreamBuilder::new(template, "");
-    let past = View { access: Access::Past, timing: Timing::Strict };
+    let past = View { access: Access::Past, ..View::default() };
     let (arms, kind, purpose): (&[_], _, _) = match work {
         Work::Epoch => (&[("none", View::default())], TargetKind::NextPrompt, Purpose::Train),
         Work::Score => (&[("none", View::default()), ("past", past)], TargetKind::NextPrompt, Purpose::Score),
         Work::Labels => (&[("none", View::default())], TargetKind::ReactionLabel, Purpose::Score),
     };
+    let kinds = [kind];
     let shown: Vec<(View, Source)> = arms.iter().map(|(_, view)| (*view, Source::Own)).collect();
     let spec = CorpusSpec {
         shown: &shown,
-        kinds: &[kind],
+        kinds: &kinds,
         context_tokens: config.max_position_embeddings,
         assistant_tokens: config.max_position_embeddings,
         on_too_long: OnTooLong::Error,
         distractors: 0,
         seed: 0,
+        windows: None,
     };
     let (records, _) = Reader::open(&[PathBuf::from(data)], ReadOptions::default())?.read_all()?;
     let all: Vec<_> = records.into_iter().map(|record| record.conversation).collect();
@@ -174,8 +176,8 @@ fn conversations(model: &Path, data: &Path, work: Work) -> Result<Vec<Conversati
     let mut conversations: Vec<Conversation> =
         ids.into_iter().map(|id| Conversation { id, windows: Vec::new() }).collect();
     for (arm, view) in arms {
-        let layout = Layout { view: *view, kinds: &[kind], purpose, dropout: None };
-        for mut stream in corpus.streams(Split::Train, Source::Own, layout) {
+        let layout = Layout::new(*view, &kinds, purpose);
+        for mut stream in corpus.streams(Split::Train, Source::Own, 0, layout) {
             stream.targets.retain(|target| kind != TargetKind::NextPrompt || target.earlier_user_messages > 0);
             let Some(target) = stream.targets.first() else { continue };
             let id = &target.item.conversation;

@@ -70,7 +70,9 @@ fn row(tokens: usize, vocabulary: usize) -> Row {
         candidate: None,
         span: start..start + 16,
         bytes: 64,
-        visible_thoughts: 0,
+        seen: Vec::new(),
+        lacks_words: false,
+        reply_tokens_lost: 0,
         quoted: false,
         earlier_user_messages: 1,
     };

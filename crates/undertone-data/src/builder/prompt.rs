@@ -15,7 +15,7 @@ impl StreamBuilder {
     /// A conversation as a prompt that ends with the header of `speaker`: the latest whole messages that fit `limit`
     /// tokens, and how many earlier messages were left out.
     pub fn prompt(&self, encoded: &Encoded, view: View, speaker: Speaker, limit: usize) -> (Vec<u32>, usize) {
-        let layout = Layout { view, kinds: &[], purpose: Purpose::Score, dropout: None };
+        let layout = Layout::new(view, &[], Purpose::Score);
         let mut slots = self.slots(encoded, &layout, &mut Hidden::default());
         // A thought written after the last message still precedes the next one, so it is not too late here.
         let known_by_now = encoded.conversation.messages.iter().enumerate().flat_map(|(index, message)| {

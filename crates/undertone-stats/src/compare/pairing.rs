@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::inference::Cell;
 use crate::record::{ItemRecord, RecordFault, check_records};
 
 /// How many differences an error names.
@@ -30,13 +31,23 @@ pub enum NotComparable {
         /// The items that only a, and only b, scored.
         alone: [Vec<String>; 2],
     },
-    /// The arms were trained with different seeds.
-    #[error("the arms were trained with different seeds: `{}` with {:?}, `{}` with {:?}", arms[0], seeds[0], arms[1], seeds[1])]
-    Seeds {
+    /// The arms were trained with different seeds, or tested in different folds.
+    #[error("the arms have different {what}: `{}` {:?}, `{}` {:?}", arms[0], values[0], arms[1], values[1])]
+    Trainings {
+        /// Seeds or folds.
+        what: &'static str,
         /// The names of arms a and b.
         arms: [String; 2],
-        /// The seeds of arms a and b.
-        seeds: [Vec<u64>; 2],
+        /// The seeds or folds of arms a and b.
+        values: [Vec<u64>; 2],
+    },
+    /// An item was not scored in as many trainings as the others.
+    #[error("arm `{arm}` scored {} in fewer trainings than the others: `{}`", counted(.items.len(), "item"), first(.items, "`, `"))]
+    Unbalanced {
+        /// The arm.
+        arm: String,
+        /// The items.
+        items: Vec<String>,
     },
     /// Items of the same id are different targets; for each, a sentence on what differs.
     #[error("the arms differ in the targets of {}: {}", counted(.0.len(), "item"), first(.0, "; "))]
@@ -62,8 +73,8 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// One item as both arms scored it: a record for each training seed. An untrained arm, which has no seed, is paired
-/// with every seed of the other.
+/// One item as both arms scored it: a record of each arm for each training, in the order of folds and then of seeds. An
+/// untrained arm, which has no seed, is paired with every training of the other.
 pub(super) struct Pair<'a> {
     pub(super) a: Vec<&'a ItemRecord>,
     pub(super) b: Vec<&'a ItemRecord>,
@@ -84,10 +95,29 @@ impl Pair<'_> {
     pub(super) fn differs(&self, flag: impl Fn(&ItemRecord) -> bool) -> bool {
         flag(self.a[0]) != flag(self.b[0])
     }
+
+    /// The folds that test the item, one for each training.
+    pub(super) fn folds(&self) -> impl Iterator<Item = usize> {
+        // An untrained arm may have been scored in one fold for all.
+        let trained = if self.a.iter().all(|record| record.seed.is_none()) { &self.b } else { &self.a };
+        trained.iter().map(|record| record.fold.unwrap_or_default())
+    }
+
+    /// A number of each training, by fold.
+    pub(super) fn cells(&self, number: impl Fn(&ItemRecord, &ItemRecord) -> f64) -> Vec<Cell> {
+        let mut cells: Vec<Cell> = Vec::new();
+        for (fold, (a, b)) in self.folds().zip(self.a.iter().zip(&self.b)) {
+            match cells.last_mut() {
+                Some(cell) if cell.fold == fold => cell.nats.push(number(a, b)),
+                _ => cells.push(Cell { fold, nats: vec![number(a, b)] }),
+            }
+        }
+        cells
+    }
 }
 
-/// The records of one arm, by seed and then by item.
-type BySeed<'a> = BTreeMap<Option<u64>, BTreeMap<&'a str, &'a ItemRecord>>;
+/// The records of one arm: by item, and then by fold and seed.
+type ByItem<'a> = BTreeMap<&'a str, BTreeMap<(Option<usize>, Option<u64>), &'a ItemRecord>>;
 
 /// Checks the records and returns their only arm.
 pub(super) fn only_arm(records: &[ItemRecord]) -> Result<String, NotComparable> {
@@ -110,50 +140,62 @@ pub(super) fn pair<'a>(
     b: &'a [ItemRecord],
     arms: [&str; 2],
 ) -> Result<Vec<Pair<'a>>, NotComparable> {
-    let by_seed = |records: &'a [ItemRecord]| {
-        let mut all = BySeed::new();
+    let names = || arms.map(str::to_owned);
+    let by_item = |records: &'a [ItemRecord]| {
+        let mut all = ByItem::new();
         for record in records {
-            all.entry(record.seed).or_default().insert(&record.item, record);
+            all.entry(&record.item).or_default().insert((record.fold, record.seed), record);
         }
         all
     };
-    let [in_a, in_b] = [a, b].map(by_seed);
-    let is_untrained = |all: &BySeed<'_>| all.keys().eq(&[None]);
-    let seeds = |all: &BySeed<'_>| -> Vec<u64> { all.keys().copied().flatten().collect() };
-    if in_a.keys().ne(in_b.keys()) && !is_untrained(&in_a) && !is_untrained(&in_b) {
-        let seeds = [seeds(&in_a), seeds(&in_b)];
-        return Err(NotComparable::Seeds { arms: arms.map(str::to_owned), seeds });
+    let [in_a, in_b] = [a, b].map(by_item);
+    let missing = |from: &ByItem<'_>, wanted: &ByItem<'_>| -> Vec<String> {
+        wanted.keys().filter(|item| !from.contains_key(*item)).map(|item| item.to_string()).collect()
+    };
+    let alone = [missing(&in_b, &in_a), missing(&in_a, &in_b)];
+    if alone.iter().any(|items| !items.is_empty()) {
+        return Err(NotComparable::Items { arms: names(), alone });
     }
-    let count = in_a.len().max(in_b.len());
-    let mut pairs: BTreeMap<&str, Pair<'a>> = BTreeMap::new();
-    for (a, b) in in_a.values().cycle().zip(in_b.values().cycle()).take(count) {
-        let missing = |from: &BTreeMap<&str, _>, wanted: &BTreeMap<&str, _>| -> Vec<String> {
-            let missing = wanted.keys().filter(|item| !from.contains_key(*item));
-            missing.map(|item| item.to_string()).collect()
-        };
-        let alone = [missing(b, a), missing(a, b)];
-        if alone.iter().any(|items| !items.is_empty()) {
-            return Err(NotComparable::Items { arms: arms.map(str::to_owned), alone });
-        }
-        for (item, (a, b)) in a.iter().zip(b.values()).map(|((item, a), b)| (*item, (*a, *b))) {
-            let pair = pairs.entry(item).or_insert_with(|| Pair { a: Vec::new(), b: Vec::new() });
-            pair.a.push(a);
-            pair.b.push(b);
+    // An untrained arm has one score of an item, whatever the trainings.
+    let is_untrained = |records: &[ItemRecord]| records.iter().all(|record| record.seed.is_none());
+    let untrained = [a, b].map(is_untrained);
+    if untrained == [false, false] {
+        let seeds = |records: &[ItemRecord]| records.iter().filter_map(|record| record.seed).collect::<BTreeSet<u64>>();
+        let folds = |records: &[ItemRecord]| records.iter().filter_map(|one| Some(one.fold? as u64)).collect();
+        for (what, values) in [("seeds", [a, b].map(seeds)), ("folds", [a, b].map(folds))] {
+            if values[0] != values[1] {
+                let values = values.map(Vec::from_iter);
+                return Err(NotComparable::Trainings { what, arms: names(), values });
+            }
         }
     }
-    let differences = pairs.values().filter_map(|pair| difference(pair, arms));
-    match differences.collect::<Vec<_>>() {
-        differences if !differences.is_empty() => Err(NotComparable::Targets(differences)),
-        _ if pairs.values().any(|pair| pair.a.len() != count) => {
-            let items = pairs.iter().filter(|(_, pair)| pair.a.len() != count).map(|(item, _)| item.to_string());
-            Err(NotComparable::Items { arms: arms.map(str::to_owned), alone: [items.collect(), Vec::new()] })
+    let [trained, other] =
+        if untrained[0] { [(&in_b, arms[1]), (&in_a, arms[0])] } else { [(&in_a, arms[0]), (&in_b, arms[1])] };
+    let expected = trained.0.values().map(BTreeMap::len).max().unwrap_or_default();
+    for (all, arm) in [trained, other] {
+        let expected = if all.values().all(|records| records.len() == 1) { 1 } else { expected };
+        let items = all.iter().filter(|(_, records)| records.len() != expected);
+        let items: Vec<String> = items.map(|(item, _)| item.to_string()).collect();
+        if !items.is_empty() {
+            return Err(NotComparable::Unbalanced { arm: arm.to_owned(), items });
         }
-        _ => Ok(pairs.into_values().collect()),
     }
+    let pairs = in_a.into_values().zip(in_b.into_values()).map(|(a, b)| {
+        let count = a.len().max(b.len());
+        let [a, b] = [a, b].map(|records| {
+            let records: Vec<&ItemRecord> = records.into_values().collect();
+            records.iter().copied().cycle().take(count).collect()
+        });
+        Pair { a, b }
+    });
+    let pairs: Vec<Pair<'_>> = pairs.collect();
+    let differences: Vec<String> = pairs.iter().filter_map(|pair| difference(pair, arms)).collect();
+    if differences.is_empty() { Ok(pairs) } else { Err(NotComparable::Targets(differences)) }
 }
 
 /// The first field in which two records of one item describe different targets, in words.
 fn difference(pair: &Pair<'_>, [arm_a, arm_b]: [&str; 2]) -> Option<String> {
+    let is_trained = !pair.either(|record| record.seed.is_none());
     let fields = |record: &ItemRecord| {
         let label = record.label.as_ref();
         [
@@ -162,7 +204,7 @@ fn difference(pair: &Pair<'_>, [arm_a, arm_b]: [&str; 2]) -> Option<String> {
             ("kind", record.kind.to_string()),
             ("tokens", record.tokens.to_string()),
             ("bytes", record.bytes.to_string()),
-            ("fold", or_none(record.fold)),
+            ("fold", or_none(record.fold.filter(|_| is_trained))),
             ("label.truth", or_none(label.map(|l| l.truth))),
             ("label.probabilities.len()", or_none(label.map(|l| l.probabilities.len()))),
         ]

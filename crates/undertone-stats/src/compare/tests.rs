@@ -42,15 +42,10 @@ fn the_difference_is_a_ratio_of_sums_by_user() {
     close(losses.difference.ratio.value, -0.15);
     close(losses.a_mean_of_user_means, (50.0 / 40.0 + 50.0 / 20.0) / 2.0);
     close(losses.difference.mean_of_user_means.value, (0.025 - 0.5) / 2.0);
-    // A quarter of the resamples holds only user 1, a quarter only user 2.
-    for estimate in [losses.difference.ratio, losses.difference.mean_of_user_means] {
-        let interval = estimate.intervals.unwrap().percentile;
-        close(interval.low, -0.5);
-        close(interval.high, 0.025);
-    }
-    // Residuals 1 + 0.15 · 40 = 7 and −7: half width t(1) · √(2 · 98) / 60.
-    let t = losses.difference.ratio.intervals.unwrap().student_t;
-    assert!((t.high - (-0.15 + 12.706_204_7 * 14.0 / 60.0)).abs() < 1e-6, "{t:?}");
+    // The users have ⅔ and ⅓ of the tokens and residuals of 0.175 and −0.35 per token, so CR2 multiplies their squares by 2
+    // and ⅛ (see `WeightedMean`); t has one degree of freedom.
+    let t = losses.difference.ratio.of_models.unwrap().student_t;
+    assert!((t.high - (-0.15 + 12.706_204_7 * 0.076_562_5_f64.sqrt())).abs() < 1e-6, "{t:?}");
 }
 
 #[test]
@@ -69,8 +64,8 @@ fn items_are_paired_so_what_both_arms_share_cancels() {
     let mut b = rows(0.5);
     b.iter_mut().for_each(|record| record.arm = "past".into());
     let comparison = compared(&rows(0.0), &b);
-    let intervals = comparison.contrasts[0].losses.as_ref().unwrap().difference.ratio.intervals.unwrap();
-    for interval in [intervals.percentile, intervals.bca, intervals.student_t] {
+    let intervals = comparison.contrasts[0].losses.as_ref().unwrap().difference.ratio.of_models.unwrap();
+    for interval in [intervals.bca, intervals.student_t] {
         close(interval.low, -0.5);
         close(interval.high, -0.5);
     }
@@ -161,7 +156,6 @@ fn items_that_are_not_the_same_target_are_refused_field_by_field() {
     refused_if(|r| r.kind = TargetKind::Reason, "`kind` of `b` is `next_prompt` in `none` and `reason`");
     refused_if(|r| r.tokens = 31, "`tokens` of `b` is `30` in `none` and `31`");
     refused_if(|r| r.bytes = 1, "`bytes` of `b` is `120` in `none` and `1`");
-    refused_if(|r| r.fold = Some(2), "`fold` of `b` is `none` in `none` and `2`");
 }
 
 /// The same records for each seed; seed s adds s · `apart` nats to every item.
@@ -187,8 +181,10 @@ fn seeds_are_paired_averaged_and_part_of_the_error() {
     assert_eq!((primary.items, primary.users, primary.tokens), (3, 2, 60));
     let losses = primary.losses.as_ref().unwrap();
     close(losses.difference.ratio.value, (91.0 + 3.0 - 100.0) / 60.0);
-    close(losses.difference.standard_error.unwrap().of_seeds.unwrap(), 3.0 / 60.0 / 3.0_f64.sqrt());
-    assert_eq!(comparison.seeds, 3);
+    let with = losses.difference.standard_error.unwrap().with_trainings.unwrap();
+    // Users have 2 and 1 items, 40 and 20 tokens: 1/20 nats per token from seed to seed for both.
+    close(with.components.training, 1.0 / 20.0);
+    assert_eq!((comparison.seeds, comparison.folds, with.trainings), (3, 1, 3));
     // An untrained arm has no seed and is paired with each seed of the other.
     let untrained = compared(&arm("base", &NONE), &b);
     close(untrained.contrasts[0].losses.as_ref().unwrap().difference.ratio.value, losses.difference.ratio.value);
@@ -198,17 +194,13 @@ fn seeds_are_paired_averaged_and_part_of_the_error() {
 fn other_seeds_are_refused() {
     let a = with_seeds(&arm("none", &NONE), &[0, 1], 0.0);
     let b = with_seeds(&arm("past", &PAST), &[0, 2], 0.0);
-    assert_eq!(refused(&a, &b), "the arms were trained with different seeds: `none` with [0, 1], `past` with [0, 2]");
+    assert_eq!(refused(&a, &b), "the arms have different seeds: `none` [0, 1], `past` [0, 2]");
     let short = with_seeds(&arm("past", &PAST), &[0, 1], 0.0);
-    assert_eq!(
-        refused(&a, &short[..5]),
-        "the arms scored different items: 1 only in `none` (`c`), none only in `past`"
-    );
+    assert_eq!(refused(&a, &short[..5]), "arm `past` scored 1 item in fewer trainings than the others: `c`");
 }
 
 #[test]
 fn comparisons_made_together_are_corrected_together_but_for_the_primary() {
-    // Ten users, all lower: p = 2/1024 each.
     let users: Vec<String> = (0..10).map(|user| format!("user{user}")).collect();
     let rows = |name: &str, lower: f64| -> Vec<ItemRecord> {
         let record = |(index, user): (usize, &String)| ItemRecord {
@@ -219,16 +211,93 @@ fn comparisons_made_together_are_corrected_together_but_for_the_primary() {
         };
         users.iter().enumerate().map(record).collect()
     };
-    let (none, others) = (rows("none", 0.0), [rows("past", 1.0), rows("oracle", 2.0), rows("filler", 1.0)]);
+    let trained = |name: &str, lower: f64| with_seeds(&rows(name, lower), &[0, 1], 0.0);
+    let none = trained("none", 0.0);
+    let others = [trained("past", 0.010), trained("oracle", 0.012), trained("filler", 0.011)];
     let family: Vec<Arms<'_>> =
         others.iter().enumerate().map(|(index, b)| Arms { a: &none, b, primary: index == 0 }).collect();
-    let p: Vec<f64> = compare(&family, Rules::default())
-        .unwrap()
-        .iter()
-        .map(|comparison| comparison.contrasts[0].losses.as_ref().unwrap().evidence.p_adjusted.unwrap())
-        .collect();
-    let once = 2.0 / 1024.0;
-    assert_eq!(p, [once, 2.0 * once, 2.0 * once]);
+    let rules = Rules { margin: Some(0.002), ..Rules::default() };
+    let comparisons = compare(&family, rules).unwrap();
+    let losses = |place: usize| comparisons[place].contrasts[0].losses.as_ref().unwrap();
+    let raw = |place: usize| RawP::new(&losses(place).difference, rules.question, rules.margin);
+    let found = |place: usize| losses(place).evidence.unwrap();
+    assert_eq!((found(0).p_different, found(0).p_tied), (raw(0).different, raw(0).tied));
+    // Differences and ties of the other comparisons are one family.
+    let both = [raw(1), raw(2)].map(|p| [p.different.unwrap(), p.tied.unwrap()]);
+    let corrected = holm(both.as_flattened());
+    let shown = [found(1), found(2)].map(|evidence| [evidence.p_different.unwrap(), evidence.p_tied.unwrap()]);
+    assert_eq!(shown.as_flattened(), corrected);
+    assert!(corrected.iter().any(|p| *p < 1.0), "{corrected:?}");
+    // Nothing is decided about other subsets.
+    assert!(
+        comparisons[1]
+            .contrast(TargetKind::NextPrompt, Subset::All)
+            .unwrap()
+            .losses
+            .as_ref()
+            .unwrap()
+            .evidence
+            .is_none()
+    );
+}
+
+#[test]
+fn exactly_one_decision_is_primary() {
+    let both_kinds = |rows: &[Row], name: &str| {
+        let prompts = with_seeds(&arm(name, rows), &[0, 1], 0.0);
+        let reasons = prompts.iter().map(|record| ItemRecord {
+            kind: TargetKind::Reason,
+            item: format!("{}/reason", record.item),
+            ..record.clone()
+        });
+        prompts.iter().cloned().chain(reasons).collect::<Vec<ItemRecord>>()
+    };
+    let comparison = compared(&both_kinds(&NONE, "none"), &both_kinds(&PAST, "past"));
+    assert_eq!(comparison.decided().count(), 2);
+    assert_eq!(comparison.headline().unwrap().kind, TargetKind::NextPrompt);
+    let p = |kind| {
+        let losses = comparison.contrast(kind, Subset::Primary).unwrap().losses.as_ref().unwrap();
+        (losses.difference.p, losses.evidence.unwrap().p_different)
+    };
+    assert_eq!(p(TargetKind::NextPrompt).0, p(TargetKind::NextPrompt).1);
+    assert_eq!(p(TargetKind::Reason).0, p(TargetKind::Reason).1, "a family of one is not corrected");
+}
+
+#[test]
+fn items_that_see_a_thought_without_words_are_left_out_and_counted() {
+    let (a, mut b) = (arm("none", &NONE), arm("past", &PAST));
+    b[0].lacks_words = true;
+    let comparison = compared(&a, &b);
+    assert_eq!(comparison.without_words, 1);
+    assert_eq!(comparison.contrasts.iter().map(|c| c.items).collect::<Vec<_>>(), [2, 2, 2]);
+}
+
+#[test]
+fn divisions_test_each_user_once_and_give_cells() {
+    let in_folds = |name: &str, rows: &[Row], more: f64| -> Vec<ItemRecord> {
+        let place = |record: &ItemRecord, division: usize| ItemRecord {
+            fold: Some(2 * division + usize::from(record.user == "user2")),
+            seed: Some(0),
+            nats: record.nats + more * division as f64,
+            ..record.clone()
+        };
+        arm(name, rows).iter().flat_map(|record| [place(record, 0), place(record, 1)]).collect()
+    };
+    let (a, b) = (in_folds("none", &NONE, 0.0), in_folds("past", &PAST, 2.0));
+    let comparison = compared(&a, &b);
+    let primary = comparison.headline().unwrap();
+    assert_eq!((primary.items, primary.users, primary.tokens, comparison.folds, comparison.seeds), (3, 2, 60, 4, 1));
+    close(primary.losses.as_ref().unwrap().difference.ratio.value, (91.0 + 3.0 - 100.0) / 60.0);
+    // The untrained model is scored once and paired with every training.
+    let untrained = compared(&arm("base", &NONE), &b);
+    close(untrained.headline().unwrap().losses.as_ref().unwrap().difference.ratio.value, -0.1);
+    // An item that moved to another fold is another target.
+    let mut moved = b.clone();
+    moved[0].fold = Some(1);
+    assert_eq!(
+        refused(&a, &moved),
+        "the arms differ in the targets of 1 item: `fold` of `a` is `0` in `none` and `1` in `past`"
+    );
 }
 
 #[test]

@@ -1,15 +1,13 @@
-//! The bootstrap: resamples users with replacement and recomputes the statistic each time.
+//! The bootstrap: resamples users with replacement and recomputes the statistic each time. It answers the question about
+//! these trained models and other users.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
-use super::interval::Interval;
+use super::interval::{Interval, LEVEL};
 use super::users::UserSums;
-
-/// The nominal two-sided coverage of every interval.
-pub(super) const LEVEL: f64 = 0.95;
 
 /// The fewest resamples that percentiles at 2.5 % and 97.5 % can be read from.
 pub const MIN_DRAWS: usize = 100;
@@ -32,8 +30,8 @@ impl Default for BootstrapOptions {
     }
 }
 
-/// Σ nats / Σ tokens of every resample, for `N` statistics of the same users. A resample draws n of the n users
-/// and k of the k training seeds, both with replacement.
+/// Σ nats / Σ tokens of every resample, ascending, for `N` statistics of the same users. A resample draws n of the n
+/// users with replacement; the trained models stay as they are.
 ///
 /// Sums run in the order of the draw, so the same users in the same order, draws and seed give the same
 /// bytes.
@@ -44,43 +42,24 @@ pub(super) fn resample<const N: usize>(statistics: [&[UserSums]; N], options: Bo
     let BootstrapOptions { draws, seed } = options;
     assert!(draws >= MIN_DRAWS, "{draws} draws, fewer than the {MIN_DRAWS} that percentiles need");
     let count = u32::try_from(statistics[0].len()).expect("fewer than 2³² users");
-    let seeds = statistics[0][0].nats.len();
+    let units = statistics
+        .map(|users| users.iter().map(|user| (user.mean_nats(), user.tokens as f64)).collect::<Vec<(f64, f64)>>());
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
     let mut results = [(); N].map(|()| Vec::with_capacity(draws));
-    // How often each training seed is drawn.
-    let mut weights = vec![0.0; seeds];
     for _ in 0..draws {
-        let (mut nats, mut tokens) = ([0.0; N], [0; N]);
-        if seeds > 1 {
-            weights.fill(0.0);
-            (0..seeds).for_each(|_| weights[generator.random_range(0..seeds as u32) as usize] += 1.0);
-        } else {
-            weights[0] = 1.0;
-        }
+        let mut sums = [(0.0, 0.0); N];
         for _ in 0..count {
             // A 32-bit index draws the same users on every machine; a `usize` need not.
             let drawn = generator.random_range(0..count) as usize;
-            for (users, (nats, tokens)) in statistics.iter().zip(nats.iter_mut().zip(&mut tokens)) {
-                let user = &users[drawn];
-                *nats += user.nats.iter().zip(&weights).map(|(nats, weight)| nats * weight).sum::<f64>();
-                *tokens += user.tokens;
+            for (sum, units) in sums.iter_mut().zip(&units) {
+                sum.0 += units[drawn].0;
+                sum.1 += units[drawn].1;
             }
         }
-        for (results, (nats, tokens)) in results.iter_mut().zip(nats.into_iter().zip(tokens)) {
-            results.push(nats / seeds as f64 / tokens as f64);
-        }
+        results.iter_mut().zip(sums).for_each(|(results, (nats, tokens))| results.push(nats / tokens));
     }
+    results.iter_mut().for_each(|results| results.sort_by(f64::total_cmp));
     results
-}
-
-pub(super) fn sorted(mut draws: Vec<f64>) -> Vec<f64> {
-    draws.sort_by(f64::total_cmp);
-    draws
-}
-
-/// The 2.5 % and 97.5 % quantiles of sorted draws.
-pub(super) fn percentile(sorted: &[f64]) -> Interval {
-    Interval { low: quantile(sorted, 0.5 - LEVEL / 2.0), high: quantile(sorted, 0.5 + LEVEL / 2.0) }
 }
 
 /// Bias-corrected and accelerated percentiles of sorted draws (Efron 1987; Efron and Tibshirani 1993, equation
@@ -147,7 +126,7 @@ mod tests {
     #[test]
     fn without_bias_and_skew_bca_is_the_percentile_interval() {
         let draws: Vec<f64> = (0..1001).map(f64::from).collect();
-        let both = [percentile(&draws), bca(&draws, 500.0, &[-1.0, 0.0, 1.0])];
-        assert!((both[0].low - both[1].low).abs() < 1e-6 && (both[0].high - both[1].high).abs() < 1e-6, "{both:?}");
+        let interval = bca(&draws, 500.0, &[-1.0, 0.0, 1.0]);
+        assert!((interval.low - 25.0).abs() < 1e-6 && (interval.high - 975.0).abs() < 1e-6, "{interval:?}");
     }
 }

@@ -16,21 +16,21 @@ pub const ENOUGH_USERS: usize = 10;
 pub struct Estimate {
     /// The point estimate: the statistic of the observed users.
     pub value: f64,
-    /// Its intervals; `None` with fewer than two users, whose spread is unknown.
-    pub intervals: Option<Intervals>,
+    /// This way of training, other users and other trainings: Student's t with the variance of both. `None` with fewer
+    /// than two users or one training, whose spread is unknown.
+    pub interval: Option<Interval>,
+    /// These trained models, other users; `None` with fewer than two users.
+    pub of_models: Option<OfModels>,
 }
 
-/// Three 95 % intervals of one number.
+/// Two 95 % intervals of one number for these trained models and other users.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Intervals {
-    /// Percentiles of the bootstrap (Efron and Tibshirani 1993, section 13.3).
-    pub percentile: Interval,
-    /// Bias-corrected and accelerated (ibid., section 14.3).
-    pub bca: Interval,
-    /// Student's t around the linearised ratio. Bootstrap intervals are too narrow with few users: in simulated
-    /// studies of 3, 6 and 9 users, nominal 95 % percentile intervals covered the truth in 74, 86 and 89 %, t
-    /// intervals in 94 to 95 %.
+pub struct OfModels {
+    /// Student's t with CR2, which keeps its coverage with few and unequal users.
     pub student_t: Interval,
+    /// Bias-corrected and accelerated bootstrap over users (Efron and Tibshirani 1993, section 14.3); too narrow with few
+    /// users.
+    pub bca: Interval,
 }
 
 /// Everything inferred about one difference.
@@ -40,15 +40,19 @@ pub struct Inference {
     pub users: usize,
     /// Whether they are fewer than [`ENOUGH_USERS`].
     pub too_few_users: bool,
-    /// How many training seeds each arm has.
-    pub seeds: usize,
+    /// How many trainings each arm has: seeds if there is one fold, otherwise folds.
+    pub trainings: usize,
     /// Σ nats / Σ tokens over all users: each token has the same weight. The primary estimand.
     pub ratio: Estimate,
     /// The mean over users of each user's Σ nats / Σ tokens: each user has the same weight.
     pub mean_of_user_means: Estimate,
     /// The standard error of the ratio, if there are at least two users.
     pub standard_error: Option<StandardError>,
-    /// The test that the ratio is 0, if there are at least two users.
+    /// The degrees of freedom of the ratio's interval over other users and other trainings.
+    pub degrees_of_freedom: Option<f64>,
+    /// The p-value that the ratio is 0 for other users and other trainings.
+    pub p: Option<f64>,
+    /// The test that the ratio is 0 for these trained models and other users, if there are at least two users.
     pub sign_flip: Option<SignFlip>,
 }
 
@@ -58,35 +62,39 @@ impl Inference {
     /// # Panics
     ///
     /// If there are fewer than [`MIN_DRAWS`](super::MIN_DRAWS) draws, a user without tokens or with nats that are not
-    /// finite, or users with different numbers of seeds.
+    /// finite, or users with different numbers of folds or seeds.
     pub fn new(users: &[UserSums], options: BootstrapOptions) -> Option<Self> {
-        let seeds = users.first()?.nats.len();
+        let shape = |user: &UserSums| (user.cells.len(), user.cells.first().map(|cell| cell.nats.len()));
+        let expected = shape(users.first()?);
         for user in users {
-            let fine = user.tokens > 0 && user.nats.len() == seeds && user.nats.iter().all(|nats| nats.is_finite());
-            assert!(fine && seeds > 0, "{user:?}, of {seeds} seeds");
+            let mut nats = user.cells.iter().flat_map(|cell| &cell.nats).peekable();
+            let fine = user.tokens > 0 && shape(user) == expected && nats.peek().is_some();
+            assert!(fine && nats.all(|nats| nats.is_finite()), "{user:?}, of {expected:?} folds and seeds");
         }
         // A mean of user means is the ratio of users that have one token each.
         let alike: Vec<UserSums> = users.iter().map(UserSums::of_one_token).collect();
         let [ratio_draws, mean_draws] = bootstrap::resample([users, &alike], options);
-        let estimate = |users: &[UserSums], draws: Vec<f64>| {
+        let estimate = |users: &[UserSums], draws: &[f64]| {
             let value = ratio(users).expect("there are users");
-            let intervals = StandardError::of(users).map(|error| {
-                let sorted = bootstrap::sorted(draws);
-                Intervals {
-                    percentile: bootstrap::percentile(&sorted),
-                    bca: bootstrap::bca(&sorted, value, &bootstrap::jackknife(users)),
-                    student_t: error.interval(value),
-                }
+            let error = StandardError::of(users);
+            let of_models = error.map(|error| OfModels {
+                student_t: error.interval_of_models(value),
+                bca: bootstrap::bca(draws, value, &bootstrap::jackknife(users)),
             });
-            Estimate { value, intervals }
+            Estimate { value, interval: error.and_then(|error| error.interval(value)), of_models }
         };
+        let ratio = estimate(users, &ratio_draws);
+        let standard_error = StandardError::of(users);
+        let with_trainings = standard_error.and_then(|error| error.with_trainings);
         Some(Self {
             users: users.len(),
             too_few_users: users.len() < ENOUGH_USERS,
-            seeds,
-            ratio: estimate(users, ratio_draws),
-            mean_of_user_means: estimate(&alike, mean_draws),
-            standard_error: StandardError::of(users),
+            trainings: with_trainings.map_or(1, |with| with.trainings),
+            ratio,
+            mean_of_user_means: estimate(&alike, &mean_draws),
+            standard_error,
+            degrees_of_freedom: standard_error.and_then(|error| error.degrees_of_freedom()),
+            p: standard_error.and_then(|error| error.p(ratio.value)),
             sign_flip: (users.len() > 1).then(|| SignFlip::new(users, options)),
         })
     }

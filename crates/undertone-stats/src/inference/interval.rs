@@ -17,3 +17,6 @@ impl Interval {
         (self.low..=self.high).contains(&0.0)
     }
 }
+
+/// The nominal two-sided coverage of every interval.
+pub(super) const LEVEL: f64 = 0.95;

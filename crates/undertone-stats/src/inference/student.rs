@@ -1,12 +1,16 @@
-//! The standard error of a ratio of sums, and what follows from it: Student's t interval, two one-sided tests, and
-//! the minimum detectable difference.
+//! The standard error of a ratio of sums for two questions, and what follows from it: Student's t intervals, p-values,
+//! two one-sided tests, and the smallest detectable difference.
+//!
+//! The first question is about *these trained models and other users*: users are the only random sample. The second is
+//! about *this way of training, other users and other trainings*: a verdict about arms rests on it.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::bootstrap::LEVEL;
-use super::interval::Interval;
-use super::users::{UserSums, ratio};
+use super::interval::{Interval, LEVEL};
+use super::trainings::{BetweenTrainings, Components};
+use super::users::UserSums;
+use super::weighted::WeightedMean;
 
 /// The power at which a difference counts as detectable.
 const POWER: f64 = 0.8;
@@ -17,110 +21,183 @@ const MOST_FREEDOM: f64 = 1e5;
 /// A difference that needs more users than this counts as undetectable.
 const MOST_USERS: usize = 1_000_000_000;
 
-/// The standard error of R = Σx / Σt over n users, in nats per token.
+/// A share of the trainings in the variance below this leaves the quantile of the users unchanged.
+const SMALL_SHARE: f64 = 0.1;
+
+/// The standard error of R = Σx / Σt over users, in nats per token.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StandardError {
-    /// From users and training seeds together.
-    pub total: f64,
-    /// From the sampling of users: √( n/(n−1) · Σ (x − R·t)² ) / Σt, the ratio estimator's delta-method error for
-    /// clusters drawn with replacement (Cochran 1977, *Sampling Techniques*, section 6.3, without the finite
-    /// population correction). If every t is 1, it is the standard error of a mean.
+    /// For these trained models and other users: CR2 for the ratio, clustered by user.
     pub of_users: f64,
-    /// From training seeds: the standard deviation of R over k seeds, divided by √k. `None` with one seed: it is
-    /// unknown, not 0.
-    pub of_seeds: Option<f64>,
-    /// n − 1 with one seed; with several, combined from users and seeds by Welch and Satterthwaite.
-    pub degrees_of_freedom: f64,
-    /// n, the number of users.
+    /// The degrees of freedom of `of_users`: about the effective number of users, less one.
+    pub freedom_of_users: f64,
+    /// (Σ t)² / Σ t²: as many users of equal length would have the same weight.
+    pub effective_users: f64,
+    /// The number of users.
     pub users: usize,
+    /// For other users and other trainings; `None` with one training of each arm, whose variance is unknown, not 0.
+    pub with_trainings: Option<WithTrainings>,
+}
+
+/// The standard error of R over other users and other trainings.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct WithTrainings {
+    /// The standard error.
+    pub total: f64,
+    /// The part of it that comes from trainings; the parts add up as squares.
+    pub of_trainings: f64,
+    /// The degrees of freedom of `of_trainings`.
+    pub freedom_of_trainings: f64,
+    /// The weight of the trainings' quantile of t in the critical value, from 0 to 1; the users' has the rest.
+    pub weight_of_trainings: f64,
+    /// How many trainings the variance is estimated from: seeds if there is one fold, otherwise folds.
+    pub trainings: usize,
+    /// Whether each user is tested in one training, so that users and trainings cannot be told apart.
+    pub is_nested: bool,
+    /// The standard deviations between users, between trainings, and of the rest.
+    pub components: Components,
 }
 
 impl StandardError {
     /// The standard error over these users; `None` for fewer than two.
     pub fn of(users: &[UserSums]) -> Option<Self> {
-        let (count, value) = (users.len() as f64, ratio(users)?);
         if users.len() < 2 {
             return None;
         }
-        let tokens: f64 = users.iter().map(|user| user.tokens as f64).sum();
-        let squares: f64 = users.iter().map(|user| (user.mean_nats() - value * user.tokens as f64).powi(2)).sum();
-        let of_users = (count / (count - 1.0) * squares).sqrt() / tokens;
-        let seeds = users[0].nats.len();
-        let ratio_of_seed = |seed: usize| users.iter().map(|user| user.nats[seed]).sum::<f64>() / tokens;
-        let of_seeds = (seeds > 1).then(|| {
-            let squares: f64 = (0..seeds).map(|seed| (ratio_of_seed(seed) - value).powi(2)).sum();
-            (squares / (seeds - 1) as f64 / seeds as f64).sqrt()
-        });
-        let variances = [of_users, of_seeds.unwrap_or(0.0)].map(|error| error * error);
-        let total = variances[0] + variances[1];
-        let degrees_of_freedom = match total > 0.0 {
-            true => {
-                let freedom = [count - 1.0, seeds.max(2) as f64 - 1.0];
-                total * total / variances.iter().zip(freedom).map(|(v, freedom)| v * v / freedom).sum::<f64>()
-            }
-            false => count - 1.0,
-        };
-        Some(Self { total: total.sqrt(), of_users, of_seeds, degrees_of_freedom, users: users.len() })
+        let units: Vec<(f64, f64)> =
+            users.iter().map(|user| (user.tokens as f64, user.mean_nats() / user.tokens as f64)).collect();
+        let by_user = WeightedMean::new(&units);
+        let of_users = by_user.variance.sqrt();
+        let freedom_of_users = by_user.freedom;
+        let with_trainings = BetweenTrainings::of(users, &by_user);
+        Some(Self {
+            of_users,
+            freedom_of_users,
+            effective_users: 1.0 / by_user.concentration,
+            users: users.len(),
+            with_trainings: with_trainings.map(|between| WithTrainings::new(between)),
+        })
     }
 
-    fn student(self) -> StudentsT {
-        let freedom = self.degrees_of_freedom.min(MOST_FREEDOM);
-        StudentsT::new(0.0, 1.0, freedom).expect("degrees of freedom are positive")
+    /// R ± t · the standard error, for these trained models and other users.
+    pub fn interval_of_models(&self, value: f64) -> Interval {
+        around(value, quantile(self.freedom_of_users, 0.5 + LEVEL / 2.0) * self.of_users)
     }
 
-    /// The quantile of Student's t for a probability above one half.
-    fn quantile(self, probability: f64) -> f64 {
-        // By bisection: `inverse_cdf` of statrs 0.19 does not terminate for some degrees of freedom.
-        let student = self.student();
-        let (mut low, mut high) = (0.0, 1.0);
-        while student.cdf(high) < probability {
-            (low, high) = (high, 2.0 * high);
-        }
+    /// R ± the critical value · the standard error, for other users and other trainings; `None` with one training.
+    pub fn interval(&self, value: f64) -> Option<Interval> {
+        self.with_trainings.map(|with| around(value, self.critical(&with, 0.5 + LEVEL / 2.0) * with.total))
+    }
+
+    /// The degrees of freedom at which Student's t has the critical value of [`Self::interval`].
+    pub fn degrees_of_freedom(&self) -> Option<f64> {
+        let wanted = self.critical(&self.with_trainings?, 0.5 + LEVEL / 2.0);
+        let (mut low, mut high) = (0.5, MOST_FREEDOM);
         for _ in 0..60 {
-            let middle = (low + high) / 2.0;
-            if student.cdf(middle) < probability { low = middle } else { high = middle }
+            let middle = f64::midpoint(low, high);
+            if quantile(middle, 0.5 + LEVEL / 2.0) > wanted { low = middle } else { high = middle }
         }
-        high
+        Some(high)
     }
 
-    /// R ± t(97.5 %) · the total standard error.
-    pub fn interval(self, value: f64) -> Interval {
-        let half_width = self.quantile(0.5 + LEVEL / 2.0) * self.total;
-        Interval { low: value - half_width, high: value + half_width }
+    /// Whether the two-sided p-value is at most `level`; quicker than [`Self::p`]. `None` with one training.
+    pub fn rejects(&self, value: f64, level: f64) -> Option<bool> {
+        self.with_trainings.map(|with| value.abs() >= self.critical(&with, 1.0 - level / 2.0) * with.total)
+    }
+
+    /// The two-sided p-value that R is 0 for other users and other trainings; `None` with one training.
+    pub fn p(&self, value: f64) -> Option<f64> {
+        self.with_trainings.map(|with| 2.0 * self.upper_tail(&with, value.abs()))
     }
 
     /// The p-value of two one-sided tests (Schuirmann 1987) of the null hypothesis |R| ≥ `margin`: a small p shows
-    /// that the difference is smaller than the margin.
-    pub fn tost(self, value: f64, margin: f64) -> f64 {
+    /// that the difference is smaller than the margin, for other users and other trainings. `None` with one training.
+    pub fn tost(&self, value: f64, margin: f64) -> Option<f64> {
+        self.with_trainings.map(|with| self.upper_tail(&with, margin - value.abs()))
+    }
+
+    /// As [`Self::tost`], for these trained models and other users.
+    pub fn tost_of_models(&self, value: f64, margin: f64) -> f64 {
         let distance = margin - value.abs();
-        match self.total > 0.0 {
-            true => self.student().sf(distance / self.total),
+        match self.of_users > 0.0 {
+            true => student(self.freedom_of_users).sf(distance / self.of_users),
             false => f64::from(u8::from(distance <= 0.0)),
         }
     }
 
+    /// The quantile of R / total for a probability of at least one half: between those of Student's t for users and for
+    /// trainings, as Cochran and Cox (1950) weigh two quantiles.
+    fn critical(&self, with: &WithTrainings, probability: f64) -> f64 {
+        let of_users = quantile(self.freedom_of_users, probability);
+        match with.weight_of_trainings {
+            0.0 => of_users,
+            weight => {
+                let of_trainings = quantile(with.freedom_of_trainings, probability);
+                of_users + weight * (of_trainings - of_users)
+            }
+        }
+    }
+
+    /// The probability that R exceeds `distance`, if its expectation is 0.
+    fn upper_tail(&self, with: &WithTrainings, distance: f64) -> f64 {
+        if with.total == 0.0 {
+            return if distance > 0.0 { 0.0 } else { 0.5 };
+        }
+        let wanted = distance.abs() / with.total;
+        let tail = match with.weight_of_trainings {
+            0.0 => student(self.freedom_of_users).sf(wanted),
+            1.0 => student(with.freedom_of_trainings).sf(wanted),
+            _ => {
+                let (mut low, mut high) = (0.0, 0.5);
+                for _ in 0..60 {
+                    let middle = f64::midpoint(low, high);
+                    if self.critical(with, 1.0 - middle) > wanted { low = middle } else { high = middle }
+                }
+                high
+            }
+        };
+        if distance >= 0.0 { tail } else { 1.0 - tail }
+    }
+
     /// R divided by the standard deviation of users' contributions to it: Cohen's d_z if all users have equally
     /// many tokens. `None` if users do not differ.
-    pub fn effect_size(self, value: f64) -> Option<f64> {
-        (self.of_users > 0.0).then(|| value / (self.of_users * (self.users as f64).sqrt()))
+    pub fn effect_size(&self, value: f64) -> Option<f64> {
+        (self.of_users > 0.0).then(|| value / (self.of_users * self.effective_users.sqrt()))
     }
 
-    /// The smallest true difference that four of five such studies call different from zero (Bloom 1995).
-    pub fn minimum_detectable(self) -> f64 {
-        (self.quantile(0.5 + LEVEL / 2.0) + self.quantile(POWER)) * self.total
+    /// The smallest true difference that four of five such studies call different from zero (Bloom 1995); `None` with
+    /// one training.
+    pub fn minimum_detectable(&self) -> Option<f64> {
+        let with = self.with_trainings?;
+        Some((self.critical(&with, 0.5 + LEVEL / 2.0) + self.critical(&with, POWER)) * with.total)
     }
 
-    /// The standard error with another number of users like these.
-    pub fn with_users(self, users: usize) -> Self {
-        let of_users = self.of_users * (self.users as f64 / users as f64).sqrt();
-        let total = of_users.hypot(self.of_seeds.unwrap_or(0.0));
-        Self { total, of_users, degrees_of_freedom: (users as f64 - 1.0).max(1.0), users, ..self }
+    /// The standard error with another number of users like these, and the same trainings.
+    fn with_users(&self, users: usize) -> Self {
+        let times = users as f64 / self.users as f64;
+        let of_users = self.of_users / times.sqrt();
+        let freedom_of_users = ((self.freedom_of_users + 1.0) * times - 1.0).max(0.5);
+        let grown = |with: WithTrainings| {
+            let of_trainings = with.of_trainings * with.of_trainings;
+            WithTrainings::new(BetweenTrainings {
+                total: of_users * of_users + of_trainings,
+                of_trainings,
+                freedom: with.freedom_of_trainings,
+                is_nested: with.is_nested,
+                components: with.components,
+                trainings: with.trainings,
+            })
+        };
+        let with_trainings = self.with_trainings.map(grown);
+        let effective_users = self.effective_users * times;
+        Self { of_users, freedom_of_users, effective_users, users, with_trainings }
     }
 
-    /// How many users like these, with the same number of training seeds, make `value` detectable; `None` if no
-    /// number does, because the variance between trainings is too large.
-    pub fn users_needed(self, value: f64) -> Option<usize> {
-        let detectable = |users: usize| self.with_users(users).minimum_detectable() <= value.abs();
+    /// How many users like these, with the same trainings, make `value` detectable; `None` if no number does, because
+    /// the variance between trainings is too large or unknown.
+    pub fn users_needed(&self, value: f64) -> Option<usize> {
+        let detectable =
+            |users: usize| self.with_users(users).minimum_detectable().is_some_and(|smallest| smallest <= value.abs());
         let mut high = 2;
         while !detectable(high) {
             high *= 2;
@@ -137,81 +214,183 @@ impl StandardError {
     }
 }
 
+impl WithTrainings {
+    fn new(between: BetweenTrainings) -> Self {
+        let BetweenTrainings { total, of_trainings, freedom, is_nested, components, trainings } = between;
+        let share = if total > 0.0 { of_trainings / total } else { 0.0 };
+        // With several trainings per user, the estimated share is uncertain. The weight is fitted so that the interval
+        // keeps its level whatever the share is: `docs/level.md` has the table.
+        let weight_of_trainings = match is_nested {
+            true => 1.0,
+            false => ((share - SMALL_SHARE) / (1.0 - SMALL_SHARE)).max(0.0).powf((freedom / 2.0).min(1.0)),
+        };
+        Self {
+            total: total.sqrt(),
+            of_trainings: of_trainings.sqrt(),
+            freedom_of_trainings: freedom,
+            weight_of_trainings,
+            trainings,
+            is_nested,
+            components,
+        }
+    }
+}
+
+fn around(value: f64, half_width: f64) -> Interval {
+    Interval { low: value - half_width, high: value + half_width }
+}
+
+fn student(freedom: f64) -> StudentsT {
+    StudentsT::new(0.0, 1.0, freedom.min(MOST_FREEDOM)).expect("degrees of freedom are positive")
+}
+
+/// The quantile of Student's t for a probability of at least one half.
+fn quantile(freedom: f64, probability: f64) -> f64 {
+    // By bisection: `inverse_cdf` of statrs 0.19 does not terminate for some degrees of freedom.
+    let student = student(freedom);
+    let (mut low, mut high) = (0.0, 1.0);
+    while student.cdf(high) < probability {
+        (low, high) = (high, 2.0 * high);
+    }
+    for _ in 0..60 {
+        let middle = (low + high) / 2.0;
+        if student.cdf(middle) < probability { low = middle } else { high = middle }
+    }
+    high
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn users(sums: &[(&[f64], usize)]) -> Vec<UserSums> {
-        sums.iter().map(|(nats, tokens)| UserSums { nats: nats.to_vec(), tokens: *tokens }).collect()
-    }
+    use crate::inference::users::Cell;
 
     fn close(actual: f64, expected: f64, tolerance: f64) {
         assert!((actual - expected).abs() <= tolerance, "{actual} is not {expected}");
     }
 
-    #[test]
-    fn the_t_interval_is_that_of_the_linearised_ratio() {
-        // R = 12/40 = 0.3; residuals −1, 3, −2; variance 3/2 · 14 / 40² = 0.013125.
-        let three = users(&[(&[2.0], 10), (&[6.0], 10), (&[4.0], 20)]);
-        let error = StandardError::of(&three).unwrap();
-        close(error.total, 0.013_125_f64.sqrt(), 1e-15);
-        let interval = error.interval(0.3);
-        close(interval.high - 0.3, 4.302_652_729_9 * 0.013_125_f64.sqrt(), 1e-9);
-        // The means 0.2, 0.6, 0.2 have variance 0.16/3: the ordinary t interval, s / √3.
-        let alike: Vec<UserSums> = three.iter().map(UserSums::of_one_token).collect();
-        let interval = StandardError::of(&alike).unwrap().interval(1.0 / 3.0);
-        close(interval.high - interval.low, 2.0 * 4.302_652_729_9 * (0.16_f64 / 9.0).sqrt(), 1e-9);
+    /// Users of one fold, with one number per seed.
+    fn with_seeds(users: &[(&[f64], usize)]) -> StandardError {
+        let users: Vec<UserSums> =
+            users.iter().map(|(nats, tokens)| UserSums::in_one_fold(nats.to_vec(), *tokens)).collect();
+        StandardError::of(&users).unwrap()
     }
 
     #[test]
     fn t_quantiles_are_those_of_the_table() {
         let table = [12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060];
         for (freedom, expected) in (1..).zip(table) {
-            let error = StandardError {
-                total: 1.0,
-                of_users: 1.0,
-                of_seeds: None,
-                degrees_of_freedom: f64::from(freedom),
-                users: 2,
-            };
-            close(error.interval(0.0).high, expected, 5e-5);
+            close(quantile(f64::from(freedom), 0.975), expected, 5e-5);
         }
     }
 
     #[test]
-    fn training_variance_widens_the_interval_where_seeds_differ() {
-        let alike = users(&[(&[2.0, 2.0], 10), (&[6.0, 6.0], 10), (&[4.0, 4.0], 20)]);
-        let apart = users(&[(&[1.0, 3.0], 10), (&[5.0, 7.0], 10), (&[2.0, 6.0], 20)]);
-        let [alike, apart] = [alike, apart].map(|users| StandardError::of(&users).unwrap());
-        assert_eq!(alike.of_seeds, Some(0.0));
-        close(alike.total, 0.013_125_f64.sqrt(), 1e-15);
-        close(alike.degrees_of_freedom, 2.0, 1e-12);
-        // R is 8/40 with one seed and 16/40 with the other: standard deviation √0.02, divided by √2.
-        close(apart.of_seeds.unwrap(), 0.1, 1e-15);
-        close(apart.total, (0.013_125_f64 + 0.01).sqrt(), 1e-15);
-        close(apart.degrees_of_freedom, 0.023_125_f64.powi(2) / (0.013_125_f64.powi(2) / 2.0 + 1e-4), 1e-9);
+    fn users_of_equal_length_have_the_ordinary_t_interval() {
+        let error = with_seeds(&[(&[0.2], 1), (&[0.6], 1), (&[0.2], 1)]);
+        let interval = error.interval_of_models(1.0 / 3.0);
+        // The variance of the numbers is 0.16/3.
+        close(interval.high - interval.low, 2.0 * 4.302_652_729_9 * (0.16_f64 / 9.0).sqrt(), 1e-9);
+        close(error.effective_users, 3.0, 1e-12);
+        // One training tells nothing about other trainings.
+        assert!(error.with_trainings.is_none() && error.interval(0.3).is_none() && error.p(0.3).is_none());
+        assert!(error.tost(0.3, 1.0).is_none() && error.minimum_detectable().is_none());
     }
 
     #[test]
-    fn two_one_sided_tests_are_one_sided_tests() {
-        // Three users, R = 0, standard error 0.1: t(2) = 4.3027 has 2.5 % above it.
-        let error = StandardError { total: 0.1, of_users: 0.1, of_seeds: None, degrees_of_freedom: 2.0, users: 3 };
-        close(error.tost(0.0, 0.430_265_27), 0.025, 1e-8);
-        close(error.tost(-0.1, 0.530_265_27), 0.025, 1e-8);
-        assert!(error.tost(0.6, 0.5) > 0.5);
+    fn crossed_seeds_are_those_of_the_analysis_of_variance() {
+        // Users 0, 2, 4, 6, each ∓ 1 in two seeds: seeds differ by 2, and nothing is left.
+        let error = with_seeds(&[(&[-1.0, 1.0], 1), (&[1.0, 3.0], 1), (&[3.0, 5.0], 1), (&[5.0, 7.0], 1)]);
+        let with = error.with_trainings.unwrap();
+        close(error.of_users.powi(2), 20.0 / 3.0 / 4.0, 1e-12);
+        // The variance of the seeds' means 2 and 4 is 2; of their mean, 1.
+        close(with.of_trainings.powi(2), 1.0, 1e-12);
+        close(with.total.powi(2), 20.0 / 12.0 + 1.0, 1e-12);
+        close(with.freedom_of_trainings, 1.0, 1e-12);
+        close(with.components.training, 2.0_f64.sqrt(), 1e-12);
+        close(with.components.rest.unwrap(), 0.0, 1e-7);
+        close(with.components.user.powi(2), 20.0 / 3.0, 1e-9);
+        // The share of trainings is 0.375, so the weight is √(0.275 / 0.9).
+        close(with.weight_of_trainings, (0.275_f64 / 0.9).sqrt(), 1e-12);
+        let critical = 3.182_446 + with.weight_of_trainings * (12.706_205 - 3.182_446);
+        close(error.interval(0.0).unwrap().high, critical * with.total, 1e-4);
+    }
+
+    #[test]
+    fn the_rest_is_subtracted_by_half() {
+        // An analysis of variance of two seeds: users 3 and 7 on average, seeds 4 and 6, interaction ∓ 1.
+        let error = with_seeds(&[(&[1.0, 5.0], 1), (&[7.0, 7.0], 1)]);
+        let with = error.with_trainings.unwrap();
+        // Mean squares: seeds 4, rest 4. Without bias, seeds are (4 − 4) / 2 = 0; with half of the rest, (4 − 2) / 2 = 1,
+        // so the mean of two seeds has 0.5.
+        close(with.components.training, 0.0, 1e-12);
+        close(with.components.rest.unwrap(), 2.0, 1e-12);
+        close(with.of_trainings.powi(2), 0.5, 1e-12);
+    }
+
+    #[test]
+    fn users_of_one_fold_each_are_as_many_units_as_folds() {
+        let user = |fold, y: f64| UserSums { cells: vec![Cell { fold, nats: vec![y] }], tokens: 1 };
+        let users = [user(0, 1.0), user(0, 2.0), user(1, 4.0), user(1, 6.0), user(2, 8.0), user(2, 6.0)];
+        let error = StandardError::of(&users).unwrap();
+        let with = error.with_trainings.unwrap();
+        // Folds 1.5, 5 and 7: variance 7.75, of their mean a third.
+        close(with.total.powi(2), 7.75 / 3.0, 1e-12);
+        assert!(with.is_nested && with.trainings == 3 && with.components.rest.is_none());
+        close(with.freedom_of_trainings, 2.0, 1e-12);
+        // Within folds the sum of squares is 4.5 with 3 degrees of freedom.
+        close(with.components.user.powi(2), 1.5, 1e-12);
+        close(with.components.training.powi(2), 7.75 - 1.5 / 2.0, 1e-12);
+        close(error.interval(0.0).unwrap().high, 4.302_652_729_9 * (7.75_f64 / 3.0).sqrt(), 1e-8);
+        close(error.degrees_of_freedom().unwrap(), 2.0, 1e-6);
+    }
+
+    #[test]
+    fn divisions_cross_users_with_folds() {
+        // Two divisions of four users into two folds; the training of fold 2 adds 1 for its users.
+        let user = |folds: [usize; 2], y: f64| {
+            let cell = |fold| Cell { fold, nats: vec![y + f64::from(u8::from(fold == 2))] };
+            UserSums { cells: folds.map(cell).to_vec(), tokens: 1 }
+        };
+        let users = [user([0, 2], 0.0), user([0, 3], 1.0), user([1, 2], 2.0), user([1, 3], 3.0)];
+        let with = StandardError::of(&users).unwrap().with_trainings.unwrap();
+        assert!(!with.is_nested && with.trainings == 4);
+        close(with.components.rest.unwrap(), 0.0, 1e-7);
+        // L has diagonal 1 and −½ between folds of different divisions: trace 4, and 6 is the sum of its squares.
+        close(with.freedom_of_trainings, 16.0 / 6.0, 1e-12);
+        // d = (−½, −½, 1, 0) and b = (0, 0, 1, 0), so b·d / trace = ¼: the variance of 0, 0, 1 and 0.
+        close(with.components.training.powi(2), 0.25, 1e-12);
+    }
+
+    #[test]
+    fn p_values_agree_with_intervals() {
+        for seeds in [2, 3, 5] {
+            let user = |user: usize| {
+                let nats = (0..seeds).map(|seed| (user * 7 % 5) as f64 + 0.3 * (seed * 3 % 4) as f64).collect();
+                UserSums::in_one_fold(nats, 1 + user % 3)
+            };
+            let users: Vec<UserSums> = (0..12).map(user).collect();
+            let error = StandardError::of(&users).unwrap();
+            let end = error.interval(0.0).unwrap().high;
+            close(error.p(end).unwrap(), 0.05, 1e-9);
+            close(error.p(-end).unwrap(), 0.05, 1e-9);
+            close(error.p(0.0).unwrap(), 1.0, 1e-9);
+            // Two one-sided tests: at R = 0, half of the two-sided p-value of the margin.
+            close(error.tost(0.0, end).unwrap(), 0.025, 1e-9);
+            assert!(error.tost(end, 0.5 * end).unwrap() > 0.5);
+        }
     }
 
     #[test]
     fn so_many_users_detect_what_was_to_be_detected() {
-        let error = StandardError { total: 0.05, of_users: 0.05, of_seeds: None, degrees_of_freedom: 19.0, users: 20 };
-        // (2.0930 + 0.8610) · 0.05
-        close(error.minimum_detectable(), 0.1477, 1e-4);
-        assert_eq!(error.users_needed(error.minimum_detectable()), Some(20));
-        let needed = error.users_needed(0.01).unwrap();
-        // About 20 · (2.80 · 0.05 / 0.01)².
-        assert!((3900..=3950).contains(&needed), "{needed}");
-        let seeds = StandardError { of_seeds: Some(0.01), ..error };
-        assert_eq!(seeds.users_needed(0.01), None);
-        close(error.effect_size(0.1).unwrap(), 0.1 / (0.05 * 20.0_f64.sqrt()), 1e-12);
+        let user = |user: usize| UserSums::in_one_fold(vec![(user % 7) as f64; 3], 1);
+        let users: Vec<UserSums> = (0..21).map(user).collect();
+        let error = StandardError::of(&users).unwrap();
+        let smallest = error.minimum_detectable().unwrap();
+        // Seeds do not differ: (2.0860 + 0.8600) · the error, 20 degrees of freedom.
+        close(smallest, 2.9460 * error.of_users, 1e-3);
+        assert_eq!(error.users_needed(smallest), Some(21));
+        let needed = error.users_needed(smallest / 10.0).unwrap();
+        // About 21 · (2.80 / 2.95)² · 100.
+        assert!((1880..=1920).contains(&needed), "{needed}");
+        close(error.effect_size(1.0).unwrap(), 1.0 / (error.of_users * 21.0_f64.sqrt()), 1e-12);
     }
 }

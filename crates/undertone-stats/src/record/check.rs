@@ -80,7 +80,7 @@ pub enum RecordProblem {
         /// How many earlier records have.
         before: usize,
     },
-    /// An earlier record has the same arm, item and training seed.
+    /// An earlier record has the same arm, item, fold and training seed.
     #[error("the arm has this item already")]
     Duplicate,
 }
@@ -137,7 +137,7 @@ impl ItemRecord {
 /// Checks records in order, and remembers what the next check needs.
 #[derive(Default)]
 pub(super) struct Checker {
-    seen: HashSet<(String, Option<u64>, String)>,
+    seen: HashSet<(String, Option<usize>, Option<u64>, String)>,
     classes: BTreeMap<TargetKind, usize>,
     distractors: BTreeMap<TargetKind, usize>,
 }
@@ -160,7 +160,7 @@ impl Checker {
                 return Err(RecordProblem::Distractors { distractors, before });
             }
         }
-        let key = (record.arm.clone(), record.seed, record.item.clone());
+        let key = (record.arm.clone(), record.fold, record.seed, record.item.clone());
         if !self.seen.insert(key) {
             return Err(RecordProblem::Duplicate);
         }

@@ -72,7 +72,9 @@ impl Candidates {
             distractors: spans.iter().filter_map(distractor).collect(),
             primary: false,
             quotes_target: target.quoted,
-            visible_thoughts: target.visible_thoughts,
+            visible_thoughts: target.seen.len(),
+            lacks_words: target.lacks_words,
+            reply_tokens_lost: target.reply_tokens_lost,
             fold: None,
             seed: None,
         }

@@ -34,10 +34,19 @@ pub struct ItemRecord {
     pub distractors: Vec<Distractor>,
     /// Whether the item belongs to the primary comparison.
     pub primary: bool,
-    /// Whether a thought that is visible to the arm shares a 5-gram with the target.
+    /// Whether a thought that is visible to the arm holds five consecutive words of the target, or all words of a
+    /// shorter target.
     pub quotes_target: bool,
     /// How many thoughts the arm could see before the target.
     pub visible_thoughts: usize,
+    /// Whether one of these thoughts has no words because the source has no donor for it. No comparison counts such an
+    /// item.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lacks_words: bool,
+    /// How many tokens of the replies before the target the arm could not see: those cut from the middle of replies, and
+    /// those of replies before the window.
+    #[serde(default)]
+    pub reply_tokens_lost: usize,
     /// The cross-validation fold that the item was held out in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fold: Option<usize>,

@@ -38,7 +38,7 @@ fn records_survive_writing_and_reading() {
     let text = String::from_utf8(bytes).unwrap();
     assert_eq!(
         text.lines().next().unwrap(),
-        r#"{"item":"first","conversation":"user1_task1_conversation1","user":"user1","kind":"next_prompt","arm":"past","nats":9.5,"tokens":4,"bytes":17,"primary":true,"quotes_target":false,"visible_thoughts":2}"#
+        r#"{"item":"first","conversation":"user1_task1_conversation1","user":"user1","kind":"next_prompt","arm":"past","nats":9.5,"tokens":4,"bytes":17,"primary":true,"quotes_target":false,"visible_thoughts":2,"reply_tokens_lost":0}"#
     );
     assert_eq!(read(&text).unwrap(), records);
 }

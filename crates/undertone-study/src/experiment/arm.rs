@@ -16,6 +16,8 @@ pub struct Arm {
     pub view: Access,
     /// Until when the thoughts must have been written.
     pub timing: Timing,
+    /// Under `strict`: how many seconds a thought must be older than the target's message.
+    pub timing_margin_seconds: u32,
     /// Whose thoughts are seen.
     pub source: Source,
     /// The probability that training hides each thought that the view shows, so that one model learns to predict with
@@ -32,7 +34,7 @@ pub struct Arm {
 impl Arm {
     /// Which thoughts are seen, and whose.
     pub fn shown(&self) -> (View, Source) {
-        (View { access: self.view, timing: self.timing }, self.source)
+        (View { access: self.view, timing: self.timing, margin_seconds: self.timing_margin_seconds }, self.source)
     }
 
     /// The thought dropout of one training draw; `None` if the arm has none.
@@ -53,6 +55,12 @@ pub(super) fn rules(arms: &[Arm], found: &mut Found) {
         let key = |part: &str| format!("arm[{index}].{part}");
         name_rules(&arm.name, &arms[..index], &key("name"), found);
         training_rules(arm, arms, &key, found);
+        found.require(
+            arm.timing_margin_seconds == 0 || (arm.timing == Timing::Strict && arm.view != Access::None),
+            &key("timing_margin_seconds"),
+            "`timing_margin_seconds` has no effect: the arm sees no thoughts, or sees them whenever they were written",
+            "remove the key, or set `timing = \"strict\"`",
+        );
         if let Some((cause, hint)) = contradiction(arm.view, arm.source) {
             found.require(false, &key("source"), cause, hint);
         }

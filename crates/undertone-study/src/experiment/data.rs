@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use undertone_data::{CleanOptions, OnInvalid, OnTooLong, ReadOptions, TargetKind};
 
 use super::problem::Found;
+use super::reply_tokens::{ReplyTokens, ReplyTokensList};
 
 /// `[data]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,8 +26,9 @@ pub struct DataSection {
     pub system: String,
     /// The longest path through a conversation, in tokens.
     pub context_tokens: usize,
-    /// Longer assistant messages are shortened to this many tokens, in the middle.
-    pub assistant_tokens: usize,
+    /// Longer assistant messages are shortened to this many tokens, in the middle. With several values, the study runs
+    /// with the first, and repeats the primary comparison with each of the others.
+    pub assistant_tokens: ReplyTokensList,
     /// Policy for a conversation with a target that is longer than the context.
     pub on_too_long: OnTooLong,
     /// What is predicted.
@@ -42,7 +44,7 @@ impl Default for DataSection {
             clean: CleanOptions::default(),
             system: String::new(),
             context_tokens: 2048,
-            assistant_tokens: 1024,
+            assistant_tokens: ReplyTokensList(vec![ReplyTokens::AtMost(1024)]),
             on_too_long: OnTooLong::default(),
             targets: vec![TargetKind::NextPrompt],
         }
@@ -50,6 +52,16 @@ impl Default for DataSection {
 }
 
 impl DataSection {
+    /// The most tokens of a reply with which the study runs.
+    pub fn reply_tokens(&self) -> ReplyTokens {
+        self.assistant_tokens.0.first().copied().unwrap_or(ReplyTokens::Uncut)
+    }
+
+    /// The keys that decide how conversations are laid out: without the lengths of replies to compare with.
+    pub(crate) fn laid_out(&self) -> Self {
+        Self { assistant_tokens: ReplyTokensList(vec![self.reply_tokens()]), ..self.clone() }
+    }
+
     /// How the files are read.
     pub fn read_options(&self) -> ReadOptions {
         ReadOptions { on_invalid: self.on_invalid, clean: self.clean.clone(), ..ReadOptions::default() }
@@ -74,12 +86,27 @@ impl DataSection {
             format!("`context_tokens` ({}) is below 64", self.context_tokens),
             "the model's own context is a good value, or less to save time",
         );
+        let lengths = &self.assistant_tokens.0;
         found.require(
-            self.assistant_tokens >= 16,
+            !lengths.is_empty(),
             "data.assistant_tokens",
-            format!("`assistant_tokens` ({}) is below 16", self.assistant_tokens),
-            "the marker that replaces the cut text already takes several tokens",
+            "`assistant_tokens` is empty",
+            "for example `assistant_tokens = [160, \"uncut\"]`",
         );
+        for (index, length) in lengths.iter().enumerate() {
+            found.require(
+                length.limit() >= 16,
+                "data.assistant_tokens",
+                format!("`assistant_tokens` ({length}) is below 16"),
+                "the marker that replaces the cut text already takes several tokens",
+            );
+            found.require(
+                !lengths[..index].contains(length),
+                "data.assistant_tokens",
+                format!("`assistant_tokens` holds {length} twice"),
+                "remove one",
+            );
+        }
     }
 }
 

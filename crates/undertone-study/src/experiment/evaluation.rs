@@ -34,6 +34,8 @@ pub struct EvaluationSection {
     /// The largest difference that does not matter, in nats per token; a difference shown to be smaller is a tie.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,
+    /// What `--plan` assumes about differences.
+    pub planned: PlannedSection,
     /// Messages that each arm writes.
     pub writing: WritingSection,
     /// The judge of these messages.
@@ -47,9 +49,31 @@ impl Default for EvaluationSection {
             row_tokens: 4096,
             distractors: 0,
             margin: None,
+            planned: PlannedSection::default(),
             writing: WritingSection::default(),
             judge: JudgeSection::default(),
         }
+    }
+}
+
+/// `[evaluation.planned]`: what `--plan` assumes to find the power of the study, in nats per token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlannedSection {
+    /// The true difference.
+    pub difference: f64,
+    /// The standard deviation of the difference between users.
+    pub user_sd: f64,
+    /// The standard deviation of the difference between trainings.
+    pub training_sd: f64,
+    /// The standard deviation of what is left, between a user's trainings.
+    pub rest_sd: f64,
+}
+
+impl Default for PlannedSection {
+    /// A difference of 5 % of perplexity, and what the study of ThoughtTrace's published examples found.
+    fn default() -> Self {
+        Self { difference: -0.05, user_sd: 0.1, training_sd: 0.03, rest_sd: 0.05 }
     }
 }
 
@@ -146,6 +170,21 @@ impl EvaluationSection {
             "with 9, chance is one in ten",
         );
         found.require(self.row_tokens > 0, "evaluation.row_tokens", "`row_tokens` is 0", "2048 is a good value");
+        let PlannedSection { difference, user_sd, training_sd, rest_sd } = self.planned;
+        for (key, sd) in [("user_sd", user_sd), ("training_sd", training_sd), ("rest_sd", rest_sd)] {
+            found.require(
+                sd >= 0.0 && sd.is_finite(),
+                &format!("evaluation.planned.{key}"),
+                format!("`{key}` ({sd}) is not a standard deviation"),
+                "in nats per token, at least 0; a report gives those of its study",
+            );
+        }
+        found.require(
+            difference.is_finite(),
+            "evaluation.planned.difference",
+            format!("`difference` ({difference}) is not a number"),
+            "in nats per token, such as -0.05",
+        );
         self.writing.rules(found);
         self.judge.rules(&self.writing, found);
     }

@@ -27,7 +27,12 @@ pub struct SplitSection {
     pub test_users: Vec<String>,
     /// The number of folds, or `"users"` for one fold per user; 0 for a single split.
     pub folds: Folds,
+    /// How many times users are divided into folds anew, to measure how much the division matters.
+    pub repeats: usize,
 }
+
+/// The most divisions into folds.
+const MAX_REPEATS: usize = 100;
 
 /// How many folds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +49,7 @@ const EACH_USER: &str = "users";
 impl Default for SplitSection {
     fn default() -> Self {
         let SplitOptions { seed, train, validation, test, validation_users, test_users } = SplitOptions::default();
-        Self { seed, train, validation, test, validation_users, test_users, folds: Folds::Count(0) }
+        Self { seed, train, validation, test, validation_users, test_users, folds: Folds::Count(0), repeats: 1 }
     }
 }
 
@@ -61,14 +66,14 @@ impl SplitSection {
         }
     }
 
-    /// The folds, if there are any.
-    pub fn folds(&self) -> Option<FoldOptions> {
+    /// The folds of one division, counted from 0; `None` for a single split.
+    pub fn folds(&self, division: usize) -> Option<FoldOptions> {
         let folds = match self.folds {
             Folds::Count(0) => return None,
             Folds::Count(count) => count,
             Folds::EachUser => 0,
         };
-        Some(FoldOptions { folds, seed: self.seed, validation: self.validation })
+        Some(FoldOptions { folds, seed: self.seed.wrapping_add(division as u64), validation: self.validation })
     }
 
     /// Whether there can be validation users.
@@ -77,7 +82,7 @@ impl SplitSection {
     }
 
     pub(super) fn rules(&self, found: &mut Found) {
-        let has_folds = self.folds().is_some();
+        let has_folds = self.folds(0).is_some();
         if !has_folds {
             // The data is not read yet, so every listed user is taken as present.
             let once = self.once();
@@ -99,6 +104,18 @@ impl SplitSection {
             "split.folds",
             "one fold would leave no user to train on",
             "use 2 or more, \"users\", or 0 for a single split",
+        );
+        found.require(
+            (1..=MAX_REPEATS).contains(&self.repeats),
+            "split.repeats",
+            format!("`repeats` ({}) must be from 1 to {MAX_REPEATS}", self.repeats),
+            "1 divides the users once; 3 or more show how much the division matters",
+        );
+        found.require(
+            self.repeats <= 1 || matches!(self.folds, Folds::Count(2..)),
+            "split.repeats",
+            "`repeats` divides users into folds anew, and this split has no folds that could change",
+            "set `folds` to a number from 2, or `repeats = 1`",
         );
     }
 }

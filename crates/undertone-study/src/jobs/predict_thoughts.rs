@@ -159,7 +159,7 @@ fn halves(seed: u64, training: &[Stream]) -> [BTreeSet<String>; 2] {
 fn written_thoughts(context: &Context<'_>, fold: usize) -> Result<PredictedThoughts, StudyError> {
     let study = context.study;
     let seed = study.experiment.seed;
-    let training = study.training_streams(&thought_writer_arm(), fold, Split::Train, None);
+    let training = study.training_streams(&thought_writer_arm(), study.first_training(fold), Split::Train, None);
     let [first, second] = halves(seed, &training);
     if second.is_empty() {
         let path = &study.experiment.data.path.as_slice()[0];
@@ -208,8 +208,8 @@ fn written_thoughts(context: &Context<'_>, fold: usize) -> Result<PredictedThoug
 
 /// The conversations of a split, with no thought visible and every thought as a target.
 fn to_write(study: &Study, fold: usize, split: Split) -> Vec<Stream> {
-    let layout = Layout { view: View::default(), kinds: &THOUGHT_KINDS, purpose: Purpose::Train, dropout: None };
-    study.folds[fold].corpus.streams(split, Source::Own, layout)
+    let layout = Layout::new(View::default(), &THOUGHT_KINDS, Purpose::Train);
+    study.folds[fold].corpus.streams(split, Source::Own, 0, layout)
 }
 
 /// Refuses predicted thoughts of users whom the writer of test users was trained on, for commands that train nothing.

@@ -41,7 +41,7 @@ pub(crate) fn score_arm(
     let row = arm.trained_name();
     context.observe(row, Event::Doing(&format!("scores as `{}`", arm.name)));
     let decoder = decoder()?;
-    let streams = study.test_streams(arm.shown, training.fold, Split::Test);
+    let streams = study.test_streams(arm.shown, training, Split::Test);
     let all: usize = streams.iter().map(|stream| stream.tokens.len()).sum();
     let (mut done, begun) = (0, Instant::now());
     let row_tokens = study.experiment.evaluation.row_tokens;

@@ -37,11 +37,10 @@ pub(crate) struct TrainingJob<'a> {
 /// the loss is not a number; the user stopped it.
 pub fn train_arm(context: &Context<'_>, arm: &Arm, training: Training, resume: bool) -> Result<PathBuf, StudyError> {
     let Context { study, base, .. } = context;
-    let Training { fold, seed } = training;
     // With thought dropout, each epoch drops other thoughts.
     let epochs = if arm.thought_dropout > 0.0 { study.experiment.training.epochs as u64 } else { 1 };
     let windows: Vec<Vec<Stream>> =
-        (0..epochs).map(|epoch| study.training_streams(arm, fold, Split::Train, Some([seed, epoch]))).collect();
+        (0..epochs).map(|epoch| study.training_streams(arm, training, Split::Train, Some(epoch))).collect();
     if windows[0].is_empty() {
         return Err(study.no_training_target(arm).into());
     }
@@ -54,7 +53,7 @@ pub fn train_arm(context: &Context<'_>, arm: &Arm, training: Training, resume: b
             training,
             fingerprint: fingerprint::of_training(study, base, arm, training),
             windows: &windows,
-            validation: &study.training_streams(arm, fold, Split::Validation, None),
+            validation: &study.training_streams(arm, training, Split::Validation, None),
             folder: &study.training_folder(&arm.name, training),
             resume,
         },

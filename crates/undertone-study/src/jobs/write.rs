@@ -122,7 +122,7 @@ impl MessageWriter {
         }
         let row = arm.trained_name();
         context.observe(row, Event::Doing(&format!("writes as `{}`", arm.name)));
-        let streams = study.test_streams(arm.shown, training.fold, Split::Test);
+        let streams = study.test_streams(arm.shown, training, Split::Test);
         let template = &study.folds[training.fold].corpus.builder().template;
         let sampling = study.experiment.evaluation.writing.sampling(study.experiment.seed);
         // After a stop no new message is begun.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use undertone_data::{Encoded, Item, Role, TargetKind};
-use undertone_report::{ForestRow, Table, columns, count, decimal, interval, signed};
+use undertone_report::{ForestRow, Table, columns, count, decimal, interval, shown_interval, signed};
 use undertone_stats::{Arms, Contrast, Decision, ItemRecord, NotComparable, Subset, by_group};
 
 use crate::study::Study;
@@ -151,7 +151,6 @@ impl Breakdown {
     pub(super) fn table(&self) -> Table {
         let row = |(name, contrast): &(String, Contrast)| {
             let losses = contrast.losses.as_ref()?;
-            let intervals = losses.difference.ratio.intervals;
             Some(vec![
                 name.clone(),
                 count(contrast.items),
@@ -160,16 +159,13 @@ impl Breakdown {
                 decimal(losses.a),
                 decimal(losses.b),
                 signed(losses.difference.ratio.value),
-                intervals.map_or_else(|| "–".to_owned(), |intervals| interval(intervals.student_t)),
+                shown_interval(&losses.difference).map_or_else(|| "–".to_owned(), interval),
             ])
         };
         let Self { dimension, arm_a, arm_b, groups } = self;
         Table {
             title: format!("`{arm_b}` − `{arm_a}` by {dimension}, nats per token"),
-            header: columns(
-                &["group"],
-                &["items", "users", "tokens", arm_a, arm_b, "difference", "95 % interval (Student's t)"],
-            ),
+            header: columns(&["group"], &["items", "users", "tokens", arm_a, arm_b, "difference", "95 % interval"]),
             rows: groups.iter().filter_map(row).collect(),
             notes: Vec::new(),
         }
@@ -183,7 +179,7 @@ impl Breakdown {
             Some(ForestRow {
                 name: name.clone(),
                 value: ratio.value,
-                interval: ratio.intervals.map(|intervals| intervals.student_t),
+                interval: shown_interval(&losses.difference),
                 decision: Decision::Undecided,
                 numbers: format!("{} · {} items, {} users", signed(ratio.value), contrast.items, contrast.users),
                 primary: false,

@@ -4,7 +4,7 @@ use undertone_report::{
     Curve, ForestRow, Report, Section, comparison_table, curves, decisions_in_words, evidence_table, forest, interval,
     labels_table, metrics_table, page, shown_interval, signed,
 };
-use undertone_stats::Comparison;
+use undertone_stats::{Comparison, Decision};
 
 use super::breakdowns::many_comparisons;
 use super::explorer::explorer;
@@ -109,8 +109,10 @@ fn forest_row(comparison: &Comparison) -> Option<ForestRow> {
         name: format!("{} − {}", comparison.arm_b, comparison.arm_a),
         value,
         interval: shown_interval(difference),
-        decision: losses.evidence.decision,
-        numbers: format!("{} · {}", signed(value), losses.evidence.decision),
+        decision: losses.evidence.map_or(Decision::Undecided, |evidence| evidence.decision),
+        numbers: losses
+            .evidence
+            .map_or_else(|| signed(value), |evidence| format!("{} · {}", signed(value), evidence.decision)),
         primary: comparison.primary,
     })
 }

@@ -71,7 +71,7 @@ fn drawn(study: &Study, arm: &Evaluated, planted: &Planted) -> Vec<ItemRecord> {
     for fold in 0..study.folds.len() {
         let conversations = study.encoded.iter().map(|encoded| (encoded.conversation.id.as_str(), encoded));
         let conversations: std::collections::HashMap<_, _> = conversations.collect();
-        for stream in study.test_streams(arm.shown, fold, Split::Test) {
+        for stream in study.test_streams(arm.shown, study.first_training(fold), Split::Test) {
             for target in &stream.targets {
                 let item = target.item.to_string();
                 let messages = &conversations[target.item.conversation.as_str()].conversation.messages;
@@ -96,7 +96,9 @@ fn drawn(study: &Study, arm: &Evaluated, planted: &Planted) -> Vec<ItemRecord> {
                     distractors: Vec::new(),
                     primary: false,
                     quotes_target: target.quoted,
-                    visible_thoughts: target.visible_thoughts,
+                    visible_thoughts: target.seen.len(),
+                    lacks_words: false,
+                    reply_tokens_lost: target.reply_tokens_lost,
                     fold: Some(fold),
                     seed: arm.trained.as_ref().map(|_| 0),
                 });
@@ -154,8 +156,8 @@ fn a_study_of_full_size_finds_what_was_planted_and_nothing_else() {
         assert_eq!(contrast.subset, Subset::Primary);
         let losses = contrast.losses.clone().unwrap();
         let per_message = contrast.tokens as f64 / contrast.items as f64;
-        let interval = losses.difference.ratio.intervals.unwrap().bca;
-        (losses.evidence.decision, [interval.low * per_message, interval.high * per_message])
+        let interval = losses.difference.ratio.interval.unwrap();
+        (losses.evidence.unwrap().decision, [interval.low * per_message, interval.high * per_message])
     };
     let (planted, found) = rehearse(&model, 0.5);
     let (decision, [low, high]) = primary(&found);

@@ -6,7 +6,7 @@ use undertone_data::{Hidden, Source, Split, Timing, View};
 use undertone_model::MatmulPrecision;
 use undertone_stats::counted;
 
-use crate::experiment::Arm;
+use crate::experiment::{Arm, ReplyTokens};
 use crate::study::{FoldData, Study};
 
 /// Warnings about the data, and about these arms and their views.
@@ -36,8 +36,8 @@ pub(crate) fn warnings(synthetic: bool, unknown_users: usize, arms: &[(&str, Vie
 /// Counts of what is hidden from an arm in testing, in words.
 fn hidden(study: &Study, arm: &Arm) -> String {
     let mut sum = Hidden::default();
-    for fold in 0..study.folds.len() {
-        for stream in study.test_streams(arm.shown(), fold, Split::Test) {
+    for training in study.first_trainings() {
+        for stream in study.test_streams(arm.shown(), training, Split::Test) {
             sum.add_counts(&stream.hidden);
         }
     }
@@ -78,8 +78,12 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     ));
     let (windows, short) = folds[0].corpus.window_counts();
     lines.push(format!(
-        "{windows} windows of at most {} tokens, shared by all arms; a longer conversation is cut into several. In {short} of them a message is so long that a target keeps neither its whole history nor half a window of it. Assistant messages of more than {} tokens are shortened to that length, in the middle.",
-        experiment.data.context_tokens, experiment.data.assistant_tokens
+        "{windows} windows of at most {} tokens, shared by all arms; a longer conversation is cut into several. In {short} of them a message is so long that a target keeps neither its whole history nor half a window of it. {}",
+        experiment.data.context_tokens,
+        match experiment.data.reply_tokens() {
+            ReplyTokens::AtMost(tokens) => format!("Replies of more than {tokens} tokens are shortened to that length, in the middle."),
+            ReplyTokens::Uncut => format!("Replies are shortened only if they take more than half of that, in the middle."),
+        }
     ));
     let too_long: BTreeSet<&String> = folds.iter().flat_map(|fold| fold.corpus.too_long()).collect();
     if !too_long.is_empty() {
@@ -131,6 +135,13 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
         let (view, source) = arm.shown();
         let words = match source {
             Source::Own => "",
+            Source::Presence => "; each thought is shown without its words (presence)",
+            Source::SameConversation => {
+                "; each thought is replaced by as many tokens of the text before it (same conversation)"
+            }
+            Source::OtherConversation => {
+                "; each thought is replaced by a thought of the same user from another conversation, of the same kind and about as long (other conversation)"
+            }
             Source::Shuffled => "; each thought is another user's, of the same kind and about as long (shuffled)",
             Source::ShuffledTrajectory => {
                 "; all thoughts come from one conversation of another user (shuffled as a whole)"

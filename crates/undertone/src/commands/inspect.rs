@@ -106,7 +106,8 @@ fn as_json(split: Split, stream: &Stream, template: &Template) -> serde_json::Va
                 "to_token": target.span.end,
                 "candidate": target.candidate,
                 "is_truth": target.is_truth(),
-                "visible_thoughts": target.visible_thoughts,
+                "visible_thoughts": target.seen.len(),
+                "reply_tokens_lost": target.reply_tokens_lost,
                 "quoted": target.quoted,
                 "text": template.decode(&stream.tokens[target.span.clone()]),
             })
