@@ -93,7 +93,7 @@ fn the_whole_story() {
         (2 * counted.len(), scored["metrics"][0]["items"].as_u64().unwrap() as usize)
     );
     let difference = &scored["comparison"]["contrasts"][0]["losses"]["difference"]["ratio"];
-    let interval = &difference["intervals"]["percentile"];
+    let interval = &difference["of_models"]["student_t"];
     assert!(interval["low"].as_f64() <= difference["value"].as_f64());
     assert!(interval["high"].as_f64() >= difference["value"].as_f64());
 

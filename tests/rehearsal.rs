@@ -1,13 +1,15 @@
 //! Plants a known effect of thoughts in synthetic conversations and trains a real model on them: the study finds the
-//! effect, and reports none where none was planted.
+//! effect where it is, and none where it is not.
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
 use undertone_testing::folders;
-use undertone_testing::program::Workplace;
+use undertone_testing::program::{EXPERIMENT, Workplace, lines};
 
-const EXPERIMENT: &str = r#"
+/// Hints that are written late: `strict` must gain nothing, and `anchored` must.
+const LATE: &str = r#"
 name = "rehearsal"
+seeds = 2
 [model]
 path = "MODEL"
 matmul_precision = "medium"
@@ -27,81 +29,88 @@ conversations_per_step = 2
 learning_rate = 2e-3
 warmup_steps = 2
 recompute = "off"
+[evaluation]
+margin = 0.05
 [[arm]]
 name = "none"
 [[arm]]
-name = "past"
+name = "strict"
 view = "past"
 [[arm]]
-name = "others"
+name = "anchored"
 view = "past"
-source = "shuffled"
-trained_as = "past"
+timing = "anchored"
 [[comparison]]
 a = "none"
-b = "past"
+b = "anchored"
+primary = true
 [[comparison]]
-a = "others"
-b = "past"
+a = "none"
+b = "strict"
 "#;
 
-/// The result of a comparison: the difference in nats per message, its interval, and the decision.
-struct Found {
-    nats: f64,
-    interval: [f64; 2],
-    word: String,
+/// The decision about a comparison's headline, and the difference in nats per token.
+fn found(results: &Value, comparison: usize) -> (String, f64) {
+    let contrast = &results["comparisons"][comparison]["contrasts"][0];
+    assert_eq!((&contrast["kind"], &contrast["subset"]), (&Value::from("next_prompt"), &Value::from("primary")));
+    let losses = &contrast["losses"];
+    println!("{}: {}", results["verdicts"][comparison], losses["evidence"]);
+    let value = losses["difference"]["ratio"]["value"].as_f64().unwrap();
+    (losses["evidence"]["decision"].as_str().unwrap().to_owned(), value)
 }
 
-/// Makes conversations whose reactions have this reliability and runs the study. Returns the planted effect in nats per
-/// message, and the results of showing the user's own thoughts: against no thoughts, and against other users' thoughts
-/// shown to the same model.
-fn study(reliability: f64) -> Option<(f64, [Found; 2])> {
-    let model = folders::model()?.canonicalize().unwrap();
+/// The mean nats of the subject that a message asks for: the token before the full stop and the end token.
+fn nats_of_subject(place: &Workplace, arm: &str) -> f64 {
+    let records = lines(place, &format!("checkpoints/rehearsal/records/{arm}.jsonl"));
+    let primary = records.iter().filter(|record| record["primary"] == true);
+    let nats: Vec<f64> = primary
+        .map(|record| {
+            let tokens = record["token_nats"].as_array().unwrap();
+            tokens[tokens.len() - 3].as_f64().unwrap()
+        })
+        .collect();
+    nats.iter().sum::<f64>() / nats.len() as f64
+}
+
+#[test]
+fn hints_that_are_written_late_help_only_where_hindsight_is_allowed() {
+    let Some(model) = folders::model() else { return };
     let place = Workplace::new(0);
-    let made =
-        "data synthesize made.jsonl --users 32 --conversations 32 --turns 160 --thoughts 320 --reply-words 10 --json";
-    let planted = place.run(&format!("{made} --reliability {reliability}")).json();
-    place.write("rehearsal.toml", EXPERIMENT.replace("MODEL", &model.display().to_string()));
-    let results = place.run("ablate rehearsal.toml --json").json();
-    let planted = planted["nats_per_primary_message"].as_f64().unwrap();
-    let found = [0, 1].map(|comparison| {
-        let contrast = &results["comparisons"][comparison]["contrasts"][0];
-        assert_eq!((&contrast["kind"], &contrast["subset"]), (&Value::from("next_prompt"), &Value::from("primary")));
-        let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {contrast}"));
-        let per_message = number(&contrast["tokens"]) / number(&contrast["items"]);
-        let ratio = &contrast["losses"]["difference"]["ratio"];
-        let interval = ["low", "high"].map(|end| per_message * number(&ratio["intervals"]["bca"][end]));
-        let word = contrast["losses"]["evidence"]["decision"].as_str().unwrap().to_owned();
-        Found { nats: per_message * number(&ratio["value"]), interval, word }
-    });
-    for Found { nats, interval, word } in &found {
-        println!(
-            "reliability {reliability}: planted {planted:.3}, found {nats:+.3} ({interval:+.3?}) nats a message: {word}"
-        );
-    }
-    Some((planted, found))
-}
-
-#[test]
-fn a_planted_effect_is_found_again() {
-    let Some((planted, [against_none, against_others])) = study(1.0) else { return };
+    let made = "data synthesize made.jsonl --users 24 --conversations 24 --turns 96 --thoughts 192 --reply-words 8 --late --json";
+    let planted = place.run(made).json()["nats_per_primary_message"].as_f64().unwrap();
     assert!((planted - 16.0_f64.ln()).abs() < 0.05, "{planted}");
-    assert_eq!((against_none.word.as_str(), against_others.word.as_str()), ("better", "better"));
-    // Sixteen users and three epochs teach most of the effect. The arm without thoughts also learns to expect wrong
-    // subjects, which can raise the saving above what was planted.
-    let saved = -against_none.nats;
-    assert!(saved > 0.6 * planted && saved < 1.6 * planted, "{saved} of {planted}");
-    // The model follows other users' hints, which mislead it.
-    assert!(-against_others.nats > saved);
+    place.write("rehearsal.toml", LATE.replace("MODEL", &model.canonicalize().unwrap().display().to_string()));
+    let results = place.run("ablate rehearsal.toml --json").json();
+    let (anchored, difference) = found(&results, 0);
+    assert_eq!(anchored, "better", "{difference}");
+    let (strict, difference) = found(&results, 1);
+    assert!(["undecided", "tied"].contains(&strict.as_str()), "{strict}: {difference}");
+    // Without hints no model can know the subject better than by chance, ln 16 nats; with them, hardly any nats are left.
+    let [none, strict, anchored] = ["none", "strict", "anchored"].map(|arm| nats_of_subject(&place, arm));
+    println!("nats of the subject: none {none:.3}, strict {strict:.3}, anchored {anchored:.3}; planted {planted:.3}");
+    assert!(none > planted - 0.3 && strict > planted - 0.3, "{none}, {strict}");
+    assert!(anchored < 0.4 * planted, "{anchored}");
 }
 
 #[test]
-fn nothing_is_found_where_nothing_was_planted() {
-    let Some((planted, [_, against_others])) = study(0.0) else { return };
-    assert!(planted.abs() < 1e-9, "{planted}");
-    // Two trainings differ in more than their input. Here one model sees two inputs, which differ only in whose words
-    // they contain.
-    let Found { nats, interval: [low, high], word } = against_others;
-    assert_eq!(word, "undecided");
-    assert!(low < 0.0 && high > 0.0, "{nats}, from {low} to {high}");
+fn where_nothing_is_planted_studies_decide_nothing() {
+    let place = Workplace::new(0);
+    let made = "data synthesize made.jsonl --users 40 --conversations 40 --turns 160 --thoughts 240 --reply-words 12 --reliability 0 --json";
+    assert!(place.run(made).json()["nats_per_primary_message"].as_f64().unwrap().abs() < 1e-9);
+    let experiment = EXPERIMENT
+        .replace("train = 0.5\nvalidation = 0.2\ntest = 0.3", "folds = 2\nrepeats = 2\nvalidation = 0.0")
+        .replace("epochs = 2", "epochs = 1")
+        .replace("data.jsonl", "made.jsonl");
+    // Other users' thoughts, with which the same kind of model is trained, say as much about the target: nothing.
+    let shuffled = "\n[[arm]]\nname = \"others\"\nview = \"past\"\nsource = \"shuffled\"\n\n\
+        [[comparison]]\na = \"others\"\nb = \"past\"\nprimary = true\n";
+    place.write("x.toml", experiment + shuffled);
+    let decided = |seed: usize| {
+        let results = place
+            .run(&format!("ablate x.toml --json --set name=s{seed} --set seed={seed} --set split.seed={seed}"))
+            .json();
+        ["better", "worse"].contains(&found(&results, 0).0.as_str())
+    };
+    let count = (0..20).filter(|seed| decided(*seed)).count();
+    assert!(count <= 1, "{count} of 20 studies found a difference where there is none");
 }

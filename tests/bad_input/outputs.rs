@@ -115,13 +115,13 @@ fn output_folders_that_exist() {
         &place,
         "ablate x.toml --set training.epochs=3",
         "error: `out/tiny`: already holds another study; changed: `training.epochs` from 2 to 3\n\n\
-        hint: choose another name with `--set name=…`, or remove the folder; a study that has begun may change its comparisons, `seeds`, `[evaluation]` and arms",
+        hint: choose another name with `--set name=…`, or remove the folder; a study that has begun may change its comparisons, `seeds`, `split.repeats`, `[evaluation]` and arms",
     );
     place.write("data.jsonl", program::sample(11));
     check(
         &place,
         "ablate x.toml",
         "error: `out/tiny`: already holds another study: its data differs\n\n\
-        hint: choose another name with `--set name=…`, or remove the folder; a study that has begun may change its comparisons, `seeds`, `[evaluation]` and arms",
+        hint: choose another name with `--set name=…`, or remove the folder; a study that has begun may change its comparisons, `seeds`, `split.repeats`, `[evaluation]` and arms",
     );
 }

@@ -243,6 +243,16 @@ impl Corpus {
         Words { thoughts, without_words, distractors }
     }
 
+    /// The words that a source shows in the place of each thought of a test user's conversation, by message; `None` if
+    /// there is no such conversation.
+    pub fn shown_words(&self, conversation: &str, source: Source, draw: usize) -> Option<Vec<Vec<String>>> {
+        let is_it = |one: &&Prepared| self.encoded[one.index].conversation.id == conversation;
+        let prepared = self.prepared.iter().filter(|one| one.split == Split::Test).find(is_it)?;
+        let words = self.words(prepared, source, draw);
+        let text = |ids: &Vec<u32>| self.builder.template.decode(ids);
+        Some(words.thoughts.iter().map(|message| message.iter().map(text).collect()).collect())
+    }
+
     /// Sets the predicted thoughts, by conversation id, message and thought.
     ///
     /// # Panics

@@ -29,6 +29,9 @@ pub struct Synthetic {
     pub thoughts: usize,
     /// The probability that a reaction names the next subject; otherwise it names a uniformly drawn one.
     pub reliability: f64,
+    /// Whether reactions are written only after the next message was sent: hindsight, which a `strict` view must not show
+    /// in time.
+    pub late: bool,
     /// Approximate words per reply.
     pub reply_words: usize,
     /// Seed of all draws.
@@ -90,6 +93,7 @@ impl Synthetic {
         turns: 17_058,
         thoughts: 10_174,
         reliability: 1.0,
+        late: false,
         reply_words: 180,
         seed: 0,
     };
@@ -192,7 +196,9 @@ impl Synthetic {
             let reactions: Vec<_> = has_reaction
                 .then(|| {
                     let content = format!("That was fine, but now I am thinking about {named}.");
-                    json!({"content": content, "timestamp": sent + 90_000, "label": label(&REACTION_LABELS, random)})
+                    // The next message is sent after 120 seconds.
+                    let written = sent + if self.late { 130_000 } else { 90_000 };
+                    json!({"content": content, "timestamp": written, "label": label(&REACTION_LABELS, random)})
                 })
                 .into_iter()
                 .collect();
@@ -219,7 +225,16 @@ mod tests {
     use crate::{ReadOptions, Reader, Role};
 
     fn small(reliability: f64) -> Synthetic {
-        Synthetic { users: 9, conversations: 20, turns: 70, thoughts: 60, reliability, reply_words: 20, seed: 3 }
+        Synthetic {
+            users: 9,
+            conversations: 20,
+            turns: 70,
+            thoughts: 60,
+            reliability,
+            late: false,
+            reply_words: 20,
+            seed: 3,
+        }
     }
 
     fn text(synthetic: Synthetic) -> (String, Planted) {
@@ -268,6 +283,28 @@ mod tests {
         assert!((named(0.0) - 1.0 / 16.0).abs() < 0.02);
         assert!((small(1.0).nats_of_a_hint() - 16.0_f64.ln()).abs() < 1e-12);
         assert!(small(0.0).nats_of_a_hint().abs() < 1e-12);
+    }
+
+    #[test]
+    fn late_hints_are_in_no_strict_view_of_the_message_that_they_name() {
+        use crate::{Access, Placement, Timing, View};
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text(Synthetic { late: true, ..small(1.0) }).0).unwrap();
+        let (records, _) = Reader::open(&[file.path()], ReadOptions::default()).unwrap().read_all().unwrap();
+        let place = |timing, conversation, message| {
+            View { access: Access::Reactions, timing, ..View::default() }.place(conversation, message, 0)
+        };
+        let mut hints = 0;
+        for conversation in records.iter().map(|record| &record.conversation) {
+            let replies = (1..conversation.messages.len() - 1).step_by(2);
+            for reply in replies.filter(|reply| !conversation.messages[*reply].thoughts.is_empty()) {
+                hints += 1;
+                assert_eq!(place(Timing::Anchored, conversation, reply), Placement::After(reply));
+                let strict = place(Timing::Strict, conversation, reply);
+                assert!(strict == Placement::TooLate || strict == Placement::After(reply + 1), "{strict:?}");
+            }
+        }
+        assert!(hints > 10, "{hints}");
     }
 
     #[test]

@@ -17,10 +17,20 @@
     const [a, b] = [item.nats[armA.value], item.nats[armB.value]];
     return a && b ? { a, b } : null;
   };
+  // The thoughts that an arm sees before a target, and those that it does not see yet.
+  const NOTHING = { seen: [], late: [] };
+  const viewOf = (arm) => data.views[data.arms.indexOf(arm)];
+  const thoughtsOf = (arm, item) => (viewOf(arm) === null ? NOTHING : item.views[viewOf(arm)] || NOTHING);
+  // A target counts if one of the arms sees a thought before it, or if neither arm sees thoughts anywhere: before the
+  // others, a difference between the arms is one of training.
+  const counts = (item) => {
+    const arms = [armA.value, armB.value];
+    return arms.every((arm) => viewOf(arm) === null) || arms.some((arm) => thoughtsOf(arm, item).seen.length > 0);
+  };
   // The nats that arm b saves against arm a; above zero, b helps.
   const gainOf = (conversation) => sum(conversation.items.map((item) => {
     const nats = both(item);
-    return nats ? sum(nats.a) - sum(nats.b) : 0;
+    return nats && counts(item) ? sum(nats.a) - sum(nats.b) : 0;
   }));
   const sideOf = (gain) => (gain > 0 ? 'helped' : 'hurt');
 
@@ -51,6 +61,7 @@
   const shadedTokens = (item, { a, b }) => item.tokens.map((text, index) => {
     const gain = a[index] - b[index];
     const token = element('span', 'token', text);
+    if (!counts(item)) return token;
     const strength = Math.min(Math.abs(gain) / 2, 1) * 0.7;
     token.style.backgroundColor = `rgba(var(--${gain > 0 ? 'help' : 'hurt'}), ${strength.toFixed(2)})`;
     token.title = `${armA.value} ${a[index].toFixed(3)}, ${armB.value} ${b[index].toFixed(3)} nats: ${signed(gain)}`;
@@ -60,8 +71,32 @@
   const summary = (item, { a, b }) => {
     const count = item.tokens.length;
     const primary = item.primary ? ', primary' : '';
+    const total = counts(item) ? `; ${signed(sum(a) - sum(b))} nats in total`
+      : '; no thought visible here: this is a difference of training';
     return element('div', 'target', `${item.kind}, ${count} tokens${primary}: ${armA.value} ${(sum(a) / count).toFixed(3)}, `
-      + `${armB.value} ${(sum(b) / count).toFixed(3)} nats per token; ${signed(sum(a) - sum(b))} nats in total`);
+      + `${armB.value} ${(sum(b) / count).toFixed(3)} nats per token${total}`);
+  };
+
+  // What the arms see before a target: every thought with the words that the arm is shown, and those that are hidden
+  // because they were written later.
+  const seenList = (conversation, item) => {
+    const arms = [armA.value, armB.value].filter((arm, at, all) => viewOf(arm) !== null && all.indexOf(arm) === at);
+    return arms.map((arm) => {
+      const { seen, late } = thoughtsOf(arm, item);
+      const details = element('details', 'seen');
+      const hidden = late.length ? `, ${late.length} hidden: written later` : '';
+      details.append(element('summary', '', `${arm} sees ${seen.length} thought${seen.length === 1 ? '' : 's'}${hidden}`));
+      const own = ([message, thought]) => conversation.messages[message].thoughts[thought];
+      const words = (at) => ((conversation.words || {})[arm] ? conversation.words[arm][at[0]][at[1]] : own(at).text);
+      for (const [thoughts, isLate] of [[seen, false], [late, true]]) {
+        for (const at of thoughts) {
+          const row = element('div', isLate ? 'thought late' : 'thought', isLate ? own(at).text : words(at) || '(no words)');
+          row.prepend(element('span', 'label', `${own(at).kind} about message ${at[0] + 1}${isLate ? ', hidden: written later' : ''}`));
+          details.append(row);
+        }
+      }
+      return details;
+    });
   };
 
   // The messages that both arms wrote in place of this one, side by side.
@@ -83,7 +118,9 @@
     bubble.append(element('span', 'who', message.role === 'assistant' && conversation.model ? conversation.model : message.role));
     const items = conversation.items.filter((item) => item.message === index && both(item));
     const own = items.find((item) => item.kind === 'next_prompt');
-    if (own) bubble.append(...shadedTokens(own, both(own)), summary(own, both(own)), ...written(own));
+    if (own) {
+      bubble.append(...shadedTokens(own, both(own)), summary(own, both(own)), ...seenList(conversation, own), ...written(own));
+    }
     else bubble.append(document.createTextNode(message.text));
     const thoughts = element('div', 'thoughts');
     for (const thought of message.thoughts) {
@@ -94,7 +131,7 @@
     }
     for (const item of items.filter((other) => other !== own)) {
       const target = element('div', 'thought');
-      target.append(...shadedTokens(item, both(item)), summary(item, both(item)));
+      target.append(...shadedTokens(item, both(item)), summary(item, both(item)), ...seenList(conversation, item));
       thoughts.append(target);
     }
     row.append(bubble, thoughts);

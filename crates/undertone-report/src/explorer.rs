@@ -15,6 +15,8 @@ pub struct Explorer {
     pub arms: Vec<String>,
     /// The indices of the arms that are selected at first: a and b.
     pub chosen: [usize; 2],
+    /// For each arm, the index of its view among those of [`ShownItem::views`]; `None` for an arm that sees no thoughts.
+    pub views: Vec<Option<usize>>,
     /// The conversations.
     pub conversations: Vec<ShownConversation>,
     /// How many conversations are left out to keep the page usable.
@@ -32,6 +34,10 @@ pub struct ShownConversation {
     pub messages: Vec<ShownMessage>,
     /// Its targets.
     pub items: Vec<ShownItem>,
+    /// For each arm that sees other words than the user's own, the words of each thought, by message; those of the first
+    /// training.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub words: BTreeMap<String, Vec<Vec<String>>>,
 }
 
 /// A message.
@@ -69,6 +75,8 @@ pub struct ShownItem {
     pub primary: bool,
     /// Its tokens as text, including the end token.
     pub tokens: Vec<String>,
+    /// The thoughts that each view shows before it, and those that it hides because they were written later.
+    pub views: Vec<SeenThoughts>,
     /// The message that each arm wrote in its place, if any.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub written: BTreeMap<String, String>,
@@ -76,7 +84,23 @@ pub struct ShownItem {
     pub nats: BTreeMap<String, Vec<f32>>,
 }
 
+/// What a view shows before a target: thoughts as pairs of the index of their message and their own index.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SeenThoughts {
+    /// Shown.
+    pub seen: Vec<(usize, usize)>,
+    /// Hidden, because they were written later or at an unknown time.
+    pub late: Vec<(usize, usize)>,
+}
+
 impl Explorer {
+    /// Whether a target counts in the comparison of the two chosen arms: an arm sees a thought before it, or neither arm
+    /// sees thoughts anywhere.
+    fn counts(&self, item: &ShownItem) -> bool {
+        let mut views = self.chosen.into_iter().filter_map(|arm| self.views[arm]).peekable();
+        views.peek().is_none() || views.any(|view| item.views.get(view).is_some_and(|view| !view.seen.is_empty()))
+    }
+
     /// Keeps at most `most` conversations, in their order: half of them where the loss of b is lowest against a, half
     /// where it is highest. Counts the others as left out.
     pub fn limit(&mut self, most: usize) {
@@ -87,7 +111,7 @@ impl Explorer {
         let total = |item: &ShownItem, arm: &str| item.nats.get(arm).map(|nats| nats.iter().sum::<f32>());
         let gain = |conversation: &ShownConversation| -> f32 {
             let item_gain = |item: &ShownItem| Some(total(item, &b)? - total(item, &a)?);
-            conversation.items.iter().filter_map(item_gain).sum()
+            conversation.items.iter().filter(|item| self.counts(item)).filter_map(item_gain).sum()
         };
         let mut order: Vec<usize> = (0..self.conversations.len()).collect();
         order.sort_by(|&x, &y| gain(&self.conversations[x]).total_cmp(&gain(&self.conversations[y])));
@@ -117,16 +141,29 @@ mod tests {
             kind: "next_prompt".into(),
             primary: true,
             tokens: vec!["</script><script>alert(1)</script>".into()],
+            views: vec![SeenThoughts { seen: vec![(0, 0)], late: Vec::new() }],
             written: BTreeMap::new(),
             nats,
         };
-        ShownConversation { id: id.to_string(), model: None, messages: Vec::new(), items: vec![item] }
+        ShownConversation {
+            id: id.to_string(),
+            model: None,
+            messages: Vec::new(),
+            items: vec![item],
+            words: BTreeMap::new(),
+        }
     }
 
     #[test]
     fn the_most_different_are_kept_and_the_others_counted() {
         let conversations = (0..10).map(|id| conversation(id, 5.0, id as f32)).collect();
-        let mut explorer = Explorer { arms: vec!["a".into(), "b".into()], chosen: [0, 1], conversations, left_out: 0 };
+        let mut explorer = Explorer {
+            arms: vec!["a".into(), "b".into()],
+            chosen: [0, 1],
+            views: vec![None, Some(0)],
+            conversations,
+            left_out: 0,
+        };
         explorer.limit(4);
         let kept: Vec<&str> = explorer.conversations.iter().map(|conversation| conversation.id.as_str()).collect();
         assert_eq!(kept, ["0", "1", "8", "9"]);
@@ -138,6 +175,7 @@ mod tests {
         let explorer = Explorer {
             arms: vec!["a".into()],
             chosen: [0, 0],
+            views: vec![None],
             conversations: vec![conversation(0, 1.0, 2.0)],
             left_out: 0,
         };

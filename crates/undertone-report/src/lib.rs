@@ -8,6 +8,7 @@
 
 #![warn(clippy::unwrap_used)]
 
+mod caterpillar;
 mod curves;
 #[cfg(test)]
 mod example;
@@ -21,12 +22,13 @@ mod table;
 mod tables;
 mod words;
 
+pub use caterpillar::caterpillar;
 pub use curves::{Curve, curves};
-pub use explorer::{Explorer, ShownConversation, ShownItem, ShownMessage, ShownThought};
+pub use explorer::{Explorer, SeenThoughts, ShownConversation, ShownItem, ShownMessage, ShownThought};
 pub use forest::{ForestRow, forest};
 pub use measure_tables::{contrasts_table, ends_table, means_table};
-pub use numbers::{count, decimal, interval, shown_interval, signed};
+pub use numbers::{count, decimal, interval, or_nothing, shown_interval, signed};
 pub use page::{Report, Section, page};
 pub use table::{Column, Table, columns};
 pub use tables::{comparison_table, evidence_table, labels_table, metrics_table, summary_table};
-pub use words::{decisions_in_words, scope_note, verdict};
+pub use words::{decisions_in_words, heterogeneity_in_words, scope_note, verdict};

@@ -60,7 +60,7 @@ pub(crate) fn signed_points(value: f64) -> String {
 }
 
 /// The text, or the mark of an empty cell.
-pub(crate) fn or_nothing(text: Option<String>) -> String {
+pub fn or_nothing(text: Option<String>) -> String {
     text.unwrap_or_else(|| NOTHING.to_owned())
 }
 

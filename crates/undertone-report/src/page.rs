@@ -1,7 +1,9 @@
 //! The HTML page of a study.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use undertone_stats::UserDifference;
 
+use crate::caterpillar::caterpillar;
 use crate::curves::{Curve, curves};
 use crate::explorer::Explorer;
 use crate::forest::{ForestRow, forest};
@@ -49,6 +51,8 @@ pub struct Section {
     pub introduction: String,
     /// The rows of a forest plot, if there is one.
     pub forest: Vec<ForestRow>,
+    /// Users' differences, for a caterpillar plot; empty for none.
+    pub users: Vec<UserDifference>,
     /// The tables.
     pub tables: Vec<Table>,
 }
@@ -122,6 +126,7 @@ fn shown_section(section: &Section, margin: Option<f64>) -> Markup {
             h2 { (section.title) }
             @if !section.introduction.is_empty() { p { (marked(&section.introduction)) } }
             @if !section.forest.is_empty() { (forest(&section.forest, "difference in nats per token; below zero, b is better", margin)) }
+            @if !section.users.is_empty() { (caterpillar(&section.users)) }
             @for table in &section.tables { (shown_table(table)) }
         }
     }

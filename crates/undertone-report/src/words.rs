@@ -3,7 +3,9 @@
 //! A sentence begins with the *change* from arm a to arm b, such as `Seeing past thoughts`. The caller, who knows the
 //! arms, provides it.
 
-use undertone_stats::{Comparison, Contrast, Decision, ENOUGH_USERS, Evidence, PairedLosses, Question, counted};
+use undertone_stats::{
+    ALPHA, Comparison, Contrast, Decision, ENOUGH_USERS, Evidence, Heterogeneity, PairedLosses, Question, counted,
+};
 
 use crate::numbers::{interval, p_value, shown_interval};
 
@@ -140,6 +142,18 @@ pub fn scope_note(comparison: &Comparison) -> String {
             }
         ),
     }
+}
+
+/// Whether users differ, as a sentence or two.
+pub fn heterogeneity_in_words(found: &Heterogeneity) -> String {
+    let Heterogeneity { between_users, p, monte_carlo_error, users } = found;
+    let more = if *p <= ALPHA { "more than" } else { "no more than" };
+    format!(
+        "Users differ {more} chance would have it (p = {p:.3} ± {monte_carlo_error:.3}, items dealt to users at random; not corrected). The standard \
+         deviation between the true differences of {} is estimated as {between_users:.3} nats per token. Each user's own difference is \
+         shrunk towards the mean by the share of noise in it. All of this is about these trained models.",
+        counted(users.len(), "user")
+    )
 }
 
 /// Flags of items on which the arms of a comparison disagree, one sentence per flag.

@@ -13,8 +13,8 @@ use std::time::Duration;
 use headless_chrome::protocol::cdp::Page::CaptureScreenshotFormatOption::Png;
 use headless_chrome::{Browser, LaunchOptions, Tab};
 use undertone_report::{
-    Curve, Explorer, ForestRow, Report, Section, ShownConversation, ShownItem, ShownMessage, ShownThought, Table,
-    columns, page,
+    Curve, Explorer, ForestRow, Report, Section, SeenThoughts, ShownConversation, ShownItem, ShownMessage,
+    ShownThought, Table, columns, page,
 };
 use undertone_stats::{Decision, Interval};
 
@@ -35,7 +35,8 @@ fn message(role: &str, text: &str, thoughts: Vec<ShownThought>) -> ShownMessage 
     ShownMessage { role: role.into(), text: text.into(), thoughts }
 }
 
-/// A conversation whose second user message costs `gain` nats per token less with thoughts.
+/// A conversation whose second user message costs `gain` nats per token less with thoughts. Before it, the arm `past` sees
+/// the reason and not the reaction, which was written later.
 fn conversation(id: &str, gain: f32) -> ShownConversation {
     let thought = |kind: &str, text: &str, late| ShownThought {
         kind: kind.into(),
@@ -44,8 +45,9 @@ fn conversation(id: &str, gain: f32) -> ShownConversation {
         late,
     };
     let tokens = ["shorter", " pls ", EVIL, "<|im_end|>"].map(str::to_owned).to_vec();
-    let nats: BTreeMap<String, Vec<f32>> =
-        [("none".to_owned(), vec![3.0; 4]), ("past".to_owned(), vec![3.0 - gain; 4])].into();
+    let nats: BTreeMap<String, Vec<f32>> = [("none", 3.0), ("past", 3.0 - gain), ("others", 3.0)]
+        .map(|(arm, nats)| (arm.to_owned(), vec![nats; 4]))
+        .into();
     let written = [("none".to_owned(), "Thanks!".to_owned()), ("past".to_owned(), EVIL.to_owned())].into();
     ShownConversation {
         id: id.into(),
@@ -59,8 +61,24 @@ fn conversation(id: &str, gain: f32) -> ShownConversation {
             ),
             message("user", "shorter pls", Vec::new()),
         ],
-        items: vec![ShownItem { message: 2, kind: "next_prompt".into(), primary: true, tokens, written, nats }],
+        items: vec![ShownItem {
+            message: 2,
+            kind: "next_prompt".into(),
+            primary: true,
+            tokens,
+            views: vec![SeenThoughts { seen: vec![(0, 0)], late: vec![(1, 0)] }],
+            written,
+            nats,
+        }],
+        words: [("others".to_owned(), vec![vec!["I am early.".to_owned()], vec![String::new()], Vec::new()])].into(),
     }
+}
+
+/// As [`conversation`], without a visible thought.
+fn blind(id: &str, gain: f32) -> ShownConversation {
+    let mut conversation = conversation(id, gain);
+    conversation.items[0].views[0].seen.clear();
+    conversation
 }
 
 fn report() -> Report {
@@ -110,6 +128,7 @@ fn report() -> Report {
             title: "Every arm".into(),
             introduction: String::new(),
             forest: vec![group_row],
+            users: Vec::new(),
             tables: vec![table, wide],
         }],
         details: Vec::new(),
@@ -118,9 +137,15 @@ fn report() -> Report {
             Curve { name: "past".into(), points: points(3.0) },
         ],
         explorer: Explorer {
-            arms: vec!["none".into(), "past".into()],
+            arms: vec!["none".into(), "past".into(), "others".into()],
             chosen: [0, 1],
-            conversations: vec![conversation("first", 0.5), conversation("second", -1.0), conversation("third", 2.0)],
+            views: vec![None, Some(0), Some(0)],
+            conversations: vec![
+                conversation("first", 0.5),
+                conversation("second", -1.0),
+                conversation("third", 2.0),
+                blind("fourth", 9.0),
+            ],
             left_out: 7,
         },
         provenance: vec!["undertone 0.1.0".into()],
@@ -187,6 +212,16 @@ fn the_page_works_in_a_browser_and_runs_nothing_from_the_data() {
         format!("past wrote{EVIL}")
     );
 
+    // Under the target stand exactly the thoughts that the arm sees, and those that it does not see yet.
+    let seen = "document.querySelector('#chat .seen').textContent";
+    assert_eq!(
+        text(&tab, seen),
+        format!(
+            "past sees 1 thought, 1 hidden: written laterreason about message 1I am late.\
+             reaction about message 2, hidden: written later{EVIL}"
+        )
+    );
+
     // Keys move through the list, the order menu sorts it, a click selects, and swapping the arms flips the signs.
     tab.press_key("j").unwrap();
     assert_eq!(text(&tab, selected), "−4.00second");
@@ -203,9 +238,21 @@ fn the_page_works_in_a_browser_and_runs_nothing_from_the_data() {
     assert_eq!(text(&tab, selected), "+8.00third");
     choose("order", "harm");
     assert_eq!(text(&tab, selected), "−4.00second");
-    tab.wait_for_element("#list li:nth-child(3)").unwrap().click().unwrap();
+    tab.wait_for_element("#list li:nth-child(4)").unwrap().click().unwrap();
     assert_eq!(text(&tab, selected), "+8.00third");
     screenshot(&tab, "explorer");
+    // Where no thought is visible, nothing is shaded or summed.
+    choose("order", "file");
+    tab.wait_for_element("#list li:nth-child(4)").unwrap().click().unwrap();
+    assert_eq!(text(&tab, selected), "+0.00fourth");
+    assert!(
+        text(&tab, "document.querySelector('#chat .target').textContent").contains("this is a difference of training")
+    );
+    assert_eq!(text(&tab, "document.querySelector('#chat .token').style.backgroundColor"), "");
+    // A placebo is shown with its own words.
+    choose("arm-b", "others");
+    assert!(text(&tab, seen).contains("I am early."), "{}", text(&tab, seen));
+    choose("order", "help");
     choose("arm-b", "none");
     choose("arm-a", "past");
     assert_eq!(text(&tab, selected), "−8.00third");

@@ -15,6 +15,7 @@ use undertone_data::TargetKind;
 
 pub use self::pairing::{NotComparable, counted};
 use self::pairing::{Pair, only_arm, pair};
+use crate::heterogeneity::ItemDifference;
 use crate::inference::{
     BootstrapOptions, Evidence, Inference, Question, RawP, holm, mean_of_user_means, ratio, sum_by_user,
 };
@@ -223,6 +224,24 @@ pub fn by_group(
         }
     }
     Ok(groups.into_iter().map(|(group, pairs)| (group, contrast(kind, subset, &pairs, rules))).collect())
+}
+
+/// The difference of each item of one kind and subset, the mean over trainings; ordered by item id.
+///
+/// # Errors
+/// As [`compare`].
+pub fn item_differences(
+    arms: &Arms<'_>,
+    (kind, subset): (TargetKind, Subset),
+) -> Result<Vec<ItemDifference>, NotComparable> {
+    let (arm_a, arm_b) = (only_arm(arms.a)?, only_arm(arms.b)?);
+    let pairs = pair(arms.a, arms.b, [&arm_a, &arm_b])?;
+    let difference = |pair: &Pair<'_>| {
+        let nats: f64 = pair.a.iter().zip(&pair.b).map(|(a, b)| b.nats - a.nats).sum();
+        let item = pair.item();
+        ItemDifference { user: item.user.clone(), nats: nats / pair.a.len() as f64, tokens: item.tokens }
+    };
+    Ok(pairs.iter().filter(|pair| pair.item().kind == kind && subset.holds(pair)).map(difference).collect())
 }
 
 /// Compares the arms on the pairs of one subset, which are ordered by item id.

@@ -20,9 +20,9 @@ mod weighted;
 
 pub use self::bootstrap::{BootstrapOptions, MIN_DRAWS};
 pub(crate) use self::decision::RawP;
-pub use self::decision::{ALPHA, Decision, Evidence, Question, holm};
+pub use self::decision::{Decision, Evidence, Question, holm};
 pub use self::estimate::{ENOUGH_USERS, Estimate, Inference, OfModels};
-pub use self::interval::Interval;
+pub use self::interval::{ALPHA, Interval};
 pub use self::sign_flip::SignFlip;
 pub use self::simulation::{Design, Simulation};
 pub use self::student::{StandardError, WithTrainings};

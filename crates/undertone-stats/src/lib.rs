@@ -6,6 +6,7 @@
 #![warn(clippy::unwrap_used)]
 
 mod compare;
+mod heterogeneity;
 mod inference;
 mod measures;
 mod metrics;
@@ -17,7 +18,9 @@ mod written;
 
 pub use compare::{
     Arms, Comparison, Contrast, Disagreement, NotComparable, PairedLosses, Rules, Subset, by_group, compare, counted,
+    item_differences,
 };
+pub use heterogeneity::{Heterogeneity, ItemDifference, UserDifference, heterogeneity};
 pub use inference::{
     ALPHA, BootstrapOptions, Cell, Components, Decision, Design, ENOUGH_USERS, Estimate, Evidence, Inference, Interval,
     MIN_DRAWS, OfModels, Question, SignFlip, Simulation, StandardError, UserSums, WithTrainings, holm,

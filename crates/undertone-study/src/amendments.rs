@@ -14,7 +14,6 @@ use undertone_stats::counted;
 use undertone_train::Description;
 
 use crate::begun::Begun;
-use crate::comparisons::primary_pair;
 use crate::context::Context;
 use crate::experiment::Experiment;
 use crate::fingerprint::{self, PROGRAM};
@@ -179,7 +178,7 @@ impl OwnFolder {
 }
 
 /// Whether the folder has scores that somebody may have seen.
-fn has_scores(folder: &Path) -> bool {
+pub(crate) fn has_scores(folder: &Path) -> bool {
     let inside = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let is_scored = |arm: &Path| inside(arm).any(|training| training.join(RECORDS).exists());
     folder.join(RESULTS).exists() || inside(folder).any(|arm| is_scored(&arm))
@@ -206,7 +205,7 @@ fn trained_otherwise(context: &Context<'_>) -> Option<String> {
 
 /// The primary comparison of an experiment, in words.
 fn primary(experiment: &Experiment) -> String {
-    let [a, b] = primary_pair(experiment).map(|arm| arm.map_or("nothing", |arm| &arm.name));
+    let [a, b] = experiment.primary_pair().map(|arm| arm.map_or("nothing", |arm| &arm.name));
     format!("{b} − {a}")
 }
 

@@ -1,6 +1,6 @@
 //! Arms as they are trained and evaluated.
 
-use undertone_data::{Source, View};
+use undertone_data::{Source, View, derived_number};
 
 use crate::error::StudyError;
 use crate::experiment::Arm;
@@ -48,6 +48,15 @@ pub struct Training {
 }
 
 impl Training {
+    /// The seed of every random draw in this training: initial adapters, order and dropout. All arms share it; another fold
+    /// has another, so that what a draw does to the result varies between trainings, and intervals know of it.
+    pub(crate) fn random_seed(self) -> u64 {
+        match self {
+            Self { fold: 0, seed } => seed,
+            Self { fold, seed } => derived_number("training", &[&seed.to_string(), &fold.to_string()]),
+        }
+    }
+
     /// Its folder inside the arm's folder: `fold0`, or `fold0-seed1` for a seed other than the experiment's.
     pub(crate) fn folder(self, first_seed: u64) -> String {
         let Self { fold, seed } = self;

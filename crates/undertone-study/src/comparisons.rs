@@ -37,20 +37,16 @@ pub(crate) fn pairs_of_arms(experiment: &Experiment, evaluated: &[Evaluated]) ->
         let own = experiment.arms.iter().filter(is_own).find(|own| own.trained_as.is_none());
         pairs.extend(own.map(|own| (arm, own)));
     }
+    // Predicted thoughts stand where the user's own do, so what they add is told apart from that place.
+    let shows = |source: Source| move |arm: &&Arm| arm.source == source && arm.trained_as.is_none();
+    for predicted in experiment.arms.iter().filter(shows(Source::Predicted)) {
+        let alike = |arm: &&Arm| (arm.view, arm.timing) == (predicted.view, predicted.timing);
+        let presence = experiment.arms.iter().filter(shows(Source::Presence)).find(alike);
+        pairs.extend(presence.map(|presence| (presence, predicted)));
+    }
     let mut seen = BTreeSet::new();
     pairs.retain(|(a, b)| seen.insert((&a.name, &b.name)));
     pairs.into_iter().enumerate().filter_map(|(place, (a, b))| pair(a, b, place == 0)).collect()
-}
-
-/// The arms a and b of the primary comparison, or of the first one if none is primary.
-pub(crate) fn primary_pair(experiment: &Experiment) -> [Option<&Arm>; 2] {
-    let declared = &experiment.comparisons;
-    match declared.iter().find(|one| one.primary).or(declared.first()) {
-        Some(DeclaredComparison { a, b, .. }) => {
-            [a, b].map(|name| experiment.arms.iter().find(|arm| arm.name == *name))
-        }
-        None => [experiment.arms.first(), experiment.arms.get(1)],
-    }
 }
 
 /// The pairs of the untrained model and each trained arm, under the arm's view.

@@ -7,6 +7,7 @@
 mod arm;
 mod comparison;
 mod data;
+mod derived;
 mod evaluation;
 mod lora;
 mod model;

@@ -174,7 +174,7 @@ fn evaluations(
     speed: f64,
     cost: impl Fn(usize) -> usize,
 ) -> Planned {
-    let is_scored = |training: &Training| arm.trained.is_some() || study.scores_untrained(*training);
+    let is_scored = |training: &Training| arm.trained.is_some() || study.scores_untrained_in(*training);
     let all: Vec<Training> = study.trainings().into_iter().filter(is_scored).collect();
     let left: Vec<&Training> = all.iter().filter(|training| !file(**training).is_current()).collect();
     planned(&arm.name, all.len(), left.len(), left.iter().map(|one| cost(one.fold)).sum(), speed)

@@ -7,7 +7,7 @@ use undertone_data::{Split, TargetKind};
 use undertone_report::{Table, columns, count};
 use undertone_stats::{ALPHA, Components, Design, Simulation};
 
-use crate::comparisons::{pairs_of_arms, pairs_with_base, primary_pair};
+use crate::comparisons::{pairs_of_arms, pairs_with_base};
 use crate::experiment::{Folds, PlannedSection};
 use crate::study::Study;
 
@@ -124,7 +124,7 @@ fn tokens_of_users(study: &Study) -> Vec<usize> {
     let primary = study.primary_items(Split::Test);
     let targets = &study.experiment.data.targets;
     let kind = targets.iter().copied().find(|kind| *kind == TargetKind::NextPrompt).unwrap_or(targets[0]);
-    let Some(arm) = primary_pair(&study.experiment)[1].or(study.experiment.arms.first()) else { return Vec::new() };
+    let Some(arm) = study.experiment.primary_pair()[1].or(study.experiment.arms.first()) else { return Vec::new() };
     let mut tokens: BTreeMap<String, usize> = BTreeMap::new();
     for training in study.first_trainings().filter(|training| study.folds[training.fold].division == 0) {
         for stream in study.test_streams(arm.shown(), training, Split::Test) {

@@ -152,7 +152,7 @@ fn all_jobs(context: &Context<'_>, arms: &[Evaluated]) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     for training in context.study.trainings() {
         for (place, arm) in arms.iter().enumerate() {
-            if arm.trained.is_none() && !context.study.scores_untrained(training) {
+            if arm.trained.is_none() && !context.study.scores_untrained_in(training) {
                 continue;
             }
             let name = arm.trained_name();

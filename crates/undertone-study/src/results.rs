@@ -6,6 +6,7 @@ mod html;
 mod markdown;
 #[cfg(test)]
 mod rehearsal;
+mod sensitivity;
 mod setting;
 
 use serde::Serialize;
@@ -15,11 +16,12 @@ use undertone_report::{
     verdict,
 };
 use undertone_stats::{
-    Arms, Comparison, ItemRecord, KindMetrics, MeasureContrast, MeasureMean, Subset, Written, compare,
-    measure_contrasts, measure_means, measured, metrics,
+    Arms, Comparison, Heterogeneity, ItemRecord, KindMetrics, MeasureContrast, MeasureMean, Subset, Written, compare,
+    heterogeneity, item_differences, measure_contrasts, measure_means, measured, metrics,
 };
 
 use self::breakdowns::{Breakdown, breakdowns};
+use self::sensitivity::{Sensitivity, by_reply_length, by_timing_margin, decomposition};
 use self::setting::setting;
 pub(crate) use self::setting::warnings;
 use crate::amendments::Amendment;
@@ -28,6 +30,7 @@ use crate::comparisons::{PairOfArms, pairs_of_arms, pairs_with_base};
 use crate::error::StudyError;
 use crate::experiment::Experiment;
 use crate::jobs::first_messages::{Diversity, FirstMessages, first_message_diversity};
+use crate::replies::OtherReplies;
 use crate::study::Study;
 
 /// The scores and texts of every arm.
@@ -41,6 +44,8 @@ pub(crate) struct Scores<'a> {
     pub(crate) written: &'a [Written],
     /// First messages from each model.
     pub(crate) first_messages: &'a [(String, Vec<FirstMessages>)],
+    /// The primary comparison with other lengths of replies.
+    pub(crate) other_replies: &'a [OtherReplies],
 }
 
 /// How the study went.
@@ -52,6 +57,8 @@ pub(crate) struct Course<'a> {
     pub(crate) failed: &'a [Failed],
     /// Changes made after there were results.
     pub(crate) amendments: &'a [Amendment],
+    /// Whether the study was registered, in sentences.
+    pub(crate) registration: &'a [String],
 }
 
 /// The number of items of a kind, and how many of them are primary.
@@ -84,6 +91,10 @@ pub struct Results {
     training_verdicts: Vec<String>,
     /// Where thoughts help: the leading comparison by groups of items.
     breakdowns: Vec<Breakdown>,
+    /// The leading comparison under other settings, and its parts.
+    sensitivities: Vec<Sensitivity>,
+    /// Whether users differ in the leading comparison.
+    heterogeneity: Option<Heterogeneity>,
     /// Metrics other than losses: the mean of each arm.
     measures: Vec<MeasureMean>,
     /// What thoughts add to these metrics.
@@ -92,6 +103,8 @@ pub struct Results {
     warnings: Vec<String>,
     /// Changes made after there were results.
     amendments: Vec<Amendment>,
+    /// Whether the study was registered before it was scored, and what differs.
+    registration: Vec<String>,
     #[serde(skip)]
     question: String,
     #[serde(skip)]
@@ -106,8 +119,8 @@ impl Results {
         scores: Scores<'_>,
         course: Course<'_>,
     ) -> Result<Self, StudyError> {
-        let Scores { arms, records, written, first_messages } = scores;
-        let Course { scored, failed, amendments } = course;
+        let Scores { arms, records, written, first_messages, other_replies } = scores;
+        let Course { scored, failed, amendments, registration } = course;
         let experiment = &study.experiment;
         // A comparison that became primary after there were results is corrected like the others, and a margin that was
         // changed then makes no ties.
@@ -134,7 +147,18 @@ impl Results {
             };
             Arms { a: records_of(&comparison.arm_a), b: records_of(&comparison.arm_b), primary: false }
         });
+        let heterogeneity = match (&leading, comparisons.iter().find_map(Comparison::headline)) {
+            (Some(arms), Some(headline)) => {
+                heterogeneity(&item_differences(arms, (headline.kind, headline.subset))?, rules.bootstrap)
+            }
+            _ => None,
+        };
         let breakdowns = leading.map_or_else(|| Ok(Vec::new()), |arms| breakdowns(study, &arms))?;
+        let sensitivities = [
+            decomposition(experiment, arms, records, rules)?,
+            by_reply_length(experiment, arms, records, other_replies, rules)?,
+            by_timing_margin(experiment, arms, records, rules)?,
+        ];
         let all: Vec<ItemRecord> = records.concat();
         let others = measured(&all, written);
         let pairs: Vec<[&str; 2]> = comparisons.iter().map(|one| [one.arm_a.as_str(), one.arm_b.as_str()]).collect();
@@ -156,6 +180,8 @@ impl Results {
             training_gains,
             training_verdicts,
             breakdowns,
+            heterogeneity,
+            sensitivities: sensitivities.into_iter().flatten().collect(),
             measures: measure_means(&others),
             measure_contrasts: contrasts,
             first_messages: first_message_diversity(study, first_messages),
@@ -168,8 +194,9 @@ impl Results {
                 .chain(warnings(experiment.data.synthetic, unknown_users, &shown))
                 .collect(),
             amendments: amendments.to_vec(),
+            registration: registration.to_vec(),
             question: question(experiment),
-            setting: setting(study, scored),
+            setting: registration.iter().cloned().chain(setting(study, scored)).collect(),
         })
     }
 

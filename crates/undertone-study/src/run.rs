@@ -21,6 +21,8 @@ use crate::judge::Judge;
 use crate::names::{RESULTS, UNIGRAM, WRITTEN};
 use crate::observer::Observer;
 use crate::queue::{ArmResults, run_arms};
+use crate::registration;
+use crate::replies::other_replies;
 use crate::results::{Course, Results, Scores};
 use crate::study::Study;
 
@@ -74,8 +76,16 @@ pub fn run(
         scored.extend(judge.judge(&writer, &mut written)?);
     }
     write_messages(&folder, &written)?;
-    let scores = Scores { arms: &arms, records: &records, written: &written, first_messages: &first_messages };
-    let course = Course { scored: &scored, failed: &failed, amendments: &amendments };
+    let other_replies = other_replies(&Context { study, base, observer, stop }, workers, &primary)?;
+    let scores = Scores {
+        arms: &arms,
+        records: &records,
+        written: &written,
+        first_messages: &first_messages,
+        other_replies: &other_replies,
+    };
+    let registration = registration::in_words(&Context { study, base, observer, stop })?;
+    let course = Course { scored: &scored, failed: &failed, amendments: &amendments, registration: &registration };
     let results = Results::new(study, &base.sha256, scores, course)?;
     write_results(study, &results, scores)?;
     let trained = arms.iter().filter(|arm| arm.is_trained_itself());

@@ -14,7 +14,6 @@ use undertone_stats::{ItemRecord, counted, unigram};
 use crate::arms::{Evaluated, Training};
 use crate::base::stream_builder;
 use crate::begun::Begun;
-use crate::comparisons::primary_pair;
 use crate::digest::sha256_of_files;
 use crate::experiment::{Arm, Experiment};
 use crate::leakage::require_disjoint;
@@ -34,6 +33,8 @@ pub struct Study {
     pub stats: DataStats,
     /// SHA-256 over the data files.
     pub data_sha256: String,
+    /// Whether the untrained model is scored too.
+    pub scores_untrained: bool,
 }
 
 /// One split of the users, with the corpus laid out for it.
@@ -72,13 +73,13 @@ impl Study {
     /// The data, the split or the model's folder is wrong.
     pub fn prepare(experiment: Experiment, path: &Path, extra: &[(View, Source)]) -> Result<Self, InputError> {
         let builder = stream_builder(&experiment)?;
+        let (conversations, read, stats) = read_conversations(&experiment)?;
         let data_sha256 = sha256_of_files(experiment.data.path.as_slice())?;
         let begun = Begun::read(&experiment, &data_sha256)?;
-        let (conversations, read, stats) = read_conversations(&experiment)?;
         let users: BTreeSet<&str> = conversations.iter().map(|conversation| conversation.user.as_str()).collect();
         let divisions = divisions(&experiment, &users, path)?;
         let shown: BTreeSet<(View, Source)> =
-            experiment.arms.iter().map(Arm::shown).chain(extra.iter().copied()).collect();
+            experiment.scored_arms().iter().map(Arm::shown).chain(extra.iter().copied()).collect();
         let shown = Vec::from_iter(shown);
         let kinds = all_targets(&experiment);
         let spec = CorpusSpec {
@@ -106,7 +107,7 @@ impl Study {
             FoldData { corpus, overlap, users, division: number }
         };
         let folds = divisions.into_iter().zip(corpora).map(fold).collect();
-        Ok(Self { encoded, folds, read, stats, data_sha256, experiment })
+        Ok(Self { encoded, folds, read, stats, data_sha256, scores_untrained: true, experiment })
     }
 
     /// Every training of an arm: each fold with each seed.
@@ -122,7 +123,7 @@ impl Study {
     }
 
     /// Whether the untrained model is scored in this place: once for every user, in the first division and seed.
-    pub(crate) fn scores_untrained(&self, training: Training) -> bool {
+    pub(crate) fn scores_untrained_in(&self, training: Training) -> bool {
         training.seed == self.experiment.seed && self.folds[training.fold].division == 0
     }
 
@@ -144,15 +145,16 @@ impl Study {
     /// The untrained base model under each view that an arm is trained with, then the arms.
     pub fn evaluated(&self) -> Vec<Evaluated> {
         let mut all: Vec<Evaluated> = Vec::new();
-        for arm in self.experiment.arms.iter().filter(|arm| arm.trained_as.is_none()) {
+        let trained = self.experiment.arms.iter().filter(|arm| arm.trained_as.is_none());
+        for arm in trained.filter(|_| self.scores_untrained) {
             if !all.iter().any(|base| base.shown == arm.shown()) {
                 all.push(Evaluated { name: format!("{BASE}-{}", arm.name), shown: arm.shown(), trained: None });
             }
         }
-        all.extend(self.experiment.arms.iter().map(|arm| Evaluated {
-            name: arm.name.clone(),
+        all.extend(self.experiment.scored_arms().into_iter().map(|arm| Evaluated {
             shown: arm.shown(),
-            trained: Some(self.experiment.trained(arm)),
+            trained: Some(self.experiment.trained(&arm)),
+            name: arm.name,
         }));
         all
     }
@@ -169,7 +171,7 @@ impl Study {
     pub fn training_streams(&self, arm: &Arm, training: Training, split: Split, epoch: Option<u64>) -> Vec<Stream> {
         let (view, source) = arm.shown();
         let kinds = self.experiment.training_targets(arm);
-        let dropout = epoch.and_then(|epoch| arm.dropout([training.seed, epoch]));
+        let dropout = epoch.and_then(|epoch| arm.dropout([training.random_seed(), epoch]));
         let layout = Layout { dropout, ..Layout::new(view, &kinds, Purpose::Train) };
         self.folds[training.fold].corpus.streams(split, source, self.draw(training), layout)
     }
@@ -178,6 +180,18 @@ impl Study {
     pub fn test_streams(&self, (view, source): (View, Source), training: Training, split: Split) -> Vec<Stream> {
         let layout = Layout::new(view, &self.experiment.data.targets, Purpose::Score);
         self.folds[training.fold].corpus.streams(split, source, self.draw(training), layout)
+    }
+
+    /// The windows of the first division's test users under a view: each conversation once.
+    pub(crate) fn tested_once(&self, shown: (View, Source)) -> impl Iterator<Item = Stream> + use<'_> {
+        let once = self.first_trainings().filter(|training| self.folds[training.fold].division == 0);
+        once.flat_map(move |training| self.test_streams(shown, training, Split::Test))
+    }
+
+    /// The words that a source shows in the place of each thought of a conversation, by message, in the first training that
+    /// tests it; `None` if the conversation is not tested.
+    pub(crate) fn shown_words(&self, conversation: &str, source: Source) -> Option<Vec<Vec<String>>> {
+        self.folds.iter().find_map(|fold| fold.corpus.shown_words(conversation, source, 0))
     }
 
     /// The draw of placebos' words in a training: each seed has its own.
@@ -193,7 +207,7 @@ impl Study {
     /// The primary items: no first user message, and an earlier thought is visible in each of the two arms of the primary
     /// comparison that may see thoughts. Other arms have no influence.
     pub fn primary_items(&self, split: Split) -> BTreeSet<String> {
-        let pair = primary_pair(&self.experiment).into_iter().flatten();
+        let pair = self.experiment.primary_pair().into_iter().flatten();
         let mut shown: Vec<(View, Source)> = pair.map(Arm::shown).filter(|(view, _)| view.sees_thoughts()).collect();
         shown.dedup();
         let requires_thought = !shown.is_empty();

@@ -82,6 +82,9 @@ pub(crate) struct Synthesize {
     /// Share of reactions that name what the user asks for next, from 0 (thoughts add nothing) to 1.
     #[arg(long, default_value_t = Synthetic::PUBLISHED.reliability)]
     pub(crate) reliability: f64,
+    /// Write reactions only after the next message was sent: hindsight, which `strict` must not show in time.
+    #[arg(long)]
+    pub(crate) late: bool,
     /// Approximate number of words per reply.
     #[arg(long, default_value_t = Synthetic::PUBLISHED.reply_words)]
     pub(crate) reply_words: usize,
@@ -175,9 +178,12 @@ pub(crate) struct Evaluate {
 pub(crate) struct Ablate {
     #[command(flatten)]
     pub(crate) experiment: ExperimentArgs,
-    /// Only show what would run, what it would cost, and the smallest difference it could detect.
+    /// Only show what would run, what it would cost, and the power of the study.
     #[arg(long)]
     pub(crate) plan: bool,
+    /// Only write down the data, items, rules and planned power, before anything is trained; the report compares them.
+    #[arg(long, conflicts_with = "plan")]
+    pub(crate) register: bool,
     /// Number of arms to train in parallel; each needs its own memory, and all share the cores.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) jobs: u16,

@@ -333,9 +333,14 @@ fn nearest<'a>(value: &str, known: impl IntoIterator<Item = &'a str>) -> Option<
 }
 
 fn count_time_order(messages: &[Numbered], report: &mut ReadReport) {
-    let mut latest = i64::MIN;
-    for sent_at in messages.iter().filter_map(|numbered| numbered.message.sent_at) {
-        report.messages_out_of_time_order += usize::from(sent_at < latest);
+    let (mut latest, mut backwards) = (i64::MIN, 0);
+    for Message { sent_at, thoughts, .. } in messages.iter().map(|numbered| &numbered.message) {
+        let Some(sent_at) = *sent_at else { continue };
+        backwards += usize::from(sent_at < latest);
         latest = latest.max(sent_at);
+        let written = thoughts.iter().filter_map(|thought| thought.written_at);
+        report.thoughts_older_than_their_message += written.filter(|written| *written < sent_at).count();
     }
+    report.messages_out_of_time_order += backwards;
+    report.conversations_with_times_backwards += usize::from(backwards > 0);
 }

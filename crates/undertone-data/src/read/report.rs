@@ -63,6 +63,11 @@ pub struct ReadReport {
     pub messages_timed_by_id: usize,
     /// Messages with an earlier time than a message before them; file order is kept.
     pub messages_out_of_time_order: usize,
+    /// Conversations with such a message: their times run backwards.
+    pub conversations_with_times_backwards: usize,
+    /// Thoughts with an earlier time than the message that they are about: clocks disagree, so a `strict` view may take
+    /// hindsight for a thought in time.
+    pub thoughts_older_than_their_message: usize,
 
     /// Empty messages dropped, see [`EmptyMessages`](crate::EmptyMessages).
     pub empty_messages_dropped: usize,
@@ -100,6 +105,8 @@ named_counts!(ReadReport {
     messages_without_time,
     messages_timed_by_id,
     messages_out_of_time_order,
+    conversations_with_times_backwards,
+    thoughts_older_than_their_message,
     empty_messages_dropped,
     empty_messages_kept,
     consecutive_merged,

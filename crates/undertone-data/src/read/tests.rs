@@ -260,7 +260,7 @@ fn messages_out_of_time_order_are_counted() {
     let at = |time: i64| format!(r#"{{"type":"user","content":"hi","timestamp":{time}}}"#);
     let messages = [1_775_686_300, 1_775_686_200, 1_775_686_250, 1_775_686_300].map(at);
     let (_, report) = read_one(&message(&messages.join(",")));
-    assert_eq!(report.messages_out_of_time_order, 2);
+    assert_eq!((report.messages_out_of_time_order, report.conversations_with_times_backwards), (2, 1));
 }
 
 #[test]

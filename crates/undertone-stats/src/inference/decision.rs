@@ -5,9 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::estimate::Inference;
-
-/// The two-sided significance level of every decision.
-pub const ALPHA: f64 = 0.05;
+use super::interval::ALPHA;
 
 /// About what a decision is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

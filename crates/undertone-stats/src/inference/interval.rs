@@ -18,5 +18,8 @@ impl Interval {
     }
 }
 
+/// The two-sided significance level of every decision.
+pub const ALPHA: f64 = 0.05;
+
 /// The nominal two-sided coverage of every interval.
-pub(super) const LEVEL: f64 = 0.95;
+pub(super) const LEVEL: f64 = 1.0 - ALPHA;

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::BootstrapOptions;
-use super::decision::ALPHA;
+use super::interval::ALPHA;
 use super::users::UserSums;
 
 /// Up to this many users, all 2ⁿ sign patterns are counted.

@@ -34,6 +34,10 @@ pub struct EvaluationSection {
     /// The largest difference that does not matter, in nats per token; a difference shown to be smaller is a tie.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,
+    /// The primary comparison is repeated, without training anew, with thoughts that are older than the target's message
+    /// by more than each of these numbers of seconds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub timing_margins_seconds: Vec<u32>,
     /// What `--plan` assumes about differences.
     pub planned: PlannedSection,
     /// Messages that each arm writes.
@@ -49,6 +53,7 @@ impl Default for EvaluationSection {
             row_tokens: 4096,
             distractors: 0,
             margin: None,
+            timing_margins_seconds: Vec::new(),
             planned: PlannedSection::default(),
             writing: WritingSection::default(),
             judge: JudgeSection::default(),
@@ -170,6 +175,13 @@ impl EvaluationSection {
             "with 9, chance is one in ten",
         );
         found.require(self.row_tokens > 0, "evaluation.row_tokens", "`row_tokens` is 0", "2048 is a good value");
+        let margins = &self.timing_margins_seconds;
+        found.require(
+            margins.iter().enumerate().all(|(index, margin)| *margin > 0 && !margins[..index].contains(margin)),
+            "evaluation.timing_margins_seconds",
+            "`timing_margins_seconds` holds 0 or a number twice",
+            "the study itself is the margin 0; for example `[30, 120]`",
+        );
         let PlannedSection { difference, user_sd, training_sd, rest_sd } = self.planned;
         for (key, sd) in [("user_sd", user_sd), ("training_sd", training_sd), ("rest_sd", rest_sd)] {
             found.require(

@@ -70,7 +70,7 @@ pub(crate) fn train(context: &Context<'_>, job: TrainingJob<'_>) -> Result<PathB
     let experiment = &study.experiment;
     let run = Run {
         config: &experiment.training,
-        seed: training.seed,
+        seed: training.random_seed(),
         training: windows,
         validation,
         folder,
@@ -105,7 +105,7 @@ pub(crate) fn train(context: &Context<'_>, job: TrainingJob<'_>) -> Result<PathB
             return Ok(run.best());
         }
     }
-    let mut decoder = base.trainable(experiment, training.seed);
+    let mut decoder = base.trainable(experiment, training.random_seed());
     run.train(&mut decoder, checkpoint.as_ref())?;
     Ok(run.best())
 }

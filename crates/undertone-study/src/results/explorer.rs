@@ -1,12 +1,14 @@
 //! The conversations of a study with the scores and texts of every arm, for the report's explorer.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use undertone_data::{Encoded, Item, Message, Role, Template};
-use undertone_report::{Explorer, ShownConversation, ShownItem, ShownMessage, ShownThought};
+use undertone_data::{Conversation, Encoded, Item, Message, Placement, Role, Source, Template, ThoughtAt, View};
+use undertone_report::{Explorer, SeenThoughts, ShownConversation, ShownItem, ShownMessage, ShownThought};
 use undertone_stats::{ItemRecord, Written};
 
 use super::Scores;
+use crate::arms::Evaluated;
 use crate::study::Study;
 
 /// The most conversations in a page: about 20 MB at the published dataset's sizes.
@@ -34,6 +36,7 @@ pub(super) fn explorer(study: &Study, scores: Scores<'_>, chosen: [&str; 2]) -> 
         by_item.entry(&record.item).or_default().entry(&record.arm).or_default().push(record);
     }
     let template = &study.folds[0].corpus.builder().template;
+    let seen = Seen::of(study, scores.arms);
     let kinds = &study.experiment.data.targets;
     let conversation = |encoded: &Encoded| {
         let items: Vec<ShownItem> = encoded
@@ -42,23 +45,87 @@ pub(super) fn explorer(study: &Study, scores: Scores<'_>, chosen: [&str; 2]) -> 
             .filter_map(|item| {
                 let id = item.to_string();
                 let written = written_by_item.get(id.as_str()).map_or(&[][..], Vec::as_slice);
-                Some(shown_item(encoded, item, by_item.get(id.as_str())?, written, template))
+                let views = seen.by_item.get(&id).cloned().unwrap_or_default();
+                Some(shown_item(encoded, item, (by_item.get(id.as_str())?, written, views), template))
             })
             .collect();
-        (!items.is_empty()).then(|| shown_conversation(encoded, items))
+        let words = || words(study, scores.arms, &encoded.conversation.id);
+        (!items.is_empty()).then(|| ShownConversation { words: words(), ..shown_conversation(encoded, items) })
     };
     let conversations = study.encoded.iter().filter_map(conversation).collect();
     let place = |name: &str| arms.iter().position(|arm| arm == name).unwrap_or_default();
     let chosen = chosen.map(place);
-    let mut explorer = Explorer { arms, chosen, conversations, left_out: 0 };
+    let views = arms.iter().map(|arm| seen.of_arm.get(arm).copied()).collect();
+    let mut explorer = Explorer { arms, chosen, views, conversations, left_out: 0 };
     explorer.limit(MOST_CONVERSATIONS);
     explorer
+}
+
+/// Which thoughts each view shows before each target.
+struct Seen {
+    /// The index of an arm's view; arms without thoughts have none.
+    of_arm: BTreeMap<String, usize>,
+    /// By item, one for each view.
+    by_item: BTreeMap<String, Vec<SeenThoughts>>,
+}
+
+impl Seen {
+    fn of(study: &Study, arms: &[Evaluated]) -> Self {
+        let mut seen = Self { of_arm: BTreeMap::new(), by_item: BTreeMap::new() };
+        let mut views: Vec<View> = Vec::new();
+        for Evaluated { name, shown: (view, _), .. } in arms.iter().filter(|arm| arm.shown.0.sees_thoughts()) {
+            let place = views.iter().position(|known| known == view).unwrap_or_else(|| {
+                views.push(*view);
+                views.len() - 1
+            });
+            seen.of_arm.insert(name.clone(), place);
+        }
+        let conversations: BTreeMap<&str, &Encoded> =
+            study.encoded.iter().map(|encoded| (encoded.conversation.id.as_str(), encoded)).collect();
+        for (place, view) in views.iter().enumerate() {
+            for stream in study.tested_once((*view, Source::Own)) {
+                let first = stream.pieces.iter().filter_map(|piece| piece.message).min().unwrap_or_default();
+                for target in stream.targets.iter().filter(|target| target.is_truth()) {
+                    let all = seen.by_item.entry(target.item.to_string()).or_default();
+                    all.resize(views.len(), SeenThoughts::default());
+                    let conversation = &conversations[target.item.conversation.as_str()].conversation;
+                    let late = not_yet(*view, conversation, first..target.item.message, &target.seen);
+                    all[place] = SeenThoughts { seen: target.seen.clone(), late };
+                }
+            }
+        }
+        seen
+    }
+}
+
+/// The thoughts about some messages that a view shows only later, or never because of their time.
+fn not_yet(view: View, conversation: &Conversation, messages: Range<usize>, seen: &[ThoughtAt]) -> Vec<ThoughtAt> {
+    let on = |message: usize| (0..conversation.messages[message].thoughts.len()).map(move |one| (message, one));
+    let is_late = |at: &ThoughtAt| match view.place(conversation, at.0, at.1) {
+        Placement::NotInView => false,
+        Placement::After(slot) => slot > at.0,
+        Placement::TooLate | Placement::UnknownTime => true,
+    };
+    messages.flat_map(on).filter(|at| !seen.contains(at) && is_late(at)).collect()
+}
+
+/// The words that arms see in the place of a conversation's own thoughts, in the first training.
+fn words(study: &Study, arms: &[Evaluated], conversation: &str) -> BTreeMap<String, Vec<Vec<String>>> {
+    let others = arms.iter().filter(|arm| arm.shown.0.sees_thoughts() && arm.shown.1 != Source::Own);
+    let words = |arm: &Evaluated| Some((arm.name.clone(), study.shown_words(conversation, arm.shown.1)?));
+    others.filter_map(words).collect()
 }
 
 fn shown_conversation(encoded: &Encoded, items: Vec<ShownItem>) -> ShownConversation {
     let conversation = &encoded.conversation;
     let messages = (0..conversation.messages.len()).map(|index| shown_message(&conversation.messages, index)).collect();
-    ShownConversation { id: conversation.id.clone(), model: conversation.assistant_model.clone(), messages, items }
+    ShownConversation {
+        id: conversation.id.clone(),
+        model: conversation.assistant_model.clone(),
+        messages,
+        items,
+        words: BTreeMap::new(),
+    }
 }
 
 fn shown_message(messages: &[Message], index: usize) -> ShownMessage {
@@ -81,8 +148,7 @@ fn shown_message(messages: &[Message], index: usize) -> ShownMessage {
 fn shown_item(
     encoded: &Encoded,
     item: &Item,
-    records: &BTreeMap<&str, Vec<&ItemRecord>>,
-    written: &[&Written],
+    (records, written, views): (&BTreeMap<&str, Vec<&ItemRecord>>, &[&Written], Vec<SeenThoughts>),
     template: &Template,
 ) -> ShownItem {
     let mean = |records: &Vec<&ItemRecord>| -> Vec<f32> {
@@ -97,6 +163,7 @@ fn shown_item(
         kind: item.kind.to_string(),
         primary: records.values().flatten().any(|record| record.primary),
         tokens: template.pieces(&ids),
+        views,
         // Reversed, so that of several trainings the first one's text stays.
         written: written.iter().rev().map(|one| (one.arm.clone(), one.text.clone())).collect(),
         nats: records.iter().map(|(arm, records)| ((*arm).to_owned(), mean(records))).collect(),

@@ -1,8 +1,8 @@
 //! The results as an HTML page.
 
 use undertone_report::{
-    Curve, ForestRow, Report, Section, comparison_table, curves, decisions_in_words, evidence_table, forest, interval,
-    labels_table, metrics_table, page, shown_interval, signed,
+    Curve, ForestRow, Report, Section, caterpillar, comparison_table, curves, decisions_in_words, evidence_table,
+    forest, heterogeneity_in_words, interval, labels_table, metrics_table, page, shown_interval, signed,
 };
 use undertone_stats::{Comparison, Decision};
 
@@ -26,6 +26,9 @@ impl Results {
         for section in report.sections.iter().filter(|section| !section.forest.is_empty()) {
             files.push(svg(&section.slug(), forest(&section.forest, unit, report.margin).into_string()));
         }
+        if let Some(users) = &self.heterogeneity {
+            files.push(svg("users", caterpillar(&users.users).into_string()));
+        }
         if !report.curves.is_empty() {
             files.push(svg("learning-curves", curves(&report.curves).into_string()));
         }
@@ -46,12 +49,31 @@ impl Results {
             title: "Comparisons".into(),
             introduction: String::new(),
             forest: Vec::new(),
+            users: Vec::new(),
             tables: self.summaries(),
         }];
         let others = self.other_metrics();
         if !others.is_empty() {
             let (title, introduction) = ("Other metrics".into(), String::new());
-            sections.push(Section { title, introduction, forest: Vec::new(), tables: others });
+            sections.push(Section { title, introduction, forest: Vec::new(), users: Vec::new(), tables: others });
+        }
+        for sensitivity in &self.sensitivities {
+            sections.push(Section {
+                title: format!("By {}", sensitivity.setting()),
+                introduction: String::new(),
+                forest: sensitivity.forest(),
+                users: Vec::new(),
+                tables: vec![sensitivity.table()],
+            });
+        }
+        if let Some(users) = &self.heterogeneity {
+            sections.push(Section {
+                title: "By user".into(),
+                introduction: heterogeneity_in_words(users),
+                forest: Vec::new(),
+                users: users.users.clone(),
+                tables: Vec::new(),
+            });
         }
         for (place, breakdown) in self.breakdowns.iter().enumerate() {
             let is_first = place == 0;
@@ -59,13 +81,19 @@ impl Results {
                 title: format!("By {}", breakdown.dimension()),
                 introduction: if is_first { many_comparisons(&self.breakdowns) } else { String::new() },
                 forest: breakdown.forest(),
+                users: Vec::new(),
                 tables: vec![breakdown.table()],
             });
         }
         let mut arms = vec![metrics_table(&self.metrics)];
         arms.extend(labels_table(&self.metrics));
-        let every_arm =
-            Section { title: "Every arm".into(), introduction: String::new(), forest: Vec::new(), tables: arms };
+        let every_arm = Section {
+            title: "Every arm".into(),
+            introduction: String::new(),
+            forest: Vec::new(),
+            users: Vec::new(),
+            tables: arms,
+        };
         let tables = |(comparison, verdict): (&Comparison, &String)| {
             [comparison_table(comparison, verdict), evidence_table(comparison)]
         };
@@ -73,6 +101,7 @@ impl Results {
             title: "Every comparison".into(),
             introduction: "All intervals, tests and effect sizes of each comparison, for each subset of items.".into(),
             forest: Vec::new(),
+            users: Vec::new(),
             tables: self.all_comparisons().flat_map(tables).collect(),
         };
         Report {

@@ -1,6 +1,8 @@
 //! The results as Markdown.
 
-use undertone_report::{comparison_table, decisions_in_words, evidence_table, labels_table, metrics_table};
+use undertone_report::{
+    comparison_table, decisions_in_words, evidence_table, heterogeneity_in_words, labels_table, metrics_table,
+};
 
 use super::Results;
 
@@ -25,6 +27,9 @@ impl Results {
         for table in self.summaries() {
             text += &format!("{}\n", table.markdown());
         }
+        for sensitivity in &self.sensitivities {
+            text += &format!("{}\n", sensitivity.table().markdown());
+        }
         text += "## Every arm\n\n";
         text += &metrics_table(&self.metrics).markdown();
         if let Some(table) = labels_table(&self.metrics) {
@@ -36,6 +41,9 @@ impl Results {
         }
         for table in others {
             text += &format!("\n{}", table.markdown());
+        }
+        if let Some(users) = &self.heterogeneity {
+            text += &format!("\n{}\n", heterogeneity_in_words(users));
         }
         text += "\n## Where thoughts help\n\n";
         for breakdown in &self.breakdowns {

@@ -131,34 +131,35 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
         true => "Arms may differ in their steps: some train on other targets, or may stop early.".into(),
     });
     lines.extend(scored.iter().cloned());
-    for arm in &experiment.arms {
-        let (view, source) = arm.shown();
-        let words = match source {
-            Source::Own => "",
-            Source::Presence => "; each thought is shown without its words (presence)",
-            Source::SameConversation => {
-                "; each thought is replaced by as many tokens of the text before it (same conversation)"
-            }
-            Source::OtherConversation => {
-                "; each thought is replaced by a thought of the same user from another conversation, of the same kind and about as long (other conversation)"
-            }
-            Source::Shuffled => "; each thought is another user's, of the same kind and about as long (shuffled)",
-            Source::ShuffledTrajectory => {
-                "; all thoughts come from one conversation of another user (shuffled as a whole)"
-            }
-            Source::Filler => "; each thought is replaced by meaningless text of as many tokens (filler)",
-            Source::Predicted => "; each thought is written by a model that was never trained on this user (predicted)",
-        };
-        let trained = match &arm.trained_as {
-            Some(other) if source != Source::Own => {
-                format!(
-                    "; tests the model trained as `{other}`, to measure its reliance on thoughts: it was not trained with this placebo"
-                )
-            }
-            Some(other) => format!("; the model trained as `{other}`"),
-            None => String::new(),
-        };
-        lines.push(format!("Arm `{}`: view of thoughts: {view}{words}{trained}. {}", arm.name, hidden(study, arm)));
-    }
+    lines.extend(experiment.arms.iter().map(|arm| arm_in_words(study, arm)));
     lines
+}
+
+/// What an arm sees, and which model it tests.
+fn arm_in_words(study: &Study, arm: &Arm) -> String {
+    let (view, source) = arm.shown();
+    let words = match source {
+        Source::Own => "",
+        Source::Presence => "; each thought is shown without its words (presence)",
+        Source::SameConversation => {
+            "; each thought is replaced by as many tokens of the text before it (same conversation)"
+        }
+        Source::OtherConversation => {
+            "; each thought is replaced by a thought of the same user from another conversation, of the same kind and about as long (other conversation)"
+        }
+        Source::Shuffled => "; each thought is another user's, of the same kind and about as long (shuffled)",
+        Source::ShuffledTrajectory => "; all thoughts come from one conversation of another user (shuffled as a whole)",
+        Source::Filler => "; each thought is replaced by meaningless text of as many tokens (filler)",
+        Source::Predicted => "; each thought is written by a model that was never trained on this user (predicted)",
+    };
+    let trained = match &arm.trained_as {
+        Some(other) if source != Source::Own => {
+            format!(
+                "; tests the model trained as `{other}`, to measure its reliance on thoughts: it was not trained with this placebo"
+            )
+        }
+        Some(other) => format!("; the model trained as `{other}`"),
+        None => String::new(),
+    };
+    format!("Arm `{}`: view of thoughts: {view}{words}{trained}. {}", arm.name, hidden(study, arm))
 }

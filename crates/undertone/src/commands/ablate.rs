@@ -1,6 +1,6 @@
 //! `undertone ablate`: trains every arm, scores all on the same held-out users, compares them and reports.
 
-use undertone_study::{Base, Context, Experiment, Failed, Finished, Study, plan, run as run_study};
+use undertone_study::{Base, Context, Experiment, Failed, Finished, Study, plan, register, run as run_study};
 
 use crate::cli::Ablate;
 use crate::progress::Board;
@@ -16,6 +16,14 @@ pub(crate) fn run(args: &Ablate, shell: &Shell) -> anyhow::Result<()> {
         match shell.json {
             true => shell.print_json(&plan),
             false => shell.print(&plan.text()),
+        }
+        return Ok(());
+    }
+    if args.register {
+        let path = register(&Context { study: &study, base: &base, observer, stop: shell.stop })?;
+        match shell.json {
+            true => shell.print_json(&serde_json::json!({ "registration": path })),
+            false => shell.print(&format!("registered: {}\n", path.display())),
         }
         return Ok(());
     }

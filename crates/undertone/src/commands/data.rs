@@ -23,8 +23,8 @@ fn read(args: &DataFiles) -> anyhow::Result<(ReadReport, DataStats)> {
 
 /// Writes synthetic conversations, and prints the planted effect of thoughts.
 pub(crate) fn synthesize(args: &Synthesize, shell: &Shell) -> anyhow::Result<()> {
-    let Synthesize { users, conversations, turns, thoughts, reliability, reply_words, seed, .. } = *args;
-    let synthetic = Synthetic { users, conversations, turns, thoughts, reliability, reply_words, seed };
+    let Synthesize { users, conversations, turns, thoughts, reliability, late, reply_words, seed, .. } = *args;
+    let synthetic = Synthetic { users, conversations, turns, thoughts, reliability, late, reply_words, seed };
     refuse_existing(&args.destination)?;
     if let Some(problem) = synthetic.problem() {
         return Err(InputError::new(&args.destination, problem)

@@ -1,0 +1,166 @@
+//! Registration: what a study fixes before anything is scored, written down so that a reader can check it.
+
+use std::path::{Path, PathBuf};
+
+use jiff::{Timestamp, Unit};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use undertone_data::{InputError, Place, write_whole};
+
+use crate::amendments::{check_folder, has_scores};
+use crate::context::Context;
+use crate::digest::sha256_of_json;
+use crate::error::StudyError;
+use crate::fingerprint::PROGRAM;
+use crate::power::Power;
+
+/// The file with the registration of a folder.
+const FILE: &str = "registration.json";
+
+/// What a study fixes before anything is scored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Registration {
+    /// When it was registered, in UTC.
+    registered_at: String,
+    /// The program's version.
+    program: String,
+    /// SHA-256 over the data files.
+    data_sha256: String,
+    /// SHA-256 of the untrained model.
+    base_model_sha256: String,
+    /// The arms a and b of the primary comparison.
+    primary_comparison: [Option<String>; 2],
+    /// SHA-256 of the ids of the primary items, and their number.
+    primary_items: (String, usize),
+    /// SHA-256 of the ids of all test items, and their number.
+    items: (String, usize),
+    /// The decision rules.
+    rules: Value,
+    /// Arms, comparisons, targets, split, seeds, training and evaluation: the experiment without its name and folder.
+    experiment: Value,
+    /// The power that was planned.
+    planned: Value,
+}
+
+impl Registration {
+    fn now(context: &Context<'_>) -> Self {
+        let Context { study, base, .. } = context;
+        let experiment = &study.experiment;
+        let name = |arm: Option<&crate::experiment::Arm>| arm.map(|arm| arm.name.clone());
+        let fixed = study.fixed();
+        let shown = experiment.arms[0].shown();
+        let targets = study.tested_once(shown).flat_map(|stream| stream.targets);
+        let mut items: Vec<String> = targets.map(|target| target.item.to_string()).collect();
+        items.sort();
+        items.dedup();
+        let mut keys = serde_json::to_value(experiment).expect("plain data");
+        for unfixed in ["name", "output", "device"] {
+            keys.as_object_mut().expect("an experiment is a table").remove(unfixed);
+        }
+        let at = Timestamp::now().round(Unit::Second).unwrap_or_default();
+        Self {
+            registered_at: at.to_string(),
+            program: PROGRAM.to_owned(),
+            data_sha256: study.data_sha256.clone(),
+            base_model_sha256: base.sha256.clone(),
+            primary_comparison: experiment.primary_pair().map(name),
+            primary_items: (sha256_of_json(&fixed.primary), fixed.primary.len()),
+            items: (sha256_of_json(&items), items.len()),
+            rules: json!(experiment.decision_rules()),
+            experiment: keys,
+            planned: json!(Power::of(study)),
+        }
+    }
+
+    fn read(path: &Path) -> Result<Option<Self>, InputError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read", &error))?;
+        let read = serde_json::from_slice(&bytes).map_err(|error| {
+            InputError::new(path, format!("is not a registration: {error}"))
+                .at(Place::Line(error.line()))
+                .hint("`undertone ablate --register` wrote this file, and it has been changed since; restore it")
+        })?;
+        Ok(Some(read))
+    }
+
+    /// What differs between a registration and the study now, as keys with both values.
+    fn differences(&self, now: &Self) -> Vec<String> {
+        let [before, after] = [self, now].map(|one| serde_json::to_value(one).expect("plain data"));
+        let mut found = Vec::new();
+        compare("", &before, &after, &mut found);
+        found
+    }
+}
+
+/// The names and values in which two JSON values differ; the time and the planned power are left out.
+fn compare(key: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
+    if ["registered_at", "planned"].contains(&key) || before == after {
+        return;
+    }
+    match (before, after) {
+        (Value::Object(one), Value::Object(other)) => {
+            let keys: std::collections::BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+            for name in keys {
+                let inside = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                let value = |table: &serde_json::Map<String, Value>| table.get(name).cloned().unwrap_or(Value::Null);
+                compare(&inside, &value(one), &value(other), found);
+            }
+        }
+        _ => found.push(format!("`{key}` was {before} and is {after}")),
+    }
+}
+
+/// Registers a study in its folder; nothing is trained. A study that is registered already, in the same way, stays as it is.
+///
+/// # Errors
+/// There are scores already; the folder holds another study, or another registration.
+pub fn register(context: &Context<'_>) -> Result<PathBuf, StudyError> {
+    let folder = context.study.experiment.folder();
+    let path = folder.join(FILE);
+    let own = check_folder(context)?;
+    let now = Registration::now(context);
+    if let Some(before) = Registration::read(&path)? {
+        let differences = before.differences(&now);
+        return match differences.first() {
+            None => Ok(path),
+            Some(first) => Err(InputError::new(&path, format!("registers another study: {first}"))
+                .hint("a registration is not changed; choose another name with `--set name=…`")
+                .into()),
+        };
+    }
+    if has_scores(&folder) {
+        return Err(InputError::new(&folder, "holds scores, and a registration comes before them")
+            .hint("register a new study under another name, on other users")
+            .into());
+    }
+    own.claim(&context.study.experiment)?;
+    write_whole(&path, &serde_json::to_vec_pretty(&now).expect("plain data"))?;
+    Ok(path)
+}
+
+/// Whether the study was registered before it was scored, and what differs now, in sentences.
+///
+/// # Errors
+/// The registration cannot be read.
+pub(crate) fn in_words(context: &Context<'_>) -> Result<Vec<String>, InputError> {
+    let path = context.study.experiment.folder().join(FILE);
+    let Some(before) = Registration::read(&path)? else {
+        return Ok(vec!["Not registered before it was scored (`--register`).".to_owned()]);
+    };
+    let differences = before.differences(&Registration::now(context));
+    let mut words = vec![match differences.is_empty() {
+        true => format!("Registered at {}, before it was scored, and unchanged since.", before.registered_at),
+        false => format!(
+            "Registered at {}, before it was scored. Since then: {}.",
+            before.registered_at,
+            differences.join("; ")
+        ),
+    }];
+    if before.planned.is_object() {
+        words.push(format!("Planned: a difference of {} nats per token.", before.planned["assumed"]["difference"]));
+    }
+    Ok(words)
+}
