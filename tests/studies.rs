@@ -169,6 +169,8 @@ fn a_study_may_be_amended_and_says_so() {
     assert!(lines(&place, "out/tiny/records/past.jsonl").iter().any(|record| record["distractors"].is_array()));
     let changed = strings(results()["amendments"].as_array().unwrap(), "key");
     assert_eq!(changed, ["arm", "arm.reliance", "evaluation.distractors", "evaluation.margin", "seeds"]);
+    // A margin that comes after the scores ties nothing.
+    assert_eq!(results()["comparisons"][0]["rules"]["margin"], Value::Null);
     let report = place.text("out/tiny/report.md");
     let told =
         "CHANGED after there were results: `arm` from none, past to none, past, reliance; `arm.reliance` added (";

@@ -252,7 +252,7 @@ fn the_page_works_in_a_browser_and_runs_nothing_from_the_data() {
     // A placebo is shown with its own words.
     choose("arm-b", "others");
     assert!(text(&tab, seen).contains("I am early."), "{}", text(&tab, seen));
-    choose("order", "help");
+    choose("order", "harm");
     choose("arm-b", "none");
     choose("arm-a", "past");
     assert_eq!(text(&tab, selected), "−8.00third");

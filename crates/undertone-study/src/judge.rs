@@ -119,7 +119,8 @@ impl<'a> Judge<'a> {
         if least > 1 {
             let kept = telling.keys().filter(|item| counts(item)).count();
             notes.push(format!(
-                "Only messages whose thoughts the judge rated {least} or more of 5 are judged: {kept} of {}.",
+                "Only messages whose thoughts the judge rated {least} or more of 5 are judged: {kept} of {}. The rating knows the true message, so it \
+                 selects on the outcome: the difference among these messages is larger than among all.",
                 telling.len()
             ));
         }

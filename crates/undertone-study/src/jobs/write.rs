@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use undertone_data::{InputError, Item, Place, Role, Split, StopReason, Target, TargetKind, sample_by_hash};
+use undertone_data::{
+    InputError, Item, Place, Role, Source, Split, StopReason, Target, TargetKind, ThoughtAt, View, sample_by_hash,
+};
 use undertone_model::{Decoder, SentenceEncoder};
 use undertone_score::{likeness, write};
 use undertone_stats::{Written, read_written, written_lines};
@@ -35,8 +37,16 @@ struct Truth {
     text: String,
     /// The user's previous message.
     before: String,
-    /// The user's thoughts on earlier messages, one per line.
+    /// The user's own thoughts that the primary comparison shows before the message, one per line.
     thoughts: String,
+}
+
+/// The thoughts that an arm of the primary comparison sees before each item: none that was written too late for it.
+fn seen_thoughts(study: &Study) -> BTreeMap<String, Vec<ThoughtAt>> {
+    let pair = study.experiment.primary_pair().into_iter().flatten().rev();
+    let Some(view) = pair.map(|arm| arm.shown().0).find(View::sees_thoughts) else { return BTreeMap::new() };
+    let targets = study.tested_once((view, Source::Own)).flat_map(|stream| stream.targets);
+    targets.map(|target| (target.item.to_string(), target.seen)).collect()
 }
 
 impl MessageWriter {
@@ -49,12 +59,13 @@ impl MessageWriter {
         let writing = &experiment.evaluation.writing;
         let chosen = sample_by_hash(&study.primary_prompts(primary), writing.messages, experiment.seed);
         let mut truths = BTreeMap::new();
+        let seen = seen_thoughts(study);
         for encoded in study.encoded.iter() {
             let messages = &encoded.conversation.messages;
             for item in encoded.items(0..messages.len(), &[TargetKind::NextPrompt]) {
                 let before = messages[..item.message].iter().rev().find(|message| message.role == Role::User);
-                let thoughts = messages[..item.message].iter().flat_map(|message| &message.thoughts);
-                let thoughts = thoughts.map(|thought| format!("- {}", thought.content));
+                let thoughts = seen.get(&item.to_string()).map_or(&[][..], Vec::as_slice);
+                let thoughts = thoughts.iter().map(|(on, one)| format!("- {}", messages[*on].thoughts[*one].content));
                 if chosen.contains(&item.to_string()) {
                     let truth = Truth {
                         user: encoded.conversation.user.clone(),
@@ -92,7 +103,7 @@ impl MessageWriter {
         &self.truths[item].text
     }
 
-    /// The user's thoughts before the message, one per line.
+    /// The user's own thoughts that the primary comparison shows before the message, one per line.
     pub(crate) fn thoughts(&self, item: &str) -> &str {
         &self.truths[item].thoughts
     }
