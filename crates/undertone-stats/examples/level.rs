@@ -1,5 +1,6 @@
-//! Does the decision rule keep its level? Simulates studies without any difference between two arms and counts false
-//! verdicts, for a grid of designs. Prints `docs/level.md`.
+//! Does the decision rule keep its level? Simulates studies without any difference between two arms and counts how often
+//! the 95 % interval contains zero, for a grid of designs. Prints `docs/level.md`; on two cores this takes about five
+//! minutes.
 //!
 //! ```sh
 //! cargo run --release -p undertone-stats --example level -- 2000 > docs/level.md
@@ -7,35 +8,14 @@
 //!
 //! The argument is the number of studies per cell of the grid.
 
-use std::collections::BTreeMap;
 use std::thread;
 
-use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use undertone_stats::{Cell, StandardError, UserSums, ratio};
+use undertone_stats::{Components, Design, Simulation, StandardError, ratio};
 
 /// The numbers of users.
 const USERS: [usize; 7] = [10, 12, 17, 25, 40, 106, 1058];
-
-/// Folds, repeats and seeds. With one fold, users are divided once, so there is nothing to repeat.
-const DESIGNS: [Design; 15] = [
-    Design { folds: 1, repeats: 1, seeds: 2 },
-    Design { folds: 1, repeats: 1, seeds: 3 },
-    Design { folds: 1, repeats: 1, seeds: 5 },
-    Design { folds: 2, repeats: 1, seeds: 2 },
-    Design { folds: 2, repeats: 1, seeds: 3 },
-    Design { folds: 2, repeats: 1, seeds: 5 },
-    Design { folds: 2, repeats: 2, seeds: 2 },
-    Design { folds: 2, repeats: 2, seeds: 3 },
-    Design { folds: 2, repeats: 3, seeds: 2 },
-    Design { folds: 2, repeats: 5, seeds: 2 },
-    Design { folds: 5, repeats: 1, seeds: 2 },
-    Design { folds: 5, repeats: 1, seeds: 3 },
-    Design { folds: 5, repeats: 1, seeds: 5 },
-    Design { folds: 5, repeats: 2, seeds: 2 },
-    Design { folds: 5, repeats: 3, seeds: 2 },
-];
 
 /// The standard deviation between trainings, in standard deviations between users.
 const TRAINING: [f64; 4] = [0.0, 0.1, 0.2, 0.5];
@@ -43,67 +23,62 @@ const TRAINING: [f64; 4] = [0.0, 0.1, 0.2, 0.5];
 /// The standard deviation of what is left, in the same unit.
 const REST: f64 = 0.5;
 
-/// How a study is divided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Design {
-    folds: usize,
-    repeats: usize,
-    seeds: usize,
-}
-
 /// How many tokens users have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lengths {
     /// The same number.
     Even,
-    /// Log-normal with a standard deviation of 1 of the logarithm for messages; a user has 2 to 16 of them.
+    /// 2 to 16 messages, whose lengths are log-normal with a median of 18 tokens and a standard deviation of 1 of the
+    /// logarithm.
     LogNormal,
 }
 
-/// A standard normal number (Box and Muller).
-fn normal(random: &mut ChaCha8Rng) -> f64 {
-    let (one, other): (f64, f64) = (random.random(), random.random());
-    (-2.0 * (1.0 - one).ln()).sqrt() * (std::f64::consts::TAU * other).cos()
+/// A cell of the grid.
+#[derive(Clone, Copy)]
+struct Place {
+    design: Design,
+    lengths: Lengths,
+    users: usize,
+    training: f64,
 }
 
-/// A study whose arms do not differ: each user's differences in each training that tests the user.
-fn simulate(random: &mut ChaCha8Rng, users: usize, design: Design, training: f64, lengths: Lengths) -> Vec<UserSums> {
-    let Design { folds, repeats, seeds } = design;
-    let mut place = vec![vec![0; users]; repeats];
-    for division in &mut place {
-        let mut order: Vec<usize> = (0..users).collect();
-        order.shuffle(random);
-        order.iter().enumerate().for_each(|(rank, user)| division[*user] = rank % folds);
+/// Folds, repeats and seeds. With one fold, users are divided once, so there is nothing to repeat.
+fn designs() -> Vec<Design> {
+    let mut all = Vec::new();
+    for folds in [1, 2, 5] {
+        let repeats: &[usize] = if folds == 1 { &[1] } else { &[1, 2, 3] };
+        for &repeats in repeats {
+            all.extend([2, 3, 5].map(|seeds| Design { folds, repeats, seeds }));
+        }
     }
-    let effects: Vec<f64> = (0..repeats * folds * seeds).map(|_| training * normal(random)).collect();
-    (0..users)
-        .map(|user| {
-            let tokens = match lengths {
-                Lengths::Even => 100,
-                Lengths::LogNormal => {
-                    let messages = random.random_range(2..=16);
-                    let length = |_| (18.0 * normal(random).exp()).ceil().max(1.0) as usize;
-                    (0..messages).map(length).sum()
-                }
-            };
-            let own = normal(random);
-            let mut cell = |division: usize| {
-                let fold = division * folds + place[division][user];
-                let one = |seed| tokens as f64 * (own + effects[fold * seeds + seed] + REST * normal(random));
-                Cell { fold, nats: (0..seeds).map(one).collect() }
-            };
-            UserSums { cells: (0..repeats).map(&mut cell).collect(), tokens }
-        })
-        .collect()
+    all
 }
 
-/// The share of studies whose 95 % interval contains the truth, which is 0; the others have a false verdict.
-fn coverage(studies: usize, users: usize, design: Design, training: f64, lengths: Lengths) -> f64 {
-    let mut random = ChaCha8Rng::seed_from_u64(17);
+fn normal(random: &mut ChaCha8Rng) -> f64 {
+    (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0
+}
+
+fn tokens(lengths: Lengths, users: usize, random: &mut ChaCha8Rng) -> Vec<usize> {
+    let of_user = |_| match lengths {
+        Lengths::Even => 100,
+        Lengths::LogNormal => {
+            let messages = random.random_range(2..=16);
+            (0..messages).map(|_| (18.0 * normal(random).exp()).ceil().max(1.0) as usize).sum()
+        }
+    };
+    (0..users).map(of_user).collect()
+}
+
+/// The share of studies whose 95 % interval, over other users and other trainings, contains the truth, which is 0.
+fn coverage(studies: usize, place: Place, seed: u64) -> f64 {
+    let Place { design, lengths, users, training } = place;
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let components = Components { user: 1.0, training, rest: Some(REST) };
     let covers = (0..studies).filter(|_| {
-        let sums = simulate(&mut random, users, design, training, lengths);
-        let error = StandardError::of(&sums).expect("several users");
-        let interval = error.interval(ratio(&sums).expect("several users")).expect("several trainings");
+        let tokens = tokens(lengths, users, &mut random);
+        let study = Simulation { tokens: &tokens, design, components, difference: 0.0 }.draw(&mut random);
+        let error = StandardError::of(&study).expect("several users");
+        let interval = error.interval(ratio(&study).expect("several users")).expect("several trainings");
         interval.contains_zero()
     });
     covers.count() as f64 / studies as f64
@@ -111,65 +86,65 @@ fn coverage(studies: usize, users: usize, design: Design, training: f64, lengths
 
 fn main() {
     let studies: usize = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(2000);
-    let mut jobs = Vec::new();
-    for design in DESIGNS {
+    let mut places = Vec::new();
+    for design in designs() {
         for lengths in [Lengths::Even, Lengths::LogNormal] {
             for users in USERS {
-                for training in TRAINING {
-                    jobs.push((design, lengths, users, training));
-                }
+                places.extend(TRAINING.map(|training| Place { design, lengths, users, training }));
             }
         }
     }
     let workers = thread::available_parallelism().map_or(1, usize::from);
-    let mut found = BTreeMap::new();
-    thread::scope(|scope| {
+    let mut found: Vec<(usize, f64)> = thread::scope(|scope| {
         let share = |worker: usize| {
-            let jobs = &jobs;
+            let places = &places;
             scope.spawn(move || {
-                let own = jobs.iter().enumerate().filter(|(place, _)| place % workers == worker);
-                let one = |(place, &(design, lengths, users, training)): (usize, &(Design, Lengths, usize, f64))| {
-                    // Fewer studies of a thousand users, which take a hundred times as long.
-                    let studies = if users > 1000 { studies.div_ceil(4) } else { studies };
-                    (place, coverage(studies, users, design, training, lengths))
-                };
-                own.map(one).collect::<Vec<_>>()
+                let own = places.iter().enumerate().filter(|(index, _)| index % workers == worker);
+                own.map(|(index, place)| (index, coverage(studies, *place, index as u64))).collect::<Vec<_>>()
             })
         };
         let workers: Vec<_> = (0..workers).map(share).collect();
-        for worker in workers {
-            found.extend(worker.join().expect("a worker does not panic"));
-        }
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker does not panic")).collect()
     });
-    print(studies, &jobs.into_iter().zip(found.into_values()).collect());
+    found.sort_by_key(|(index, _)| *index);
+    let found: Vec<f64> = found.into_iter().map(|(_, coverage)| coverage).collect();
+    println!("{}", markdown(studies, &places, &found));
 }
 
-fn print(studies: usize, found: &BTreeMapOf) {
-    let all = || found.iter().map(|(_, coverage)| *coverage);
-    let inside = all().filter(|coverage| (0.93..=0.97).contains(coverage)).count();
-    let level = all().filter(|coverage| *coverage >= 0.94).count();
-    println!(
-        "cells {}, inside {inside}, level {level}, min {:.3}, max {:.3}, studies {studies}",
+fn markdown(studies: usize, places: &[Place], found: &[f64]) -> String {
+    let count = |fits: fn(f64) -> bool| found.iter().filter(|coverage| fits(**coverage)).count();
+    let [low, high] = [found.iter().copied().fold(1.0, f64::min), found.iter().copied().fold(0.0, f64::max)];
+    let mean = found.iter().sum::<f64>() / found.len() as f64;
+    let mut text = format!(
+        "# The level of the decision rule\n\n\
+         Simulated studies without any difference between two arms. A number is the percentage of {studies} studies whose 95 % interval, over \
+         other users and other trainings, contains zero. The others have a false verdict. The standard error of a number near 95 is {:.1}. \
+         Made by\n\n\
+         ```sh\ncargo run --release -p undertone-stats --example level -- {studies} > docs/level.md\n```\n\n\
+         The four numbers of a cell are for a standard deviation between trainings of 0, 0.1, 0.2 and 0.5 standard deviations between users; the \
+         rest has 0.5. Lengths are even, or log-normal: a user writes 2 to 16 messages with a median of 18 tokens and a standard deviation of \
+         1 of the logarithm. With one fold, trainings are the seeds; otherwise they are the folds of all repeats, and seeds are averaged.\n\n\
+         Of {} cells, {} are from 93 to 97 %, {} are at least 94 %, the lowest is {:.1} %, the highest {:.1} %, the mean {:.1} %.\n\n",
+        100.0 * (0.95_f64 * 0.05 / studies as f64).sqrt(),
         found.len(),
-        all().fold(1.0, f64::min),
-        all().fold(0.0, f64::max)
+        count(|coverage| (0.93..=0.97).contains(&coverage)),
+        count(|coverage| coverage >= 0.94),
+        100.0 * low,
+        100.0 * high,
+        100.0 * mean,
     );
-    for design in DESIGNS {
-        for lengths in [Lengths::Even, Lengths::LogNormal] {
-            let row: Vec<String> = found
-                .iter()
-                .filter(|((d, l, ..), _)| *d == design && *l == lengths)
-                .map(|(_, c)| format!("{:.1}", 100.0 * c))
-                .collect();
-            println!(
-                "{} {} {} {lengths:?}: {}",
-                design.folds,
-                design.repeats,
-                design.seeds,
-                row.chunks(4).map(|c| c.join(" ")).collect::<Vec<_>>().join(" | ")
-            );
+    text += "| folds | repeats | seeds | lengths |";
+    USERS.iter().for_each(|users| text += &format!(" {users} users |"));
+    text += &format!("\n|{}", " --- |".repeat(4 + USERS.len()));
+    let row = USERS.len() * TRAINING.len();
+    for (places, found) in places.chunks(row).zip(found.chunks(row)) {
+        let Place { design: Design { folds, repeats, seeds }, lengths, .. } = places[0];
+        let lengths = if lengths == Lengths::Even { "even" } else { "log-normal" };
+        text += &format!("\n| {folds} | {repeats} | {seeds} | {lengths} |");
+        for cell in found.chunks(TRAINING.len()) {
+            let numbers: Vec<String> = cell.iter().map(|coverage| format!("{:.1}", 100.0 * coverage)).collect();
+            text += &format!(" {} |", numbers.join(" "));
         }
     }
+    text
 }
-
-type BTreeMapOf = Vec<((Design, Lengths, usize, f64), f64)>;

@@ -69,30 +69,45 @@ pub struct Measured {
     pub value: f64,
 }
 
-/// The measures of all primary items of each kind, or of all its items if none is primary.
-pub fn measured(records: &[ItemRecord], written: &[Written]) -> Vec<Measured> {
+/// The measures of all primary items of each kind, or of all its items if none is primary. `records` are those of each
+/// arm.
+pub fn measured(records: &[Vec<ItemRecord>], written: &[Written]) -> Vec<Measured> {
+    let records = || records.iter().flatten();
     let has_primary: BTreeSet<TargetKind> =
-        records.iter().filter(|record| record.primary).map(|record| record.kind).collect();
+        records().filter(|record| record.primary).map(|record| record.kind).collect();
     let counts = |kind: TargetKind, primary: bool| primary || !has_primary.contains(&kind);
-    let record_measures = |record: &ItemRecord| {
-        let ItemRecord { arm, item, user, fold, seed, kind, .. } = record.clone();
-        let one = move |(measure, value): (Measure, Option<f64>)| {
-            let (arm, item, user) = (arm.clone(), item.clone(), user.clone());
-            Some(Measured { arm, item, user, fold, seed, kind, measure, value: value? })
-        };
-        values_of_record(record).into_iter().filter_map(one)
-    };
-    let text_measures = |written: &Written| {
-        let Written { arm, item, user, fold, seed, .. } = written.clone();
-        let one = move |(measure, value): (Measure, Option<f64>)| {
-            let (arm, item, user) = (arm.clone(), item.clone(), user.clone());
-            Some(Measured { arm, item, user, fold, seed, kind: TargetKind::NextPrompt, measure, value: value? })
-        };
-        values_of_written(written).into_iter().filter_map(one)
-    };
-    let in_records = records.iter().filter(|record| counts(record.kind, record.primary)).flat_map(record_measures);
-    let in_texts = written.iter().filter(|one| counts(TargetKind::NextPrompt, one.primary)).flat_map(text_measures);
-    in_records.chain(in_texts).collect()
+    let mut all = Vec::new();
+    for record in records().filter(|record| counts(record.kind, record.primary)) {
+        for (measure, value) in values_of_record(record) {
+            let ItemRecord { arm, item, user, fold, seed, kind, .. } = record;
+            all.extend(value.map(|value| Measured {
+                arm: arm.clone(),
+                item: item.clone(),
+                user: user.clone(),
+                fold: *fold,
+                seed: *seed,
+                kind: *kind,
+                measure,
+                value,
+            }));
+        }
+    }
+    for one in written.iter().filter(|one| counts(TargetKind::NextPrompt, one.primary)) {
+        for (measure, value) in values_of_written(one) {
+            let Written { arm, item, user, fold, seed, .. } = one;
+            all.extend(value.map(|value| Measured {
+                arm: arm.clone(),
+                item: item.clone(),
+                user: user.clone(),
+                fold: *fold,
+                seed: *seed,
+                kind: TargetKind::NextPrompt,
+                measure,
+                value,
+            }));
+        }
+    }
+    all
 }
 
 fn values_of_record(record: &ItemRecord) -> [(Measure, Option<f64>); 3] {

@@ -13,6 +13,9 @@ use parquet::schema::types::{Type, TypePtr};
 
 use crate::record::{ItemRecord, check_records};
 
+/// Records per row group: as many as are copied at a time.
+const ROW_GROUP: usize = 1 << 16;
+
 /// A column: its name and its values in record order.
 struct Column {
     name: &'static str,
@@ -36,20 +39,21 @@ enum Values {
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] around a [`RecordFault`](crate::RecordFault).
-pub fn parquet(records: &[ItemRecord]) -> io::Result<Vec<u8>> {
-    check_records(records).map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault))?;
-    Ok(written(&columns(records)).expect("columns of one length, written to memory"))
+pub fn parquet(records: &[&ItemRecord]) -> io::Result<Vec<u8>> {
+    check_records(records.iter().copied()).map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault))?;
+    Ok(written(records).expect("columns of one length, written to memory"))
 }
 
-fn columns(records: &[ItemRecord]) -> Vec<Column> {
+fn columns(records: &[&ItemRecord]) -> Vec<Column> {
     let text = |get: fn(&ItemRecord) -> &str| Values::Text(records.iter().map(|record| get(record).into()).collect());
     let count =
         |get: fn(&ItemRecord) -> usize| Values::Count(records.iter().map(|record| get(record) as i64).collect());
-    let truth = |get: fn(&ItemRecord) -> bool| Values::Truth(records.iter().map(get).collect());
-    let maybe = |get: fn(&ItemRecord) -> Option<i64>| Values::MaybeCount(records.iter().map(get).collect());
+    let truth = |get: fn(&ItemRecord) -> bool| Values::Truth(records.iter().map(|record| get(record)).collect());
+    let maybe =
+        |get: fn(&ItemRecord) -> Option<i64>| Values::MaybeCount(records.iter().map(|record| get(record)).collect());
     let probabilities =
-        |record: &ItemRecord| record.label.as_ref().map_or_else(Vec::new, |one| one.probabilities.clone());
-    let distractors = |record: &ItemRecord| {
+        |record: &&ItemRecord| record.label.as_ref().map_or_else(Vec::new, |one| one.probabilities.clone());
+    let distractors = |record: &&ItemRecord| {
         record.distractors.iter().map(|other| other.nats / other.tokens as f64).collect::<Vec<f64>>()
     };
     [
@@ -79,15 +83,17 @@ fn columns(records: &[ItemRecord]) -> Vec<Column> {
     .collect()
 }
 
-fn written(columns: &[Column]) -> Result<Vec<u8>> {
-    let fields = columns.iter().map(Column::field).collect::<Result<Vec<TypePtr>>>()?;
+fn written(records: &[&ItemRecord]) -> Result<Vec<u8>> {
+    let fields = columns(&[]).iter().map(Column::field).collect::<Result<Vec<TypePtr>>>()?;
     let schema = Arc::new(Type::group_type_builder("record").with_fields(fields).build()?);
     let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::new(WriterProperties::builder().build()))?;
-    let mut rows = writer.next_row_group()?;
-    for column in columns {
-        column.write(&mut rows)?;
+    for group in records.chunks(ROW_GROUP) {
+        let mut rows = writer.next_row_group()?;
+        for column in columns(group) {
+            column.write(&mut rows)?;
+        }
+        rows.close()?;
     }
-    rows.close()?;
     writer.into_inner()
 }
 
@@ -166,7 +172,7 @@ mod tests {
         };
         let label = LabelOutcome { truth: 1, probabilities: vec![0.25, 0.75] };
         let records = [record("a", vec![1.0, 0.5], Some(label)), record("b", Vec::new(), None)];
-        let bytes = parquet(&records).unwrap();
+        let bytes = parquet(&records.each_ref()).unwrap();
         let reader = SerializedFileReader::new(bytes::Bytes::from(bytes)).unwrap();
         let rows: Vec<String> = reader.get_row_iter(None).unwrap().map(|row| row.unwrap().to_string()).collect();
         assert_eq!(

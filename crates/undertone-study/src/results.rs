@@ -159,8 +159,7 @@ impl Results {
             by_reply_length(experiment, arms, records, other_replies, rules)?,
             by_timing_margin(experiment, arms, records, rules)?,
         ];
-        let all: Vec<ItemRecord> = records.concat();
-        let others = measured(&all, written);
+        let others = measured(records, written);
         let pairs: Vec<[&str; 2]> = comparisons.iter().map(|one| [one.arm_a.as_str(), one.arm_b.as_str()]).collect();
         let contrasts = measure_contrasts(&others, &pairs, experiment.decision_rules().bootstrap);
         let unknown_users = study.read.ids_of_other_shape + study.read.ids_missing;
@@ -174,7 +173,7 @@ impl Results {
             read: study.read.clone(),
             overlap: study.folds.iter().map(|fold| fold.overlap).collect(),
             coverage: coverage(&records[0]),
-            metrics: metrics(&all).map_err(|fault| StudyError::Scores(fault.to_string()))?,
+            metrics: metrics_by_kind(records)?,
             comparisons,
             verdicts,
             training_gains,
@@ -280,6 +279,14 @@ impl Results {
         }
         text
     }
+}
+
+/// The metrics of every arm, kind by kind.
+fn metrics_by_kind(records: &[Vec<ItemRecord>]) -> Result<Vec<KindMetrics>, StudyError> {
+    let of_arm = |records: &Vec<ItemRecord>| metrics(records).map_err(|fault| StudyError::Scores(fault.to_string()));
+    let mut all = records.iter().map(of_arm).collect::<Result<Vec<_>, _>>()?.concat();
+    all.sort_by_key(|metrics| metrics.kind);
+    Ok(all)
 }
 
 fn amendments_in_words(amendments: &[Amendment]) -> Option<String> {

@@ -103,7 +103,8 @@ fn write_records(folder: &Path, arms: &[Evaluated], records: &[Vec<ItemRecord>])
         files.insert(file);
     }
     remove_others(&folder.join("records"), &files)?;
-    let table = parquet(&records.concat()).map_err(|fault| StudyError::Scores(fault.to_string()))?;
+    let table = parquet(&records.iter().flatten().collect::<Vec<_>>())
+        .map_err(|fault| StudyError::Scores(fault.to_string()))?;
     Ok(write_whole(&folder.join("records.parquet"), &table)?)
 }
 

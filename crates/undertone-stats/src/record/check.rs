@@ -173,7 +173,7 @@ impl Checker {
 /// # Errors
 ///
 /// The first record that is at fault.
-pub fn check_records(records: &[ItemRecord]) -> Result<(), RecordFault> {
+pub fn check_records<'a>(records: impl IntoIterator<Item = &'a ItemRecord>) -> Result<(), RecordFault> {
     let mut checker = Checker::default();
     for record in records {
         checker.check(record).map_err(|problem| RecordFault {
