@@ -174,3 +174,37 @@ fn the_parts_of_a_difference_add_up_and_items_without_a_donor_are_left_out() {
     // The users differ or do not, and the page says which.
     assert!(place.text("out/tiny/report.md").contains("chance would have it"));
 }
+
+#[test]
+fn leaving_a_thought_out_costs_what_scoring_without_it_says() {
+    let place = Workplace::new(20);
+    place.write("x.toml", EXPERIMENT.replace("draws = 1000", "draws = 1000\nattribution = 1000"));
+    place.run("ablate x.toml --set training.epochs=1").succeeded();
+    let pairs = lines(&place, "out/tiny/attribution.jsonl");
+    let records = lines(&place, "out/tiny/records/past.jsonl");
+    // With room for all thoughts, every thought that a target sees is left out once.
+    let seen: u64 = records.iter().map(|record| record["visible_thoughts"].as_u64().unwrap()).sum();
+    assert_eq!(pairs.len() as u64, seen);
+    // A target that sees one thought costs without it what it costs an arm that sees none, with the same model.
+    place.write("x.toml", {
+        let reliance = "\n[[arm]]\nname = \"without\"\ntrained_as = \"past\"\n";
+        format!("{}{reliance}", EXPERIMENT.replace("draws = 1000", "draws = 1000\nattribution = 1000"))
+    });
+    place.run("ablate x.toml --set training.epochs=1").succeeded();
+    let nats = |arm: &str, item: &str| -> f64 {
+        let records = lines(&place, &format!("out/tiny/records/{arm}.jsonl"));
+        records.iter().find(|record| record["item"] == item).unwrap()["nats"].as_f64().unwrap()
+    };
+    let alone: Vec<&Value> = pairs.iter().filter(|pair| pair["thoughts_seen"] == 1).collect();
+    assert!(!alone.is_empty());
+    for pair in alone {
+        let item = pair["item"].as_str().unwrap();
+        let saved = pair["nats_saved"].as_f64().unwrap();
+        assert!((saved - (nats("without", item) - nats("past", item))).abs() < 1e-3, "{pair}");
+    }
+    let page = place.text("out/tiny/report.html");
+    assert!(page.contains("Which thought helped") && page.contains("\"saved\":[["));
+    // Without attribution, the file goes.
+    place.run("ablate x.toml --set training.epochs=1 --set evaluation.attribution=0").succeeded();
+    assert!(!place.path("out/tiny/attribution.jsonl").exists());
+}

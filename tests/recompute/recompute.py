@@ -102,7 +102,7 @@ def recompute(a, b):
         part, freedom_of_trainings = crossed(cells, tokens, by_user, factors)
         total = variance + part
         share = part / total
-        weight = max(0.0, (share - 0.1) / 0.9) ** min(1.0, freedom_of_trainings / 2)
+        weight = max(0.0, (share - 0.1) / 0.9) ** min(1.0, max(0.4, 0.6 * freedom_of_trainings - 0.2))
 
     def critical(p):
         of_users, of_trainings = stats.t.isf(p / 2, freedom), stats.t.isf(p / 2, freedom_of_trainings)

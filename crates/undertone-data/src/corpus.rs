@@ -219,6 +219,17 @@ impl Corpus {
             .collect()
     }
 
+    /// One window under a layout, by its stream's id, with the first draw of a drawn source.
+    pub fn stream(&self, id: &str, source: Source, layout: Layout<'_>) -> Option<Stream> {
+        let (conversation, number) = id.rsplit_once("/window")?;
+        let number: usize = number.parse().ok()?;
+        let is_it = |one: &&Prepared| self.encoded[one.index].conversation.id == conversation;
+        let prepared = self.prepared.iter().find(is_it)?;
+        let window = prepared.windows.get(number)?;
+        let words = self.words(prepared, source, 0);
+        Some(self.builder.build(&self.encoded[prepared.index], number, window, layout, &words))
+    }
+
     /// The words shown with a conversation: its own thoughts or their replacements from a source, and its distractors.
     fn words<'a>(&'a self, conversation: &'a Prepared, source: Source, draw: usize) -> Words<'a> {
         let own = &self.encoded[conversation.index].thoughts;

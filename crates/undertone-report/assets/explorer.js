@@ -112,6 +112,11 @@
     return pair.childElementCount ? [pair] : [];
   };
 
+  // What leaving a thought out did to each target after it.
+  const effectsOf = (conversation, message, thought) => conversation.items.flatMap((item) => (item.saved || [])
+    .filter(([about, number]) => about === message && number === thought)
+    .map(([, , nats]) => `without it, message ${item.message + 1} costs ${signed(nats)} nats`));
+
   const turn = (conversation, message, index) => {
     const row = element('div', 'turn ' + message.role);
     const bubble = element('div', 'bubble');
@@ -123,12 +128,25 @@
     }
     else bubble.append(document.createTextNode(message.text));
     const thoughts = element('div', 'thoughts');
-    for (const thought of message.thoughts) {
+    message.thoughts.forEach((thought, number) => {
       const shownThought = element('div', 'thought', thought.text);
       const late = thought.late === null ? ', time unknown' : thought.late ? ', hindsight' : '';
       shownThought.prepend(element('span', 'label', `${thought.kind}${thought.label ? ': ' + thought.label : ''}${late}`));
+      const effects = effectsOf(conversation, index, number);
+      if (effects.length) {
+        shownThought.classList.add('button');
+        shownThought.tabIndex = 0;
+        shownThought.setAttribute('role', 'button');
+        const toggle = () => {
+          const open = shownThought.querySelectorAll('.effect');
+          if (open.length) open.forEach((one) => one.remove());
+          else shownThought.append(...effects.map((effect) => element('div', 'effect', effect)));
+        };
+        shownThought.addEventListener('click', toggle);
+        shownThought.addEventListener('keydown', (event) => { if (event.key === 'Enter') toggle(); });
+      }
       thoughts.append(shownThought);
-    }
+    });
     for (const item of items.filter((other) => other !== own)) {
       const target = element('div', 'thought');
       target.append(...shadedTokens(item, both(item)), summary(item, both(item)), ...seenList(conversation, item));

@@ -77,6 +77,9 @@ pub struct ShownItem {
     pub tokens: Vec<String>,
     /// The thoughts that each view shows before it, and those that it hides because they were written later.
     pub views: Vec<SeenThoughts>,
+    /// What single thoughts did: message, thought, and the nats that the target costs more without it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub saved: Vec<(usize, usize, f64)>,
     /// The message that each arm wrote in its place, if any.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub written: BTreeMap<String, String>,
@@ -142,6 +145,7 @@ mod tests {
             primary: true,
             tokens: vec!["</script><script>alert(1)</script>".into()],
             views: vec![SeenThoughts { seen: vec![(0, 0)], late: Vec::new() }],
+            saved: Vec::new(),
             written: BTreeMap::new(),
             nats,
         };

@@ -26,7 +26,7 @@ pub use caterpillar::caterpillar;
 pub use curves::{Curve, curves};
 pub use explorer::{Explorer, SeenThoughts, ShownConversation, ShownItem, ShownMessage, ShownThought};
 pub use forest::{ForestRow, forest};
-pub use measure_tables::{contrasts_table, ends_table, means_table};
+pub use measure_tables::{attribution_table, contrasts_table, ends_table, means_table};
 pub use numbers::{count, decimal, interval, or_nothing, shown_interval, signed};
 pub use page::{Report, Section, page};
 pub use table::{Column, Table, columns};

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use undertone_data::{END_LABELS, TargetKind};
-use undertone_stats::{Interval, KindMetrics, Measure, MeasureContrast, MeasureMean};
+use undertone_stats::{AttributedGroup, Interval, KindMetrics, Measure, MeasureContrast, MeasureMean};
 
-use crate::numbers::{NOTHING, count, decimal, or_nothing, points, shown_interval, signed_points};
+use crate::numbers::{NOTHING, count, decimal, interval, or_nothing, points, shown_interval, signed, signed_points};
 use crate::table::{Table, columns};
 
 /// Each arm's means of every measure of one kind; `None` if nothing was measured.
@@ -75,6 +75,30 @@ pub fn contrasts_table(contrasts: &[MeasureContrast], kind: TargetKind) -> Optio
         notes: vec![
             "Differences of means over items. Intervals: Student's t over other users and other trainings; over other users alone if each \
              arm was trained once. These differences are exploratory: they are neither tested nor corrected."
+                .to_owned(),
+        ],
+    })
+}
+
+/// Which thoughts helped, by property; `None` if none was left out.
+pub fn attribution_table(groups: &[AttributedGroup]) -> Option<Table> {
+    let row = |group: &AttributedGroup| {
+        vec![
+            group.dimension.to_owned(),
+            group.group.clone(),
+            count(group.pairs),
+            count(group.users),
+            signed(group.nats_saved),
+            or_nothing(group.interval.map(interval)),
+        ]
+    };
+    (!groups.is_empty()).then(|| Table {
+        title: "What one thought does: nats that a target costs more without it; above zero, the thought helps".to_owned(),
+        header: columns(&["by", "thoughts"], &["pairs", "users", "nats saved", "95 % interval"]),
+        rows: groups.iter().map(row).collect(),
+        notes: vec![
+            "One thought at a time is left out, and every target after it is scored again. The effects of thoughts that say the same do not add \
+             up. Intervals are over other users, with this trained model. None of these means is tested."
                 .to_owned(),
         ],
     })

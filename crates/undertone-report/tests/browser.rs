@@ -67,6 +67,7 @@ fn conversation(id: &str, gain: f32) -> ShownConversation {
             primary: true,
             tokens,
             views: vec![SeenThoughts { seen: vec![(0, 0)], late: vec![(1, 0)] }],
+            saved: vec![(0, 0, 0.75)],
             written,
             nats,
         }],
@@ -220,6 +221,13 @@ fn the_page_works_in_a_browser_and_runs_nothing_from_the_data() {
             "past sees 1 thought, 1 hidden: written laterreason about message 1I am late.\
              reaction about message 2, hidden: written later{EVIL}"
         )
+    );
+
+    // A click on a thought shows what it did.
+    tab.wait_for_element("#chat .turn .thoughts .thought").unwrap().click().unwrap();
+    assert_eq!(
+        text(&tab, "document.querySelector('#chat .effect').textContent"),
+        "without it, message 3 costs +0.75 nats"
     );
 
     // Keys move through the list, the order menu sorts it, a click selects, and swapping the arms flips the signs.

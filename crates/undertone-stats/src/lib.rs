@@ -5,6 +5,7 @@
 
 #![warn(clippy::unwrap_used)]
 
+mod attribution;
 mod compare;
 mod heterogeneity;
 mod inference;
@@ -16,6 +17,7 @@ mod text;
 mod unigram;
 mod written;
 
+pub use attribution::{Attributed, AttributedGroup, attributed_groups, attributed_lines, read_attributed};
 pub use compare::{
     Arms, Comparison, Contrast, Disagreement, NotComparable, PairedLosses, Rules, Subset, by_group, compare, counted,
     item_differences,

@@ -11,12 +11,13 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use undertone_data::InputError;
 use undertone_model::Decoder;
 use undertone_score::KnownRows;
-use undertone_stats::{ItemRecord, Written};
+use undertone_stats::{Attributed, ItemRecord, Written};
 use undertone_train::{Checkpoint, Description};
 
 use crate::arms::{Evaluated, Failed, Training};
 use crate::context::Context;
 use crate::error::StudyError;
+use crate::jobs::attribute::{attribute, is_attributed};
 use crate::jobs::first_messages::{FirstMessages, first_messages, first_messages_file};
 use crate::jobs::score::score_arm;
 use crate::jobs::train::train_arm;
@@ -32,6 +33,8 @@ pub(crate) struct ArmResults {
     pub(crate) records: Vec<Vec<ItemRecord>>,
     /// The messages they wrote, arm by arm.
     pub(crate) written: Vec<Vec<Written>>,
+    /// What single thoughts did.
+    pub(crate) attributed: Vec<Attributed>,
     /// First messages from each model, by the arm that trains it, or under `untrained`.
     pub(crate) first_messages: Vec<(String, Vec<FirstMessages>)>,
     /// One sentence per training: after which step it was scored.
@@ -54,6 +57,7 @@ struct Outcome {
     /// By the index of the arm.
     records: Vec<(usize, Vec<ItemRecord>)>,
     written: Vec<(usize, Vec<Written>)>,
+    attributed: Vec<Attributed>,
     first_messages: Option<FirstMessages>,
     /// The sentence that says after which step the model was scored.
     scored: Option<String>,
@@ -194,7 +198,11 @@ fn run(context: &Context<'_>, writer: &MessageWriter, arms: &[Evaluated], job: &
     let mut known = KnownRows::default();
     for &place in places {
         let arm = &arms[place];
-        outcome.records.push((place, score_arm(context, arm, *training, decoder, &mut known)?));
+        let records = score_arm(context, arm, *training, decoder, &mut known)?;
+        if is_attributed(study, arm, *training) {
+            outcome.attributed = attribute(context, arm, *training, decoder, &records)?;
+        }
+        outcome.records.push((place, records));
         if writer.messages() > 0 {
             outcome.written.push((place, writer.write(context, arm, *training, decoder)?));
         }
@@ -215,11 +223,13 @@ fn gathered(
 ) -> Result<ArmResults, StudyError> {
     let mut all: Vec<(Evaluated, Vec<ItemRecord>, Vec<Written>)> =
         arms.into_iter().map(|arm| (arm, Vec::new(), Vec::new())).collect();
-    let (mut scored, mut first_messages) = (Vec::new(), Vec::<(String, Vec<FirstMessages>)>::new());
+    let (mut scored, mut attributed) = (Vec::new(), Vec::new());
+    let mut first_messages = Vec::<(String, Vec<FirstMessages>)>::new();
     for (job, outcome) in jobs.iter().zip(outcomes).filter_map(|(job, outcome)| Some((job, outcome?))) {
         outcome.records.into_iter().for_each(|(place, records)| all[place].1.extend(records));
         outcome.written.into_iter().for_each(|(place, written)| all[place].2.extend(written));
         scored.extend(outcome.scored);
+        attributed.extend(outcome.attributed);
         if let Some(one) = outcome.first_messages {
             let name = all[job.arms[0]].0.trained.as_ref().map_or(UNTRAINED, |_| &job.name);
             match first_messages.iter_mut().find(|(arm, _)| arm == name) {
@@ -234,8 +244,15 @@ fn gathered(
     if !failed.is_empty() && !all.iter().any(|(arm, ..)| arm.trained.is_some()) {
         return Err(failed.remove(0).error);
     }
-    let mut results =
-        ArmResults { arms: Vec::new(), records: Vec::new(), written: Vec::new(), first_messages, scored, failed };
+    let mut results = ArmResults {
+        arms: Vec::new(),
+        records: Vec::new(),
+        written: Vec::new(),
+        attributed,
+        first_messages,
+        scored,
+        failed,
+    };
     for (arm, records, written) in all {
         results.arms.push(arm);
         results.records.push(records);

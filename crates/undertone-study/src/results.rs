@@ -16,8 +16,9 @@ use undertone_report::{
     verdict,
 };
 use undertone_stats::{
-    Arms, Comparison, Heterogeneity, ItemRecord, KindMetrics, MeasureContrast, MeasureMean, Subset, Written, compare,
-    heterogeneity, item_differences, measure_contrasts, measure_means, measured, metrics,
+    Arms, Attributed, AttributedGroup, Comparison, Heterogeneity, ItemRecord, KindMetrics, MeasureContrast,
+    MeasureMean, Subset, Written, attributed_groups, compare, heterogeneity, item_differences, measure_contrasts,
+    measure_means, measured, metrics,
 };
 
 use self::breakdowns::{Breakdown, breakdowns};
@@ -42,6 +43,8 @@ pub(crate) struct Scores<'a> {
     pub(crate) records: &'a [Vec<ItemRecord>],
     /// Messages that they wrote.
     pub(crate) written: &'a [Written],
+    /// What single thoughts did.
+    pub(crate) attributed: &'a [Attributed],
     /// First messages from each model.
     pub(crate) first_messages: &'a [(String, Vec<FirstMessages>)],
     /// The primary comparison with other lengths of replies.
@@ -93,6 +96,8 @@ pub struct Results {
     breakdowns: Vec<Breakdown>,
     /// The leading comparison under other settings, and its parts.
     sensitivities: Vec<Sensitivity>,
+    /// Which thoughts helped, by property.
+    attribution: Vec<AttributedGroup>,
     /// Whether users differ in the leading comparison.
     heterogeneity: Option<Heterogeneity>,
     /// Metrics other than losses: the mean of each arm.
@@ -119,7 +124,7 @@ impl Results {
         scores: Scores<'_>,
         course: Course<'_>,
     ) -> Result<Self, StudyError> {
-        let Scores { arms, records, written, first_messages, other_replies } = scores;
+        let Scores { arms, records, written, attributed, first_messages, other_replies } = scores;
         let Course { scored, failed, amendments, registration } = course;
         let experiment = &study.experiment;
         // A comparison that became primary after there were results is corrected like the others, and a margin that was
@@ -179,6 +184,7 @@ impl Results {
             training_gains,
             training_verdicts,
             breakdowns,
+            attribution: attributed_groups(attributed),
             heterogeneity,
             sensitivities: sensitivities.into_iter().flatten().collect(),
             measures: measure_means(&others),

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use undertone_data::{InputError, Split, remove_leftovers, write_whole};
 use undertone_report::Curve;
-use undertone_stats::{ItemRecord, Written, parquet, written_lines};
+use undertone_stats::{ItemRecord, attributed_lines, parquet, written_lines};
 use undertone_train::read_log;
 
 use crate::amendments::check_folder;
@@ -14,6 +14,7 @@ use crate::arms::{Evaluated, Failed};
 use crate::base::Base;
 use crate::context::Context;
 use crate::error::StudyError;
+use crate::jobs::attribute::ATTRIBUTED;
 use crate::jobs::predict_thoughts::predict_thoughts;
 use crate::jobs::score::record_lines;
 use crate::jobs::write::MessageWriter;
@@ -63,7 +64,7 @@ pub fn run(
     let thoughts = predict_thoughts(&Context { study, base, observer, stop })?;
     study.set_predicted(thoughts);
     let study = &*study;
-    let ArmResults { arms, mut records, written, first_messages, mut scored, failed } =
+    let ArmResults { arms, mut records, written, attributed, first_messages, mut scored, failed } =
         run_arms(&Context { study, base, observer, stop }, &writer, workers)?;
     // The baseline has no arm, so it comes last.
     records.push(study.unigram());
@@ -75,12 +76,14 @@ pub fn run(
     if let Some(mut judge) = judge {
         scored.extend(judge.judge(&writer, &mut written)?);
     }
-    write_messages(&folder, &written)?;
+    write_or_remove(&folder.join(WRITTEN), written_lines(&written))?;
+    write_or_remove(&folder.join(ATTRIBUTED), attributed_lines(&attributed))?;
     let other_replies = other_replies(&Context { study, base, observer, stop }, workers, &primary)?;
     let scores = Scores {
         arms: &arms,
         records: &records,
         written: &written,
+        attributed: &attributed,
         first_messages: &first_messages,
         other_replies: &other_replies,
     };
@@ -108,14 +111,14 @@ fn write_records(folder: &Path, arms: &[Evaluated], records: &[Vec<ItemRecord>])
     Ok(write_whole(&folder.join("records.parquet"), &table)?)
 }
 
-/// Writes the file of messages that arms wrote; removes it if they wrote none.
-fn write_messages(folder: &Path, written: &[Written]) -> Result<(), InputError> {
-    let path = folder.join(WRITTEN);
-    if !written.is_empty() {
-        return write_whole(&path, &written_lines(written).expect("written to memory"));
+/// Writes lines to a file; removes it if there are none.
+fn write_or_remove(path: &Path, lines: std::io::Result<Vec<u8>>) -> Result<(), InputError> {
+    let lines = lines.expect("written to memory");
+    if !lines.is_empty() {
+        return write_whole(path, &lines);
     }
     if path.exists() {
-        std::fs::remove_file(&path).map_err(|error| InputError::io(&path, "remove", &error))?;
+        std::fs::remove_file(path).map_err(|error| InputError::io(path, "remove", &error))?;
     }
     Ok(())
 }

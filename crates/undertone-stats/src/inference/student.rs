@@ -75,7 +75,7 @@ impl StandardError {
             freedom_of_users,
             effective_users: 1.0 / by_user.concentration,
             users: users.len(),
-            with_trainings: with_trainings.map(|between| WithTrainings::new(between)),
+            with_trainings: with_trainings.map(WithTrainings::new),
         })
     }
 
@@ -218,11 +218,14 @@ impl WithTrainings {
     fn new(between: BetweenTrainings) -> Self {
         let BetweenTrainings { total, of_trainings, freedom, is_nested, components, trainings } = between;
         let share = if total > 0.0 { of_trainings / total } else { 0.0 };
-        // With several trainings per user, the estimated share is uncertain. The weight is fitted so that the interval
-        // keeps its level whatever the share is: `docs/level.md` has the table.
+        // With several trainings per user, the estimated share is uncertain, the more the fewer trainings there are. The
+        // weight is fitted so that the interval keeps its level whatever the share is: `docs/level.md` has the table.
         let weight_of_trainings = match is_nested {
             true => 1.0,
-            false => ((share - SMALL_SHARE) / (1.0 - SMALL_SHARE)).max(0.0).powf((freedom / 2.0).min(1.0)),
+            false => {
+                let power = (0.6 * freedom - 0.2).clamp(0.4, 1.0);
+                ((share - SMALL_SHARE) / (1.0 - SMALL_SHARE)).max(0.0).powf(power)
+            }
         };
         Self {
             total: total.sqrt(),
@@ -308,8 +311,8 @@ mod tests {
         close(with.components.training, 2.0_f64.sqrt(), 1e-12);
         close(with.components.rest.unwrap(), 0.0, 1e-7);
         close(with.components.user.powi(2), 20.0 / 3.0, 1e-9);
-        // The share of trainings is 0.375, so the weight is √(0.275 / 0.9).
-        close(with.weight_of_trainings, (0.275_f64 / 0.9).sqrt(), 1e-12);
+        // The share of trainings is 0.375, so the weight is (0.275 / 0.9) to the power of 0.4.
+        close(with.weight_of_trainings, (0.275_f64 / 0.9).powf(0.4), 1e-12);
         let critical = 3.182_446 + with.weight_of_trainings * (12.706_205 - 3.182_446);
         close(error.interval(0.0).unwrap().high, critical * with.total, 1e-4);
     }

@@ -38,6 +38,8 @@ pub struct EvaluationSection {
     /// by more than each of these numbers of seconds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub timing_margins_seconds: Vec<u32>,
+    /// How many thoughts are left out, one at a time, to find what each does; 0 for none. Each costs a pass over its window.
+    pub attribution: usize,
     /// What `--plan` assumes about differences.
     pub planned: PlannedSection,
     /// Messages that each arm writes.
@@ -54,6 +56,7 @@ impl Default for EvaluationSection {
             distractors: 0,
             margin: None,
             timing_margins_seconds: Vec::new(),
+            attribution: 0,
             planned: PlannedSection::default(),
             writing: WritingSection::default(),
             judge: JudgeSection::default(),

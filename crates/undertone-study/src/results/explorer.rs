@@ -37,6 +37,10 @@ pub(super) fn explorer(study: &Study, scores: Scores<'_>, chosen: [&str; 2]) -> 
     }
     let template = &study.folds[0].corpus.builder().template;
     let seen = Seen::of(study, scores.arms);
+    let mut saved: BTreeMap<&str, Vec<(usize, usize, f64)>> = BTreeMap::new();
+    for one in scores.attributed {
+        saved.entry(&one.item).or_default().push((one.message, one.thought, one.nats_saved));
+    }
     let kinds = &study.experiment.data.targets;
     let conversation = |encoded: &Encoded| {
         let items: Vec<ShownItem> = encoded
@@ -46,7 +50,9 @@ pub(super) fn explorer(study: &Study, scores: Scores<'_>, chosen: [&str; 2]) -> 
                 let id = item.to_string();
                 let written = written_by_item.get(id.as_str()).map_or(&[][..], Vec::as_slice);
                 let views = seen.by_item.get(&id).cloned().unwrap_or_default();
-                Some(shown_item(encoded, item, (by_item.get(id.as_str())?, written, views), template))
+                let saved = saved.get(id.as_str()).cloned().unwrap_or_default();
+                let shown = shown_item(encoded, item, (by_item.get(id.as_str())?, written, views), template);
+                Some(ShownItem { saved, ..shown })
             })
             .collect();
         let words = || words(study, scores.arms, &encoded.conversation.id);
@@ -164,6 +170,7 @@ fn shown_item(
         primary: records.values().flatten().any(|record| record.primary),
         tokens: template.pieces(&ids),
         views,
+        saved: Vec::new(),
         // Reversed, so that of several trainings the first one's text stays.
         written: written.iter().rev().map(|one| (one.arm.clone(), one.text.clone())).collect(),
         nats: records.iter().map(|(arm, records)| ((*arm).to_owned(), mean(records))).collect(),

@@ -1,8 +1,9 @@
 //! The results as an HTML page.
 
 use undertone_report::{
-    Curve, ForestRow, Report, Section, caterpillar, comparison_table, curves, decisions_in_words, evidence_table,
-    forest, heterogeneity_in_words, interval, labels_table, metrics_table, page, shown_interval, signed,
+    Curve, ForestRow, Report, Section, attribution_table, caterpillar, comparison_table, curves, decisions_in_words,
+    evidence_table, forest, heterogeneity_in_words, interval, labels_table, metrics_table, page, shown_interval,
+    signed,
 };
 use undertone_stats::{Comparison, Decision};
 
@@ -64,6 +65,15 @@ impl Results {
                 forest: sensitivity.forest(),
                 users: Vec::new(),
                 tables: vec![sensitivity.table()],
+            });
+        }
+        if let Some(table) = attribution_table(&self.attribution) {
+            sections.push(Section {
+                title: "Which thought helped".into(),
+                introduction: String::new(),
+                forest: Vec::new(),
+                users: Vec::new(),
+                tables: vec![table],
             });
         }
         if let Some(users) = &self.heterogeneity {

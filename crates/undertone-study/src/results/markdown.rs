@@ -1,7 +1,8 @@
 //! The results as Markdown.
 
 use undertone_report::{
-    comparison_table, decisions_in_words, evidence_table, heterogeneity_in_words, labels_table, metrics_table,
+    attribution_table, comparison_table, decisions_in_words, evidence_table, heterogeneity_in_words, labels_table,
+    metrics_table,
 };
 
 use super::Results;
@@ -40,6 +41,9 @@ impl Results {
             text += "\n## Other metrics\n";
         }
         for table in others {
+            text += &format!("\n{}", table.markdown());
+        }
+        if let Some(table) = attribution_table(&self.attribution) {
             text += &format!("\n{}", table.markdown());
         }
         if let Some(users) = &self.heterogeneity {

@@ -130,7 +130,14 @@ fn rehearse(model: &Path, reliability: f64) -> (Planted, Vec<Comparison>) {
         record.primary = primary.contains(&record.item);
     }
     let scored = begun.elapsed();
-    let scores = Scores { arms: &arms, records: &records, written: &[], first_messages: &[], other_replies: &[] };
+    let scores = Scores {
+        arms: &arms,
+        records: &records,
+        written: &[],
+        attributed: &[],
+        first_messages: &[],
+        other_replies: &[],
+    };
     let results = Results::new(&study, "none", scores, Course::default()).unwrap();
     let files = results.html(&study, scores, Vec::new());
     let page = files[0].1.len();

@@ -82,7 +82,7 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
         experiment.data.context_tokens,
         match experiment.data.reply_tokens() {
             ReplyTokens::AtMost(tokens) => format!("Replies of more than {tokens} tokens are shortened to that length, in the middle."),
-            ReplyTokens::Uncut => format!("Replies are shortened only if they take more than half of that, in the middle."),
+            ReplyTokens::Uncut => "Replies are shortened only if they take more than half of that, in the middle.".to_owned(),
         }
     ));
     let too_long: BTreeSet<&String> = folds.iter().flat_map(|fold| fold.corpus.too_long()).collect();
