@@ -104,7 +104,9 @@ fn a_registration_comes_before_scores_and_the_report_says_what_differs() {
     assert_eq!(other.status.code(), Some(2));
     assert!(other.stderr.contains("registers another study"), "{}", other.stderr);
     place.run("ablate x.toml").succeeded();
-    assert!(place.text("out/tiny/report.md").contains("before it was scored, and unchanged since."));
+    assert!(
+        place.text("out/tiny/report.md").contains("before anything was trained in its folder, and unchanged since.")
+    );
     place.run("ablate x.toml --set evaluation.draws=500").succeeded();
     let report = place.text("out/tiny/report.md");
     assert!(report.contains("Since then: `experiment.evaluation.draws` was 1000 and is 500"), "{report}");
@@ -112,8 +114,8 @@ fn a_registration_comes_before_scores_and_the_report_says_what_differs() {
     place.run("ablate x.toml --set name=late").succeeded();
     let late = place.run("ablate x.toml --register --set name=late");
     assert_eq!(late.status.code(), Some(2));
-    assert!(late.stderr.contains("holds scores, and a registration comes before them"), "{}", late.stderr);
-    assert!(place.text("out/late/report.md").contains("Not registered before it was scored"));
+    assert!(late.stderr.contains("holds trainings or scores, and a registration comes before them"), "{}", late.stderr);
+    assert!(place.text("out/late/report.md").contains("Not registered before it was trained"));
 }
 
 #[test]
@@ -172,7 +174,7 @@ fn the_parts_of_a_difference_add_up_and_items_without_a_donor_are_left_out() {
     let other = comparisons.iter().find(|one| one["arm_b"] == "other_conversation").unwrap();
     assert_eq!(other["without_words"].as_u64(), Some(lacking));
     // The users differ or do not, and the page says which.
-    assert!(place.text("out/tiny/report.md").contains("chance would have it"));
+    assert!(place.text("out/tiny/report.md").contains("items that are dealt to them at random"));
 }
 
 #[test]

@@ -27,8 +27,8 @@ pub enum Source {
     /// A placebo of text that is visible anyway: as many tokens of the conversation, up to the message that the thought
     /// is about.
     SameConversation,
-    /// A placebo of the same person: a thought of the same user from another conversation, of the same kind and about
-    /// the same length. A thought of a user without such a thought loses its words, and the items that see it are
+    /// A placebo of the same person: a thought of the same user from a conversation about another task, whenever it was
+    /// written, of the same kind and about the same length. A thought of a user without such a thought loses its words, and the items that see it are
     /// left out of every comparison.
     OtherConversation,
     /// A placebo: each thought is replaced by a thought of another user of the same split, of the same kind and about
@@ -223,9 +223,12 @@ impl Pools {
         }
     }
 
-    /// For each thought, a donor drawn from the thoughts nearest in length of the same user's other conversations.
+    /// For each thought, a donor drawn from the thoughts nearest in length of the same user's conversations about other
+    /// tasks.
     fn of_the_same_user(&self, encoded: &[Encoded], index: usize, split: Split, seed: u64) -> Donors {
-        let is_elsewhere = |donor: &Donor| donor.0 != index;
+        // Conversations about one task are often near copies of each other.
+        let task = &encoded[index].conversation.task;
+        let is_elsewhere = |donor: &Donor| encoded[donor.0].conversation.task != *task;
         self.nearest_in_length(encoded, (index, split), "other conversation", seed, is_elsewhere)
     }
 

@@ -147,9 +147,9 @@ pub fn scope_note(comparison: &Comparison) -> String {
 /// Whether users differ, as a sentence or two.
 pub fn heterogeneity_in_words(found: &Heterogeneity) -> String {
     let Heterogeneity { between_users, p, monte_carlo_error, users } = found;
-    let more = if *p <= ALPHA { "more than" } else { "no more than" };
+    let more = if *p <= ALPHA { "Users differ more than" } else { "There is no evidence that users differ more than" };
     format!(
-        "Users differ {more} chance would have it (p = {p:.3} ± {monte_carlo_error:.3}, items dealt to users at random; not corrected). The standard \
+        "{more} items that are dealt to them at random (p = {p:.3} ± {monte_carlo_error:.3}, not corrected). The standard \
          deviation between the true differences of {} is estimated as {between_users:.3} nats per token. Each user's own difference is \
          shrunk towards the mean by the share of noise in it. All of this is about these trained models.",
         counted(users.len(), "user")

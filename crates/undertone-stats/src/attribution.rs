@@ -69,7 +69,8 @@ const DIMENSIONS: [Dimension; 6] = [
     }),
     ("age in seconds", |one| {
         Some(match one.age_seconds? {
-            ..60 => "1. less than a minute".into(),
+            ..0 => "0. after the message".into(),
+            0..60 => "1. less than a minute".into(),
             60..300 => "2. 1 to 5 minutes".into(),
             300..1800 => "3. 5 to 30 minutes".into(),
             _ => "4. half an hour or more".into(),

@@ -172,6 +172,12 @@ struct Values<'a> {
     trainings: Vec<(Option<usize>, Option<u64>, f64)>,
 }
 
+impl Values<'_> {
+    fn count(&self) -> usize {
+        self.trainings.len()
+    }
+}
+
 type ByItem<'a> = BTreeMap<&'a str, Values<'a>>;
 
 /// The values of one arm, kind and measure, in the order of folds and then of seeds.
@@ -236,11 +242,12 @@ pub fn measure_contrasts(all: &[Measured], pairs: &[[&str; 2]], options: Bootstr
     for (kind, measure) in kinds_and_measures(all) {
         for [arm_a, arm_b] in pairs {
             let [in_a, in_b] = [arm_a, arm_b].map(|arm| by_item(all, arm, kind, measure));
+            // An item that was not measured in every training of an arm is left out.
+            let [all_a, all_b] =
+                [&in_a, &in_b].map(|items| items.values().map(Values::count).max().unwrap_or_default());
+            let is_whole = |(a, b): &(&Values<'_>, &Values<'_>)| (a.count(), b.count()) == (all_a, all_b);
             let both = in_a.iter().filter_map(|(item, a)| Some((a, in_b.get(item)?)));
-            let trainings = |(a, b): &(&Values<'_>, &Values<'_>)| a.trainings.len().max(b.trainings.len());
-            let most = both.clone().map(|pair| trainings(&pair)).max().unwrap_or_default();
-            // An item that was not measured in every training is left out.
-            let common: Vec<(&Values<'_>, &Values<'_>)> = both.filter(|pair| trainings(pair) == most).collect();
+            let common: Vec<(&Values<'_>, &Values<'_>)> = both.filter(is_whole).collect();
             let sums = |combine: fn(f64, f64) -> f64| {
                 sum_by_user(common.iter().map(|(a, b)| (a.user, cells(a, b, combine), 1)))
             };
@@ -295,5 +302,20 @@ mod tests {
         assert_eq!((contrast.difference.users, contrast.difference.trainings), (3, 2));
         let means = measure_means(&all);
         assert_eq!(means.iter().map(|mean| (mean.arm.as_str(), mean.items)).collect::<Vec<_>>(), [("b", 6), ("a", 7)]);
+    }
+
+    #[test]
+    fn an_item_that_one_training_did_not_measure_is_left_out() {
+        let mut all = Vec::new();
+        for item in 0..5 {
+            for (arm, more) in [("a", 0.0), ("b", 1.0)] {
+                all.extend((0..3).map(|seed| one(arm, item, item, Some(seed), item as f64 + more)));
+            }
+        }
+        // A judge gave no number for the second training of one message, and for the third of another.
+        all.retain(|one| !(one.item == "item1" && one.arm == "a" && one.seed == Some(1)));
+        all.retain(|one| !(one.item == "item2" && one.arm == "b" && one.seed == Some(2)));
+        let contrasts = measure_contrasts(&all, &[["a", "b"]], BootstrapOptions { draws: 100, seed: 1 });
+        assert_eq!((contrasts[0].items, contrasts[0].difference.ratio.value), (3, 1.0));
     }
 }

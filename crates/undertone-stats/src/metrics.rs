@@ -152,7 +152,9 @@ fn label_metrics(records: &[&ItemRecord]) -> Option<LabelMetrics> {
     let mut trainings: BTreeMap<(Option<usize>, Option<u64>), Vec<&LabelOutcome>> = BTreeMap::new();
     for record in records {
         if let Some(outcome) = &record.label {
-            trainings.entry((record.fold, record.seed)).or_default().push(outcome);
+            // An untrained model is one model in all folds.
+            let fold = record.fold.filter(|_| record.seed.is_some());
+            trainings.entry((fold, record.seed)).or_default().push(outcome);
         }
     }
     let all: Vec<LabelMetrics> = trainings.values().filter_map(|outcomes| of_one_training(outcomes)).collect();

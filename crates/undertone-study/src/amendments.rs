@@ -15,7 +15,7 @@ use undertone_train::Description;
 
 use crate::begun::Begun;
 use crate::context::Context;
-use crate::experiment::Experiment;
+use crate::experiment::{Arm, Experiment};
 use crate::fingerprint::{self, PROGRAM};
 use crate::jobs::predict_thoughts::writer_runs;
 use crate::names::{LAST_CHECKPOINT, RECORDS, RESULTS};
@@ -49,9 +49,9 @@ pub struct Amendment {
 }
 
 impl Amendment {
-    /// Whether it changed the primary comparison or its items.
+    /// Whether it changed the primary comparison, its items, or the number of trainings that decide it.
     pub(crate) fn is_of_primary(&self) -> bool {
-        self.key == PRIMARY
+        [PRIMARY, "seeds", "split.repeats"].contains(&self.key.as_str())
     }
 
     /// Whether it changed the margin of a tie.
@@ -177,6 +177,12 @@ impl OwnFolder {
     }
 }
 
+/// Whether the folder has trained models, which somebody may have scored.
+pub(crate) fn has_trainings(folder: &Path) -> bool {
+    let inside = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    inside(folder).any(|arm| inside(&arm).any(|training| training.join(LAST_CHECKPOINT).exists()))
+}
+
 /// Whether the folder has scores that somebody may have seen.
 pub(crate) fn has_scores(folder: &Path) -> bool {
     let inside = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -203,9 +209,20 @@ fn trained_otherwise(context: &Context<'_>) -> Option<String> {
     trainings.chain(writers).find(is_other).map(|(what, ..)| what)
 }
 
+/// An arm with everything that decides its scores, unless the arm is trained itself: then its training is checked.
+fn arm_in_words(experiment: &Experiment, arm: &Arm) -> String {
+    let model = experiment.trained(arm).name;
+    match model == arm.name {
+        true => arm.name.clone(),
+        false => format!("{} (the model of {model}, shown {}, {:?})", arm.name, arm.shown().0, arm.source),
+    }
+}
+
 /// The primary comparison of an experiment, in words.
 fn primary(experiment: &Experiment) -> String {
-    let [a, b] = experiment.primary_pair().map(|arm| arm.map_or("nothing", |arm| &arm.name));
+    let [a, b] = experiment
+        .primary_pair()
+        .map(|arm| arm.map_or_else(|| "nothing".to_owned(), |arm| arm_in_words(experiment, arm)));
     format!("{b} − {a}")
 }
 

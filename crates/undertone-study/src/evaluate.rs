@@ -80,6 +80,10 @@ impl Evaluation {
         let experiment = &study.experiment;
         let fold = self.fold(&checkpoint, &study)?;
         let training = Training { fold, seed: checkpoint.description.seed };
+        if !study.trainings().contains(&training) {
+            let cause = format!("was trained with seed {}, which its experiment does not have", training.seed);
+            return Err(InputError::new(path, cause).hint("leave `seed` and `seeds` as they were in training").into());
+        }
         let base = Base::load(experiment)?;
         let streams = study.test_streams((view, source), training, self.split);
         if streams.is_empty() {

@@ -190,6 +190,19 @@ impl Experiment {
         self.split.rules(&mut found);
         arm::rules(&self.arms, &mut found);
         comparison::rules(&self.comparisons, &self.arms, &mut found);
+        for (_, pair) in self.margin_pairs() {
+            for arm in pair.iter().filter(|arm| self.arms.iter().any(|known| known.name == arm.name && known != *arm)) {
+                found.require(
+                    false,
+                    "evaluation.timing_margins_seconds",
+                    format!(
+                        "`timing_margins_seconds` makes an arm called `{}`, and another arm has this name",
+                        arm.name
+                    ),
+                    "rename the other arm",
+                );
+            }
+        }
         found.0
     }
 

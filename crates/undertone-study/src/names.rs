@@ -17,6 +17,9 @@ pub(crate) const BASE: &str = "base";
 /// The folder of the models that predict thoughts.
 pub(crate) const WRITERS: &str = "writers";
 
+/// The prefix of the folders of studies with other lengths of replies.
+pub(crate) const REPLIES: &str = "replies-";
+
 /// The names of baselines, which no arm may have.
 pub(crate) const YARDSTICKS: [&str; 4] = [UNIGRAM, REPEAT, UNTRAINED, BASE];
 

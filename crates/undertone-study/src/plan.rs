@@ -22,6 +22,7 @@ use crate::jobs::score::scores_file;
 use crate::jobs::write::MessageWriter;
 use crate::names::{LAST_CHECKPOINT, WRITERS};
 use crate::power::Power;
+use crate::replies::{PreparedReplies, prepare_other_replies};
 use crate::study::Study;
 
 /// The measurement of writing speed: texts, tokens of their prompt, new tokens per text.
@@ -77,17 +78,23 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, StudyError> {
     let experiment = &study.experiment;
     study.require_targets()?;
     let speeds = Speeds::measure(context);
-    let trainings: Vec<Planned> = experiment
-        .trained_arms()
-        .map(|arm| trainings(context, arm, speeds.training))
-        .chain(thought_writers(context, speeds))
-        .collect();
+    let mut trainings: Vec<Planned> = trained(context, speeds);
     let arms = study.evaluated();
     let scoring = |arm: &Evaluated| {
         let file = |training| scores_file(context, arm, training);
         evaluations(study, arm, file, speeds.scoring, |fold| scored_tokens(study, arm, fold))
     };
-    let scorings: Vec<Planned> = arms.iter().map(scoring).collect();
+    let mut scorings: Vec<Planned> = arms.iter().map(scoring).collect();
+    for PreparedReplies { tokens, study } in prepare_other_replies(study)? {
+        let context = &Context { study: &study, ..*context };
+        let named = |planned: Planned| Planned { arm: format!("{}, replies {tokens}", planned.arm), ..planned };
+        trainings.extend(trained(context, speeds).into_iter().map(named));
+        let scoring = |arm: &Evaluated| {
+            let file = |training| scores_file(context, arm, training);
+            evaluations(&study, arm, file, speeds.scoring, |fold| scored_tokens(&study, arm, fold))
+        };
+        scorings.extend(study.evaluated().iter().map(scoring).map(named));
+    }
     let writer = MessageWriter::new(study, &study.primary_items(Split::Test))?;
     let chosen: BTreeSet<&str> = writer.items().collect();
     let writing = |arm: &Evaluated| {
@@ -136,6 +143,12 @@ impl Speeds {
 
 fn tokens(streams: &[Stream]) -> usize {
     streams.iter().map(|stream| stream.tokens.len()).sum()
+}
+
+/// The trainings of every arm, and of the writers of predicted thoughts.
+fn trained(context: &Context<'_>, speeds: Speeds) -> Vec<Planned> {
+    let arms = context.study.experiment.trained_arms().map(|arm| trainings(context, arm, speeds.training));
+    arms.chain(thought_writers(context, speeds)).collect()
 }
 
 /// The unfinished trainings of an arm.
@@ -268,7 +281,7 @@ impl Plan {
             )],
         };
         let power = self.power.as_ref().map_or_else(
-            || "No user has a primary item, so the study could decide nothing.\n".to_owned(),
+            || "No test user has a target, so the study could decide nothing.\n".to_owned(),
             |power| power.table().terminal(),
         );
         format!("{}\n{power}", table.terminal())

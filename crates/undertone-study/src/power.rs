@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use undertone_data::{Split, TargetKind};
+use undertone_data::{Split, Target};
 use undertone_report::{Table, columns, count};
 use undertone_stats::{ALPHA, Components, Design, Simulation};
 
@@ -45,8 +45,8 @@ struct Powered {
 }
 
 impl Power {
-    /// Simulates the study's design, and designs with more users, divisions or seeds; `None` if no user has a primary
-    /// item.
+    /// Simulates the study's design, and designs with more users, divisions or seeds; `None` if no user has a
+    /// target.
     pub(crate) fn of(study: &Study) -> Option<Self> {
         let tokens = tokens_of_users(study);
         if tokens.is_empty() {
@@ -74,6 +74,8 @@ impl Power {
         designs.dedup();
         let powered = |(times, design): (usize, Design)| {
             let tokens: Vec<usize> = tokens.iter().copied().cycle().take(times * tokens.len()).collect();
+            let is_one_each = experiment.split.folds == Folds::EachUser;
+            let design = if is_one_each { Design { folds: tokens.len(), ..design } } else { design };
             let simulation = Simulation { tokens: &tokens, design, components, difference: assumed.difference };
             let cells = tokens.len() * design.repeats * design.seeds;
             let studies = (SIMULATED / cells).clamp(FEWEST_STUDIES, MOST_STUDIES);
@@ -119,22 +121,22 @@ impl Power {
     }
 }
 
-/// The tokens of the primary items of each tested user, of the first kind of target.
+/// The tokens of each tested user in the headline: the primary items of the first kind, or all its items if none is primary.
 fn tokens_of_users(study: &Study) -> Vec<usize> {
     let primary = study.primary_items(Split::Test);
-    let targets = &study.experiment.data.targets;
-    let kind = targets.iter().copied().find(|kind| *kind == TargetKind::NextPrompt).unwrap_or(targets[0]);
     let Some(arm) = study.experiment.primary_pair()[1].or(study.experiment.arms.first()) else { return Vec::new() };
-    let mut tokens: BTreeMap<String, usize> = BTreeMap::new();
-    for training in study.first_trainings().filter(|training| study.folds[training.fold].division == 0) {
-        for stream in study.test_streams(arm.shown(), training, Split::Test) {
-            let is_counted = |item: &undertone_data::Item| item.kind == kind && primary.contains(&item.to_string());
-            let counted = stream.targets.iter().filter(|target| target.is_truth() && is_counted(&target.item));
-            let sum: usize = counted.map(|target| target.span.len()).sum();
-            if sum > 0 {
-                *tokens.entry(stream.user.clone()).or_default() += sum;
-            }
-        }
+    let targets: Vec<(String, Target)> = study
+        .tested_once(arm.shown())
+        .flat_map(|stream| stream.targets.into_iter().map(move |target| (stream.user.clone(), target)))
+        .filter(|(_, target)| target.is_truth())
+        .collect();
+    let Some(kind) = targets.iter().map(|(_, target)| target.item.kind).min() else { return Vec::new() };
+    let of_kind = || targets.iter().filter(|(_, target)| target.item.kind == kind);
+    let is_primary = |target: &Target| primary.contains(&target.item.to_string());
+    let has_primary = of_kind().any(|(_, target)| is_primary(target));
+    let mut tokens: BTreeMap<&str, usize> = BTreeMap::new();
+    for (user, target) in of_kind().filter(|(_, target)| !has_primary || is_primary(target)) {
+        *tokens.entry(user).or_default() += target.span.len();
     }
     tokens.into_values().collect()
 }

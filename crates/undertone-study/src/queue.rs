@@ -229,7 +229,8 @@ fn gathered(
         outcome.records.into_iter().for_each(|(place, records)| all[place].1.extend(records));
         outcome.written.into_iter().for_each(|(place, written)| all[place].2.extend(written));
         scored.extend(outcome.scored);
-        attributed.extend(outcome.attributed);
+        let has_failed = failed.iter().any(|failed| failed.arm == job.name);
+        attributed.extend(outcome.attributed.into_iter().filter(|_| !has_failed));
         if let Some(one) = outcome.first_messages {
             let name = all[job.arms[0]].0.trained.as_ref().map_or(UNTRAINED, |_| &job.name);
             match first_messages.iter_mut().find(|(arm, _)| arm == name) {

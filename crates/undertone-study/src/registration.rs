@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use undertone_data::{InputError, Place, write_whole};
 
-use crate::amendments::{check_folder, has_scores};
+use crate::amendments::{check_folder, has_scores, has_trainings};
 use crate::context::Context;
 use crate::digest::sha256_of_json;
 use crate::error::StudyError;
@@ -131,8 +131,8 @@ pub fn register(context: &Context<'_>) -> Result<PathBuf, StudyError> {
                 .into()),
         };
     }
-    if has_scores(&folder) {
-        return Err(InputError::new(&folder, "holds scores, and a registration comes before them")
+    if has_scores(&folder) || has_trainings(&folder) {
+        return Err(InputError::new(&folder, "holds trainings or scores, and a registration comes before them")
             .hint("register a new study under another name, on other users")
             .into());
     }
@@ -148,13 +148,16 @@ pub fn register(context: &Context<'_>) -> Result<PathBuf, StudyError> {
 pub(crate) fn in_words(context: &Context<'_>) -> Result<Vec<String>, InputError> {
     let path = context.study.experiment.folder().join(FILE);
     let Some(before) = Registration::read(&path)? else {
-        return Ok(vec!["Not registered before it was scored (`--register`).".to_owned()]);
+        return Ok(vec!["Not registered before it was trained (`--register`).".to_owned()]);
     };
     let differences = before.differences(&Registration::now(context));
     let mut words = vec![match differences.is_empty() {
-        true => format!("Registered at {}, before it was scored, and unchanged since.", before.registered_at),
+        true => format!(
+            "Registered at {}, before anything was trained in its folder, and unchanged since.",
+            before.registered_at
+        ),
         false => format!(
-            "Registered at {}, before it was scored. Since then: {}.",
+            "Registered at {}, before anything was trained in its folder. Since then: {}.",
             before.registered_at,
             differences.join("; ")
         ),

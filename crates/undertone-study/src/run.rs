@@ -23,7 +23,7 @@ use crate::names::{RESULTS, UNIGRAM, WRITTEN};
 use crate::observer::Observer;
 use crate::queue::{ArmResults, run_arms};
 use crate::registration;
-use crate::replies::other_replies;
+use crate::replies::{other_replies, prepare_other_replies};
 use crate::results::{Course, Results, Scores};
 use crate::study::Study;
 
@@ -52,6 +52,7 @@ pub fn run(
     workers: usize,
 ) -> Result<Finished, StudyError> {
     study.require_targets()?;
+    let prepared = prepare_other_replies(study)?;
     let primary = study.primary_items(Split::Test);
     let writer = MessageWriter::new(study, &primary)?;
     let folder = study.experiment.folder();
@@ -78,7 +79,7 @@ pub fn run(
     }
     write_or_remove(&folder.join(WRITTEN), written_lines(&written))?;
     write_or_remove(&folder.join(ATTRIBUTED), attributed_lines(&attributed))?;
-    let other_replies = other_replies(&Context { study, base, observer, stop }, workers, &primary)?;
+    let other_replies = other_replies(&Context { study, base, observer, stop }, prepared, workers, &primary)?;
     let scores = Scores {
         arms: &arms,
         records: &records,

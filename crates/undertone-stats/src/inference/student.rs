@@ -178,14 +178,21 @@ impl StandardError {
         let of_users = self.of_users / times.sqrt();
         let freedom_of_users = ((self.freedom_of_users + 1.0) * times - 1.0).max(0.5);
         let grown = |with: WithTrainings| {
-            let of_trainings = with.of_trainings * with.of_trainings;
+            // If each training tests one user, more users are more trainings.
+            let more = if with.is_nested && with.trainings == self.users { times } else { 1.0 };
+            let of_trainings = with.of_trainings * with.of_trainings / more;
+            let rest = if with.is_nested {
+                (with.total * with.total - with.of_trainings * with.of_trainings) / times
+            } else {
+                of_users * of_users
+            };
             WithTrainings::new(BetweenTrainings {
-                total: of_users * of_users + of_trainings,
+                total: rest + of_trainings,
                 of_trainings,
-                freedom: with.freedom_of_trainings,
+                freedom: (with.freedom_of_trainings + 1.0) * more - 1.0,
                 is_nested: with.is_nested,
                 components: with.components,
-                trainings: with.trainings,
+                trainings: (with.trainings as f64 * more).round() as usize,
             })
         };
         let with_trainings = self.with_trainings.map(grown);
@@ -380,6 +387,17 @@ mod tests {
             close(error.tost(0.0, end).unwrap(), 0.025, 1e-9);
             assert!(error.tost(end, 0.5 * end).unwrap() > 0.5);
         }
+    }
+
+    #[test]
+    fn with_a_fold_for_each_user_more_users_are_more_trainings() {
+        let user = |fold: usize| UserSums { cells: vec![Cell { fold, nats: vec![(fold % 7) as f64] }], tokens: 1 };
+        let users: Vec<UserSums> = (0..21).map(user).collect();
+        let error = StandardError::of(&users).unwrap();
+        let smallest = error.minimum_detectable().unwrap();
+        close(smallest, 2.9460 * error.of_users, 1e-3);
+        assert_eq!(error.users_needed(smallest), Some(21));
+        assert!((1880..=1920).contains(&error.users_needed(smallest / 10.0).unwrap()));
     }
 
     #[test]

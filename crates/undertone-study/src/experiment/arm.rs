@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use undertone_data::{Access, Source, TargetKind, ThoughtDropout, Timing, View};
 
 use super::problem::{Found, can_be_a_folder};
-use crate::names::{BASE, WRITERS, YARDSTICKS};
+use crate::names::{BASE, REPLIES, WRITERS, YARDSTICKS};
 
 /// One `[[arm]]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -75,6 +75,10 @@ pub(crate) fn contradiction(view: Access, source: Source) -> Option<(&'static st
             "`oracle` cannot use predicted thoughts: the reason would be predicted from the target itself",
             "`oracle` goes with the user's own reason; choose another view for predicted thoughts",
         )),
+        (Access::Oracle, Source::SameConversation) => Some((
+            "`oracle` cannot use words of the same conversation: the reason would be replaced by words of the target itself",
+            "`oracle` goes with the user's own reason; choose another view for this placebo",
+        )),
         (Access::None, _) => {
             Some(("the view `none` shows no thoughts, so `source` has no effect", "choose a view such as `past`"))
         }
@@ -99,6 +103,12 @@ fn name_rules(name: &str, earlier: &[Arm], key: &str, found: &mut Found) {
         !name.starts_with(&format!("{BASE}-")) && !YARDSTICKS.contains(&name),
         key,
         format!("the name `{name}` is that of a baseline"),
+        "choose another name",
+    );
+    found.require(
+        !name.starts_with(REPLIES),
+        key,
+        format!("names that begin with `{REPLIES}` are those of the folders for other lengths of replies"),
         "choose another name",
     );
     found.require(

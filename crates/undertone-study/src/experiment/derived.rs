@@ -4,6 +4,7 @@
 use undertone_data::{Access, Timing};
 
 use super::{Arm, DeclaredComparison, EvaluationSection, Experiment, ReplyTokens, ReplyTokensList};
+use crate::names::REPLIES;
 
 impl Experiment {
     /// The arms a and b of the primary comparison: the one declared as primary, or the first.
@@ -62,7 +63,7 @@ impl Experiment {
             data.assistant_tokens = ReplyTokensList(vec![tokens]);
             let EvaluationSection { draws, row_tokens, margin, .. } = self.evaluation;
             let experiment = Self {
-                name: format!("replies-{tokens}"),
+                name: format!("{REPLIES}{tokens}"),
                 output: self.folder(),
                 data,
                 evaluation: EvaluationSection { draws, row_tokens, margin, ..EvaluationSection::default() },

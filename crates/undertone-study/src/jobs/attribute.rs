@@ -13,6 +13,7 @@ use crate::arms::{Evaluated, Training};
 use crate::artifact::CachedFile;
 use crate::context::Context;
 use crate::error::StudyError;
+use crate::experiment::Arm;
 use crate::fingerprint;
 use crate::observer::Event;
 use crate::study::Study;
@@ -20,13 +21,13 @@ use crate::study::Study;
 /// The file with the effects of single thoughts in one training; in the study's folder, those of all trainings.
 pub(crate) const ATTRIBUTED: &str = "attribution.jsonl";
 
-/// Whether single thoughts are left out in a training of an arm: of the arm of the primary comparison that sees the user's
-/// own thoughts, in the first division and with the first seed.
+/// Whether single thoughts are left out in a training of an arm: of arm b of the primary comparison, or of arm a if b does
+/// not see the user's own thoughts, in the first division and with the first seed.
 pub(crate) fn is_attributed(study: &Study, arm: &Evaluated, training: Training) -> bool {
-    let sees_own = |name: &str| arm.name == name && arm.shown.0.sees_thoughts() && arm.shown.1 == Source::Own;
-    let pair = study.experiment.primary_pair();
+    let [a, b] = study.experiment.primary_pair();
+    let sees_own = |one: &&Arm| one.shown().0.sees_thoughts() && one.source == Source::Own;
     study.experiment.evaluation.attribution > 0
-        && pair.into_iter().flatten().any(|one| sees_own(&one.name))
+        && [b, a].into_iter().flatten().find(sees_own).is_some_and(|one| one.name == arm.name)
         && study.scores_untrained_in(training)
 }
 

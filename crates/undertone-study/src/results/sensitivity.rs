@@ -1,13 +1,15 @@
 //! How the primary difference changes with what the study decided beforehand: the length of replies and the timing
 //! margin. And what the difference is made of: presence, topic, person and content.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use undertone_data::{Source, TargetKind};
 use undertone_report::{ForestRow, Table, columns, count, interval, or_nothing, shown_interval, signed};
 use undertone_stats::{Arms, Contrast, Decision, ItemRecord, NotComparable, Rules, Subset, by_group};
 
 use crate::arms::Evaluated;
-use crate::experiment::Experiment;
+use crate::experiment::{Arm, Experiment};
 use crate::replies::OtherReplies;
 
 /// One difference under several settings.
@@ -70,7 +72,8 @@ pub(super) fn by_timing_margin(
         return Ok(None);
     }
     let mut rows = Vec::new();
-    for (margin, [a, b]) in [(0, [a.clone(), b.clone()])].into_iter().chain(pairs) {
+    let own = a.timing_margin_seconds.max(b.timing_margin_seconds);
+    for (margin, [a, b]) in [(own, [a.clone(), b.clone()])].into_iter().chain(pairs) {
         let both = records_of(arms, records, &a.name).zip(records_of(arms, records, &b.name));
         let Some((a, b)) = both else { continue };
         rows.extend(row(format!("{margin} s"), Arms { a, b, primary: false }, rules, &|_| true)?);
@@ -100,9 +103,18 @@ pub(super) fn by_reply_length(
         return Ok(None);
     }
     let tokens = experiment.data.reply_tokens().to_string();
-    let mut rows = Vec::from_iter(row(tokens, Arms { a: in_a, b: in_b, primary: false }, rules, &|_| true)?);
+    // Every row is on the items that are primary with every length.
+    let is_primary = |records: &[ItemRecord]| -> BTreeSet<String> {
+        records.iter().filter(|record| record.primary).map(|record| record.item.clone()).collect()
+    };
+    let mut common = is_primary(in_b);
+    for other in others {
+        common = common.intersection(&is_primary(&other.records[1])).cloned().collect();
+    }
+    let is_counted = |record: &ItemRecord| common.is_empty() || common.contains(&record.item);
+    let mut rows = Vec::from_iter(row(tokens, Arms { a: in_a, b: in_b, primary: false }, rules, &is_counted)?);
     for OtherReplies { tokens, records: [a, b] } in others {
-        rows.extend(row(tokens.to_string(), Arms { a, b, primary: false }, rules, &|_| true)?);
+        rows.extend(row(tokens.to_string(), Arms { a, b, primary: false }, rules, &is_counted)?);
     }
     Ok(Some(Sensitivity {
         setting: "most tokens of a reply",
@@ -134,11 +146,26 @@ pub(super) fn decomposition(
     else {
         return Ok(None);
     };
-    let none = arms.iter().position(|arm| arm.trained.is_some() && !arm.shown.0.sees_thoughts());
+    // Every arm of the chain is trained itself, on the same targets and with the same dropout.
+    let declared = |name: &str| experiment.arms.iter().find(|arm| arm.name == name);
+    let is_alike = |arm: &Evaluated| {
+        let is_trained_alike = |one: &Arm| {
+            let has_thoughts = one.shown().0.sees_thoughts();
+            one.targets == own.targets && (!has_thoughts || one.thought_dropout == own.thought_dropout)
+        };
+        arm.is_trained_itself() && declared(&arm.name).is_some_and(is_trained_alike)
+    };
+    let none = arms.iter().position(|arm| is_alike(arm) && !arm.shown.0.sees_thoughts());
     let shown_as = |source: Source| {
-        let is_it = |arm: &&Evaluated| arm.is_trained_itself() && arm.shown == (own.shown().0, source);
+        let is_it = |arm: &&Evaluated| match source {
+            Source::Own => arm.name == own.name && is_alike(arm),
+            _ => is_alike(arm) && arm.shown == (own.shown().0, source),
+        };
         arms.iter().find(is_it).and_then(|arm| records_of(arms, records, &arm.name))
     };
+    if shown_as(Source::Own).is_none() {
+        return Ok(None);
+    }
     let Some(none) = none.map(|place| &records[place][..]) else { return Ok(None) };
     let present: Vec<(&str, &[ItemRecord])> =
         STEPS.into_iter().filter_map(|(source, name)| Some((name, shown_as(source)?))).collect();
@@ -146,7 +173,7 @@ pub(super) fn decomposition(
         return Ok(None);
     }
     // Every step is on the same items: those for which every source has words.
-    let lacking: std::collections::BTreeSet<&str> = present
+    let lacking: BTreeSet<&str> = present
         .iter()
         .flat_map(|(_, records)| *records)
         .filter(|one| one.lacks_words)

@@ -36,11 +36,7 @@ pub(crate) fn warnings(synthetic: bool, unknown_users: usize, arms: &[(&str, Vie
 /// Counts of what is hidden from an arm in testing, in words.
 fn hidden(study: &Study, arm: &Arm) -> String {
     let mut sum = Hidden::default();
-    for training in study.first_trainings() {
-        for stream in study.test_streams(arm.shown(), training, Split::Test) {
-            sum.add_counts(&stream.hidden);
-        }
-    }
+    study.tested_once(arm.shown()).for_each(|stream| sum.add_counts(&stream.hidden));
     let mut counts: Vec<(String, usize)> =
         sum.counts().into_iter().map(|(name, count)| (name.replace('_', " "), count)).collect();
     counts.sort();
@@ -74,7 +70,7 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
         users(Split::Train),
         users(Split::Validation),
         users(Split::Test),
-        if folds.len() > 1 { " (by fold; every user is tested exactly once)" } else { "" }
+        if folds.len() > 1 { " (by fold; every user is tested once in each division)" } else { "" }
     ));
     let (windows, short) = folds[0].corpus.window_counts();
     lines.push(format!(
@@ -89,8 +85,7 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     if !too_long.is_empty() {
         let ids: Vec<&str> = too_long.iter().take(5).map(|id| id.as_str()).collect();
         lines.push(format!(
-            "Left out because a target is longer than the context in some arm{}: {} conversation{} ({}{}).",
-            if folds.len() > 1 { " of at least one fold" } else { "" },
+            "Left out because a target is longer than the context in some arm: {} conversation{} ({}{}).",
             too_long.len(),
             if too_long.len() == 1 { "" } else { "s" },
             ids.join(", "),
