@@ -161,7 +161,7 @@ fn a_target_that_is_longer_than_the_context() {
     place.run(skipping).succeeded();
     let report = place.text("out/tiny/report.md");
     let left_out = report.lines().find(|line| line.starts_with("- Left out"));
-    let expected = "- Left out because a target is longer than the context in some arm of at least one fold: \
+    let expected = "- Left out because a target is longer than the context in some arm: \
         1 conversation (user9009_task1_conversation1).";
     assert_eq!(left_out, Some(expected), "{report}");
     check(

@@ -73,10 +73,10 @@ fn effect(difference: f64) -> String {
     }
 }
 
-/// What a decision is called in a table or a sentence.
+/// What a decision is called in a table.
 pub(crate) fn decision_name(evidence: &Evidence) -> String {
     match evidence.one_training {
-        true => "undecided: one training of each arm".to_owned(),
+        true => "undecided: one training".to_owned(),
         false => evidence.decision.to_string(),
     }
 }
@@ -84,7 +84,8 @@ pub(crate) fn decision_name(evidence: &Evidence) -> String {
 /// The decision about arm b with its p-value.
 fn decision_in_words(evidence: &Evidence, b: &str) -> String {
     let decision = match evidence.decision {
-        Decision::Undecided | Decision::Tied => decision_name(evidence),
+        Decision::Undecided if evidence.one_training => "undecided: one training of each arm".to_owned(),
+        Decision::Undecided | Decision::Tied => evidence.decision.to_string(),
         decision => format!("`{b}` is {decision}"),
     };
     let p = evidence.p_different.map(p_value).map_or_else(String::new, |p| match p.starts_with('<') {

@@ -43,7 +43,12 @@ impl Results {
         let number = headline.and_then(|contrast| {
             let difference = &contrast.losses.as_ref()?.difference;
             let shown = interval(shown_interval(difference)?);
-            Some(format!("{} nats per token, 95 % interval {shown}", signed(difference.ratio.value)))
+            let scope = if difference.ratio.interval.is_some() {
+                "over other users and trainings"
+            } else {
+                "of these trained models"
+            };
+            Some(format!("{} nats per token, 95 % interval {scope} {shown}", signed(difference.ratio.value)))
         });
         let chosen = lead.map_or(["", ""], |comparison| [&comparison.arm_a, &comparison.arm_b]);
         let mut sections = vec![Section {
