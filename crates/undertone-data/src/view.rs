@@ -159,6 +159,28 @@ mod tests {
     use super::*;
     use crate::{Message, Role, Thought};
 
+    /// A message with thoughts written at these times.
+    fn message(role: Role, thoughts: &[i64], sent_at: i64) -> Message {
+        let thought = |at: &i64| Thought { content: "why".into(), label: None, written_at: Some(*at) };
+        Message {
+            role,
+            content: "text".into(),
+            sent_at: Some(sent_at),
+            thoughts: thoughts.iter().map(thought).collect(),
+        }
+    }
+
+    fn conversation(messages: Vec<Message>) -> Conversation {
+        Conversation {
+            id: "user1_task1_conversation1".into(),
+            user: "user1".into(),
+            task: "user1_task1".into(),
+            assistant_model: None,
+            survey: Default::default(),
+            messages,
+        }
+    }
+
     /// Messages sent at 10, 20, 30, 40; one thought on the message `on`, written at `written_at`.
     fn check_strict(on: usize, written_at: Option<i64>, expected: Placement) {
         let message = |index: usize| Message {
@@ -171,14 +193,7 @@ mod tests {
                 vec![]
             },
         };
-        let conversation = Conversation {
-            id: "user1_task1_conversation1".into(),
-            user: "user1".into(),
-            task: "user1_task1".into(),
-            assistant_model: None,
-            survey: Default::default(),
-            messages: (0..4).map(message).collect(),
-        };
+        let conversation = conversation((0..4).map(message).collect());
         let view = View { access: Access::Past, ..View::default() };
         assert_eq!(view.place(&conversation, on, 0), expected);
         let anchored = View { timing: Timing::Anchored, ..view };
@@ -187,29 +202,13 @@ mod tests {
 
     #[test]
     fn the_last_reaction_is_seen_by_the_message_after_it_alone_and_in_time() {
-        let message = |role, thoughts: &[i64], sent_at| Message {
-            role,
-            content: "text".into(),
-            sent_at: Some(sent_at),
-            thoughts: thoughts
-                .iter()
-                .map(|at| Thought { content: "why".into(), label: None, written_at: Some(*at) })
-                .collect(),
-        };
-        let conversation = Conversation {
-            id: "user1_task1_conversation1".into(),
-            user: "user1".into(),
-            task: "user1_task1".into(),
-            assistant_model: None,
-            survey: Default::default(),
-            messages: vec![
-                message(Role::User, &[11], 10),
-                message(Role::Assistant, &[25, 35], 20),
-                message(Role::User, &[31], 30),
-                message(Role::Assistant, &[45], 40),
-                message(Role::User, &[], 50),
-            ],
-        };
+        let conversation = conversation(vec![
+            message(Role::User, &[11], 10),
+            message(Role::Assistant, &[25, 35], 20),
+            message(Role::User, &[31], 30),
+            message(Role::Assistant, &[45], 40),
+            message(Role::User, &[], 50),
+        ]);
         let beside =
             |access, timing, message| View { access, timing, ..View::default() }.beside(&conversation, message);
         use Access::{LastReaction, Oracle, Past};
@@ -236,29 +235,13 @@ mod tests {
 
     #[test]
     fn a_margin_hides_thoughts_from_targets_sent_soon_after_them() {
-        let message = |role, thoughts: &[i64], sent_at: i64| Message {
-            role,
-            content: "text".into(),
-            sent_at: Some(1000 * sent_at),
-            thoughts: thoughts
-                .iter()
-                .map(|at| Thought { content: "why".into(), label: None, written_at: Some(1000 * at) })
-                .collect(),
-        };
-        let conversation = Conversation {
-            id: "user1_task1_conversation1".into(),
-            user: "user1".into(),
-            task: "user1_task1".into(),
-            assistant_model: None,
-            survey: Default::default(),
-            messages: vec![
-                message(Role::User, &[5], 0),
-                message(Role::Assistant, &[40, 100], 20),
-                message(Role::User, &[], 110),
-                message(Role::Assistant, &[], 130),
-                message(Role::User, &[], 300),
-            ],
-        };
+        let conversation = conversation(vec![
+            message(Role::User, &[5000], 0),
+            message(Role::Assistant, &[40000, 100000], 20000),
+            message(Role::User, &[], 110000),
+            message(Role::Assistant, &[], 130000),
+            message(Role::User, &[], 300000),
+        ]);
         let place = |margin_seconds, message, thought| {
             let view = View { access: Access::Past, timing: Timing::Strict, margin_seconds };
             view.place(&conversation, message, thought)

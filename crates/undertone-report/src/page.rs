@@ -43,7 +43,7 @@ pub struct Report {
 }
 
 /// Tables and plots under one heading.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Section {
     /// The heading.
     pub title: String,

@@ -78,36 +78,27 @@ pub fn measured(records: &[Vec<ItemRecord>], written: &[Written]) -> Vec<Measure
     let counts = |kind: TargetKind, primary: bool| primary || !has_primary.contains(&kind);
     let mut all = Vec::new();
     for record in records().filter(|record| counts(record.kind, record.primary)) {
-        for (measure, value) in values_of_record(record) {
-            let ItemRecord { arm, item, user, fold, seed, kind, .. } = record;
-            all.extend(value.map(|value| Measured {
-                arm: arm.clone(),
-                item: item.clone(),
-                user: user.clone(),
-                fold: *fold,
-                seed: *seed,
-                kind: *kind,
-                measure,
-                value,
-            }));
-        }
+        let ItemRecord { arm, item, user, fold, seed, kind, .. } = record;
+        let place = ([arm, item, user], *fold, *seed, *kind);
+        all.extend(values_of_record(record).into_iter().filter_map(|one| measured_value(place, one)));
     }
     for one in written.iter().filter(|one| counts(TargetKind::NextPrompt, one.primary)) {
-        for (measure, value) in values_of_written(one) {
-            let Written { arm, item, user, fold, seed, .. } = one;
-            all.extend(value.map(|value| Measured {
-                arm: arm.clone(),
-                item: item.clone(),
-                user: user.clone(),
-                fold: *fold,
-                seed: *seed,
-                kind: TargetKind::NextPrompt,
-                measure,
-                value,
-            }));
-        }
+        let Written { arm, item, user, fold, seed, .. } = one;
+        let place = ([arm, item, user], *fold, *seed, TargetKind::NextPrompt);
+        all.extend(values_of_written(one).into_iter().filter_map(|one| measured_value(place, one)));
     }
     all
+}
+
+/// Arm, item and user; fold, seed and kind.
+type MeasuredPlace<'a> = ([&'a String; 3], Option<usize>, Option<u64>, TargetKind);
+
+fn measured_value(
+    ([arm, item, user], fold, seed, kind): MeasuredPlace<'_>,
+    (measure, value): (Measure, Option<f64>),
+) -> Option<Measured> {
+    let [arm, item, user] = [arm, item, user].map(Clone::clone);
+    Some(Measured { arm, item, user, fold, seed, kind, measure, value: value? })
 }
 
 fn values_of_record(record: &ItemRecord) -> [(Measure, Option<f64>); 3] {

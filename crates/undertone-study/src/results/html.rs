@@ -51,74 +51,6 @@ impl Results {
             Some(format!("{} nats per token, 95 % interval {scope} {shown}", signed(difference.ratio.value)))
         });
         let chosen = lead.map_or(["", ""], |comparison| [&comparison.arm_a, &comparison.arm_b]);
-        let mut sections = vec![Section {
-            title: "Comparisons".into(),
-            introduction: String::new(),
-            forest: Vec::new(),
-            users: Vec::new(),
-            tables: self.summaries(),
-        }];
-        let others = self.other_metrics();
-        if !others.is_empty() {
-            let (title, introduction) = ("Other metrics".into(), String::new());
-            sections.push(Section { title, introduction, forest: Vec::new(), users: Vec::new(), tables: others });
-        }
-        for sensitivity in &self.sensitivities {
-            sections.push(Section {
-                title: format!("By {}", sensitivity.setting()),
-                introduction: String::new(),
-                forest: sensitivity.forest(),
-                users: Vec::new(),
-                tables: vec![sensitivity.table()],
-            });
-        }
-        if let Some(table) = attribution_table(&self.attribution) {
-            sections.push(Section {
-                title: "Which thought helped".into(),
-                introduction: String::new(),
-                forest: Vec::new(),
-                users: Vec::new(),
-                tables: vec![table],
-            });
-        }
-        if let Some(users) = &self.heterogeneity {
-            sections.push(Section {
-                title: "By user".into(),
-                introduction: heterogeneity_in_words(users),
-                forest: Vec::new(),
-                users: users.users.clone(),
-                tables: Vec::new(),
-            });
-        }
-        for (place, breakdown) in self.breakdowns.iter().enumerate() {
-            let is_first = place == 0;
-            sections.push(Section {
-                title: format!("By {}", breakdown.dimension()),
-                introduction: if is_first { many_comparisons(&self.breakdowns) } else { String::new() },
-                forest: breakdown.forest(),
-                users: Vec::new(),
-                tables: vec![breakdown.table()],
-            });
-        }
-        let mut arms = vec![metrics_table(&self.metrics)];
-        arms.extend(labels_table(&self.metrics));
-        let every_arm = Section {
-            title: "Every arm".into(),
-            introduction: String::new(),
-            forest: Vec::new(),
-            users: Vec::new(),
-            tables: arms,
-        };
-        let tables = |(comparison, verdict): (&Comparison, &String)| {
-            [comparison_table(comparison, verdict), evidence_table(comparison)]
-        };
-        let every_comparison = Section {
-            title: "Every comparison".into(),
-            introduction: "All intervals, tests and effect sizes of each comparison, for each subset of items.".into(),
-            forest: Vec::new(),
-            users: Vec::new(),
-            tables: self.all_comparisons().flat_map(tables).collect(),
-        };
         Report {
             name: self.name.to_owned(),
             question: self.question.clone(),
@@ -129,8 +61,8 @@ impl Results {
             forest: self.comparisons.iter().filter_map(forest_row).collect(),
             margin: study.experiment.evaluation.margin,
             setting: self.setting.iter().cloned().chain(self.coverage_lines()).collect(),
-            sections,
-            details: vec![every_arm, every_comparison],
+            sections: self.sections(),
+            details: self.details(),
             curves,
             explorer: explorer(study, scores, chosen),
             provenance: vec![
@@ -140,6 +72,59 @@ impl Results {
                 format!("base model sha256 {}", self.base_model_sha256),
             ],
         }
+    }
+
+    /// The sections between the first plot and the explorer.
+    fn sections(&self) -> Vec<Section> {
+        let mut sections =
+            vec![Section { title: "Comparisons".into(), tables: self.summaries(), ..Section::default() }];
+        let others = self.other_metrics();
+        if !others.is_empty() {
+            sections.push(Section { title: "Other metrics".into(), tables: others, ..Section::default() });
+        }
+        sections.extend(self.sensitivities.iter().map(|sensitivity| Section {
+            title: format!("By {}", sensitivity.setting()),
+            forest: sensitivity.forest(),
+            tables: vec![sensitivity.table()],
+            ..Section::default()
+        }));
+        if let Some(table) = attribution_table(&self.attribution) {
+            sections.push(Section { title: "Which thought helped".into(), tables: vec![table], ..Section::default() });
+        }
+        if let Some(users) = &self.heterogeneity {
+            sections.push(Section {
+                title: "By user".into(),
+                introduction: heterogeneity_in_words(users),
+                users: users.users.clone(),
+                ..Section::default()
+            });
+        }
+        sections.extend(self.breakdowns.iter().enumerate().map(|(place, breakdown)| Section {
+            title: format!("By {}", breakdown.dimension()),
+            introduction: if place == 0 { many_comparisons(&self.breakdowns) } else { String::new() },
+            forest: breakdown.forest(),
+            tables: vec![breakdown.table()],
+            ..Section::default()
+        }));
+        sections
+    }
+
+    /// The sections after the explorer.
+    fn details(&self) -> Vec<Section> {
+        let mut arms = vec![metrics_table(&self.metrics)];
+        arms.extend(labels_table(&self.metrics));
+        let tables = |(comparison, verdict): (&Comparison, &String)| {
+            [comparison_table(comparison, verdict), evidence_table(comparison)]
+        };
+        vec![
+            Section { title: "Every arm".into(), tables: arms, ..Section::default() },
+            Section {
+                title: "Every comparison".into(),
+                introduction: "All intervals, tests and variances of each comparison, for each subset of items.".into(),
+                tables: self.all_comparisons().flat_map(tables).collect(),
+                ..Section::default()
+            },
+        ]
     }
 }
 
