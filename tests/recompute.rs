@@ -7,41 +7,36 @@ use std::process::Command;
 
 use undertone_testing::program::{EXPERIMENT, Workplace};
 
-/// The Python of an environment with the packages of `requirements.txt`; `None` if it cannot be made, which is a failure
-/// in CI.
-fn python(folder: &Path) -> Option<PathBuf> {
-    let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recompute");
-    let python = environment.join("bin/python");
-    let done = environment.join("done");
+/// A folder with the packages of `requirements.txt`; `None` if they cannot be installed, which is a failure in CI.
+fn packages(folder: &Path) -> Option<PathBuf> {
+    let packages = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recompute");
+    let done = packages.join("installed.txt");
     let requirements = std::fs::read_to_string(folder.join("requirements.txt")).unwrap();
     if std::fs::read_to_string(&done).is_ok_and(|installed| installed == requirements) {
-        return Some(python);
+        return Some(packages);
     }
-    let run = |program: &Path, arguments: &[&str]| {
-        let ran = Command::new(program).args(arguments).current_dir(folder).output();
-        ran.map_err(|error| error.to_string()).and_then(|ran| {
-            if ran.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&ran.stderr).into_owned()) }
-        })
-    };
-    let made = run(Path::new("python3"), &["-m", "venv", &environment.display().to_string()])
-        .and_then(|()| run(&python, &["-m", "pip", "install", "--quiet", "-r", "requirements.txt"]));
-    match made {
-        Ok(()) => {
+    let pip = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--upgrade", "-r", "requirements.txt", "--target"])
+        .arg(&packages)
+        .current_dir(folder)
+        .output();
+    let error = match pip {
+        Ok(pip) if pip.status.success() => {
             std::fs::write(done, requirements).unwrap();
-            Some(python)
+            return Some(packages);
         }
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "a skipped test is a failure in CI: {error}");
-            println!("skipped: there is no Python with scipy and statsmodels: {error}");
-            None
-        }
-    }
+        Ok(pip) => String::from_utf8_lossy(&pip.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    assert!(std::env::var_os("CI").is_none(), "a skipped test is a failure in CI: {error}");
+    println!("skipped: there is no Python with scipy and statsmodels: {error}");
+    None
 }
 
 #[test]
 fn scipy_and_statsmodels_find_the_same_numbers() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/recompute").canonicalize().unwrap();
-    let Some(python) = python(&folder) else { return };
+    let Some(packages) = packages(&folder) else { return };
     let single = "train = 0.5\nvalidation = 0.2\ntest = 0.3";
     let arms = "\n[[arm]]\nname = \"others\"\nview = \"past\"\nsource = \"shuffled\"\n\n[[arm]]\nname = \"presence\"\nview = \"past\"\nsource = \"presence\"\n";
     for (name, seeds, split) in [
@@ -56,7 +51,7 @@ fn scipy_and_statsmodels_find_the_same_numbers() {
         place.run("ablate x.toml --set training.epochs=1").succeeded();
         let study = place.path("out/tiny").display().to_string();
         let script = folder.join("recompute.py").display().to_string();
-        let ran = Command::new(&python).args([script, study]).output().unwrap();
+        let ran = Command::new("python3").args([script, study]).env("PYTHONPATH", &packages).output().unwrap();
         let [stdout, stderr] = [&ran.stdout, &ran.stderr].map(|bytes| String::from_utf8_lossy(bytes));
         assert!(ran.status.success(), "{name}: {stdout}{stderr}");
         println!("{name}: {stdout}");

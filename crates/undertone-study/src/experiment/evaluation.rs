@@ -79,7 +79,8 @@ pub struct PlannedSection {
 }
 
 impl Default for PlannedSection {
-    /// A difference of 5 % of perplexity, and what the study of ThoughtTrace's published examples found.
+    /// A difference of 5 % of perplexity, and standard deviations that are assumed, not measured: a study's report gives its
+    /// own.
     fn default() -> Self {
         Self { difference: -0.05, user_sd: 0.1, training_sd: 0.03, rest_sd: 0.05 }
     }
