@@ -33,6 +33,11 @@ view = "past"
 source = "same_conversation"
 
 [[arm]]
+name = "elsewhere"
+view = "past"
+source = "other_conversation"
+
+[[arm]]
 name = "sometimes"
 view = "past"
 thought_dropout = 0.5
@@ -61,9 +66,9 @@ fn controls_differ_in_the_words_of_thoughts_and_in_nothing_else() {
     };
     let own = "Way too much to read while standing on the bus.";
     let speakers = |stream: &Value| strings(stream["pieces"].as_array().unwrap(), "speaker");
-    let [past, trajectory, filler, presence, same] =
-        ["past", "trajectory", "filler", "presence", "same"].map(|arm| sees(arm, "--scoring "));
-    for other in [&trajectory, &filler, &presence, &same] {
+    let [past, trajectory, filler, presence, same, elsewhere] =
+        ["past", "trajectory", "filler", "presence", "same", "elsewhere"].map(|arm| sees(arm, "--scoring "));
+    for other in [&trajectory, &filler, &presence, &same, &elsewhere] {
         assert_eq!(speakers(other), speakers(&past));
         assert_eq!(other["hidden"], past["hidden"]);
         assert!(past["pieces"].to_string().contains(own) && !other["pieces"].to_string().contains(own));
