@@ -12,7 +12,7 @@ name = "rehearsal"
 seeds = 2
 [model]
 path = "MODEL"
-matmul_precision = "medium"
+matmul_precision = "highest"
 [data]
 path = "made.jsonl"
 synthetic = true

@@ -60,7 +60,7 @@ view = "past"
 "#;
 
 /// A run that takes longer than this counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The path of the built program, which Cargo gives to integration tests of the package that builds it.
 fn program() -> String {
