@@ -177,17 +177,24 @@ impl OwnFolder {
     }
 }
 
+/// The entries of a folder; none if it cannot be read.
+fn inside(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Whether a training of some arm in the folder has this file.
+fn some_training_has(folder: &Path, file: &str) -> bool {
+    inside(folder).any(|arm| inside(&arm).any(|training| training.join(file).exists()))
+}
+
 /// Whether the folder has trained models, which somebody may have scored.
 pub(crate) fn has_trainings(folder: &Path) -> bool {
-    let inside = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    inside(folder).any(|arm| inside(&arm).any(|training| training.join(LAST_CHECKPOINT).exists()))
+    some_training_has(folder, LAST_CHECKPOINT)
 }
 
 /// Whether the folder has scores that somebody may have seen.
 pub(crate) fn has_scores(folder: &Path) -> bool {
-    let inside = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_scored = |arm: &Path| inside(arm).any(|training| training.join(RECORDS).exists());
-    folder.join(RESULTS).exists() || inside(folder).any(|arm| is_scored(&arm))
+    folder.join(RESULTS).exists() || some_training_has(folder, RECORDS)
 }
 
 /// Names the first training in the folder that differs from the training of this study.

@@ -1,23 +1,25 @@
-//! Registration: what a study fixes before anything is scored, written down so that a reader can check it.
+//! Registration: what a study fixes before anything is trained, written down so that a reader can check it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use jiff::{Timestamp, Unit};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use undertone_data::{InputError, Place, write_whole};
 
 use crate::amendments::{check_folder, has_scores, has_trainings};
 use crate::context::Context;
 use crate::digest::sha256_of_json;
 use crate::error::StudyError;
+use crate::experiment::Arm;
 use crate::fingerprint::PROGRAM;
 use crate::power::Power;
 
 /// The file with the registration of a folder.
 const FILE: &str = "registration.json";
 
-/// What a study fixes before anything is scored.
+/// What a study fixes before anything is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Registration {
@@ -47,7 +49,7 @@ impl Registration {
     fn now(context: &Context<'_>) -> Self {
         let Context { study, base, .. } = context;
         let experiment = &study.experiment;
-        let name = |arm: Option<&crate::experiment::Arm>| arm.map(|arm| arm.name.clone());
+        let name = |arm: Option<&Arm>| arm.map(|arm| arm.name.clone());
         let fixed = study.fixed();
         let shown = experiment.arms[0].shown();
         let targets = study.tested_once(shown).flat_map(|stream| stream.targets);
@@ -102,10 +104,10 @@ fn compare(key: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
     }
     match (before, after) {
         (Value::Object(one), Value::Object(other)) => {
-            let keys: std::collections::BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+            let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
             for name in keys {
                 let inside = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                let value = |table: &serde_json::Map<String, Value>| table.get(name).cloned().unwrap_or(Value::Null);
+                let value = |table: &Map<String, Value>| table.get(name).cloned().unwrap_or(Value::Null);
                 compare(&inside, &value(one), &value(other), found);
             }
         }
@@ -116,7 +118,7 @@ fn compare(key: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
 /// Registers a study in its folder; nothing is trained. A study that is registered already, in the same way, stays as it is.
 ///
 /// # Errors
-/// There are scores already; the folder holds another study, or another registration.
+/// There are trainings or scores already; the folder holds another study, or another registration.
 pub fn register(context: &Context<'_>) -> Result<PathBuf, StudyError> {
     let folder = context.study.experiment.folder();
     let path = folder.join(FILE);
@@ -141,7 +143,7 @@ pub fn register(context: &Context<'_>) -> Result<PathBuf, StudyError> {
     Ok(path)
 }
 
-/// Whether the study was registered before it was scored, and what differs now, in sentences.
+/// Whether the study was registered before it was trained, and what differs now, in sentences.
 ///
 /// # Errors
 /// The registration cannot be read.
