@@ -123,6 +123,42 @@ fn checkpoints_differ_if_anything_that_is_drawn_at_random_differs() {
     assert_ne!(log(&one), log(&other));
 }
 
+/// Sends a signal to a running program.
+fn signal(running: &Running, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &running.child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Batch systems send SIGTERM, a lost terminal SIGHUP, and Slurm SIGUSR1 some time before the end.
+#[test]
+fn other_signals_save_as_ctrl_c_does() {
+    let uninterrupted = Workplace::new(20);
+    uninterrupted.run(TRAIN).succeeded();
+
+    let interrupted = Workplace::new(20);
+    for (name, step, code) in [("TERM", 2, 143), ("HUP", 7, 129), ("USR1", 11, 130)] {
+        let mut running = interrupted.start(&format!("{TRAIN} --resume"));
+        wait_for_step(&interrupted, &mut running, step);
+        signal(&running, name);
+        let ran = running.wait();
+        assert_eq!(ran.status.code(), Some(code), "SIG{name}: {}", ran.stderr);
+        assert!(ran.stderr.contains("interrupted; saved `out/tiny/past/fold0/last.safetensors`"), "{}", ran.stderr);
+    }
+    interrupted.run(&format!("{TRAIN} --resume")).succeeded();
+    check_same(&interrupted, &uninterrupted, 16);
+}
+
+/// `nohup` has SIGHUP ignored, so that a training outlives its terminal.
+#[test]
+fn a_hang_up_that_nohup_ignores_stops_nothing() {
+    let place = Workplace::new(20);
+    let mut running = place.start_under("trap '' HUP", TRAIN);
+    wait_for_step(&place, &mut running, 3);
+    signal(&running, "HUP");
+    running.wait().succeeded();
+    assert_eq!(logged_steps(&place), (1..=16).collect::<Vec<_>>());
+}
+
 #[test]
 fn ctrl_c_saves_and_says_how_to_go_on() {
     let uninterrupted = Workplace::new(20);
@@ -131,8 +167,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     let interrupted = Workplace::new(20);
     let mut running = interrupted.start(TRAIN);
     wait_for_step(&interrupted, &mut running, 7);
-    let sent = Command::new("kill").args(["-INT", &running.child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
+    signal(&running, "INT");
     let ran = running.wait();
     assert_eq!(ran.status.code(), Some(130), "{}", ran.stderr);
     let told = ran.stderr.lines().filter(|line| !line.starts_with("past: step ")).collect::<Vec<_>>().join("\n");
@@ -172,12 +207,12 @@ fn ctrl_c_while_an_arm_writes_goes_on_to_the_same_messages() {
     let interrupted = Workplace::new(20);
     let mut running = interrupted.start(writing);
     // The arm is scored first, then it writes.
-    let (scored, written) = ("out/tiny/past/fold0/keys.json", "out/tiny/past/fold0/written.jsonl");
+    let (scored, written) = ("out/tiny/past/fold0/manifest.json", "out/tiny/past/fold0/written.jsonl");
     while !interrupted.path(scored).exists() {
         assert!(running.child.try_wait().unwrap().is_none(), "it ended before it was scored");
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert!(Command::new("kill").args(["-INT", &running.child.id().to_string()]).status().unwrap().success());
+    signal(&running, "INT");
     let ran = running.wait();
     assert_eq!(ran.status.code(), Some(130), "{}", ran.stderr);
     assert!(ran.stderr.contains("interrupted; saved `out/tiny/past/fold0`"), "{}", ran.stderr);

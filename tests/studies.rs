@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 use undertone_testing::endpoint::Endpoint;
-use undertone_testing::program::{EXPERIMENT, Workplace, left_by, lines, strings};
+use undertone_testing::program::{EXPERIMENT, Workplace, left_by, lines, sample, strings};
 
 /// Arms that differ in what takes the place of thoughts, and three comparisons.
 const CONTROLS: &str = r#"
@@ -395,11 +395,17 @@ fn predicted_thoughts_are_written_by_models_that_do_not_know_the_user() {
     std::fs::remove_file(place.path("out/tiny/writers/fold0.json")).unwrap();
     place.run("ablate x.toml --set training.epochs=1").succeeded();
     assert!(saved == place.read("out/tiny/writers/fold0.json"));
-    // A file with thoughts of other conversations is refused.
+    // Thoughts of other conversations are refused, and so are thoughts that were changed.
+    place.write("more.jsonl", sample(40));
+    let refused = |words: &str, cause: &str| {
+        let ran = place.run(words);
+        assert_eq!(ran.status.code(), Some(2), "{words}");
+        assert!(ran.stderr.contains(cause), "{words}: {}", ran.stderr);
+    };
+    refused("inspect x.toml --arm predicted --set data.path=more.jsonl", "does not have the thoughts of");
     place.write("out/tiny/writers/fold0.json", "{\"other\": []}");
-    let ran = place.run("ablate x.toml --set training.epochs=1");
-    assert_eq!(ran.status.code(), Some(2));
-    assert!(ran.stderr.contains("does not have the thoughts of"), "{}", ran.stderr);
+    refused("ablate x.toml --set training.epochs=1", "was changed after it was written");
+    refused("inspect x.toml --arm predicted", "was changed after it was written");
     // A model that has read the target's message must not write the reason for it.
     place.write("x.toml", format!("{EXPERIMENT}{}", arm.replace("view = \"past\"", "view = \"oracle\"")));
     let ran = place.run("ablate x.toml");

@@ -15,9 +15,9 @@ use crate::distractors::{self, Distractors};
 use crate::source::{Drawn, PREDICTED_TOKENS, draw, filler, presence, unwritten};
 use crate::window::{Costs, TooLong, Window, windows};
 use crate::{
-    Conversation, Encoded, InputError, Layout, Place, Purpose, Source, Split, Stream, StreamBuilder, TargetKind,
-    Thoughts, View, Words,
+    Conversation, Encoded, Layout, Purpose, Source, Split, Stream, StreamBuilder, TargetKind, Thoughts, View, Words,
 };
+use undertone_files::{InputError, Place};
 
 /// Policy for conversations with a target longer than the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

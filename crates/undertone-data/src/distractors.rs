@@ -11,7 +11,8 @@ use rand::seq::SliceRandom;
 
 use crate::nearest::nearest;
 use crate::seed::generator;
-use crate::{Encoded, InputError, Item, Place, TargetKind};
+use crate::{Encoded, Item, TargetKind};
+use undertone_files::{InputError, Place};
 
 /// A user message: conversation and message by index.
 pub(crate) type MessageAt = (usize, usize);

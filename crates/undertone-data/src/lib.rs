@@ -13,7 +13,6 @@ mod corpus;
 mod counts;
 mod distractors;
 mod encode;
-mod error;
 mod generation;
 mod nearest;
 mod read;
@@ -28,7 +27,6 @@ mod target;
 mod template;
 mod view;
 mod window;
-mod write;
 
 pub use builder::{Layout, Purpose, StreamBuilder, ThoughtDropout, Words};
 pub use conversation::{
@@ -36,7 +34,6 @@ pub use conversation::{
 };
 pub use corpus::{Corpus, CorpusSpec, Division, OnTooLong, Windows, encode};
 pub use encode::{Encoded, EncodedMessage, ThoughtAt, Thoughts};
-pub use error::{InputError, Place};
 pub use generation::StopReason;
 pub use read::{
     AssistantFirst, CleanOptions, Consecutive, EmptyMessages, MAX_LINE_BYTES, MAX_UNKNOWN_FIELDS, OnInvalid,
@@ -56,4 +53,3 @@ pub use target::{Item, TargetKind};
 pub use template::{END, MissingToken, SHORTENED, START, Speaker, Template};
 pub use view::{Access, Placement, Timing, View};
 pub use window::{Costs, TooLong, Window, windows};
-pub use write::{refuse_existing, remove_leftovers, write_whole};

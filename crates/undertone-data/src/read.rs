@@ -28,11 +28,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::conversation::Conversation;
-use crate::error::{InputError, Place};
 use crate::stats::PostHoc;
 use lines::{Line, Lines};
 use published::PublishedConversation;
 use quote::{quoted, shortened};
+use undertone_files::{InputError, Place};
 
 /// The longest line that is read unless the options say otherwise, in bytes: 64 MiB.
 ///

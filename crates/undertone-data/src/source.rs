@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::nearest::nearest;
 use crate::seed::generator;
-use crate::{Encoded, InputError, Place, Split, Template, ThoughtAt, ThoughtKind, Thoughts};
+use crate::{Encoded, Split, Template, ThoughtAt, ThoughtKind, Thoughts};
+use undertone_files::{InputError, Place};
 
 /// Whose thoughts a stream shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::conversation::Conversation;
-use crate::error::{InputError, Place};
+use undertone_files::{InputError, Place};
 
 /// Prefix of every hash, so that no other purpose gets these ranks.
 const DOMAIN: &[u8] = b"undertone split v1";

@@ -5,8 +5,9 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use undertone_data::{InputError, Place};
-use undertone_model::{LlamaConfig, StagedFolder, load_tokenizer};
+use undertone_files::StagedFolder;
+use undertone_files::{InputError, Place};
+use undertone_model::{LlamaConfig, load_tokenizer};
 
 /// Files that a tokenizer may have besides `tokenizer.json`. Newer releases of transformers keep the
 /// chat template in a file of its own.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use undertone_data::{InputError, Place};
+use undertone_files::{InputError, Place};
 use undertone_model::{Decoder, values};
 
 /// What an export wrote.

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use serde_json::Value;
-use undertone_data::{InputError, refuse_existing};
-use undertone_model::{Decoder, Linear, Parameter, Projection, StagedFolder, Weight, values};
+use undertone_files::StagedFolder;
+use undertone_files::{InputError, refuse_existing};
+use undertone_model::{Decoder, Linear, Parameter, Projection, Weight, values, write_weights};
 
 use crate::base::Base;
 use crate::card;
@@ -41,7 +42,7 @@ pub fn hugging_face(
 
     let mut staged = StagedFolder::create(destination)?;
     staged.write_json("config.json", &base.float32_config())?;
-    staged.write_weights("model.safetensors", &merged_weights(&model))?;
+    write_weights(&mut staged, "model.safetensors", &merged_weights(&model))?;
     staged.copy_if_present(base.folder, "generation_config.json")?;
     base.copy_tokenizer(&mut staged)?;
     staged.write_json("undertone.json", provenance)?;

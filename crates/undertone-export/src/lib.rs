@@ -2,7 +2,7 @@
 //!
 //! [`hugging_face()`] writes a whole model, with any adapters merged into its weights; [`peft()`] writes
 //! only the adapters. `base.rs` checks the folder of the base model and supplies its tokenizer and
-//! configuration. The files are written to a [`StagedFolder`](undertone_model::StagedFolder), a hidden
+//! configuration. The files are written to a [`StagedFolder`](undertone_files::StagedFolder), a hidden
 //! sibling of the destination. `verify.rs` loads the result from disk and compares its logits with
 //! those of the model in memory. Only then is the folder renamed to the destination, so an export with
 //! other logits never appears there.
@@ -22,7 +22,7 @@ mod verify;
 use std::path::Path;
 
 use serde_json::Value;
-use undertone_data::InputError;
+use undertone_files::InputError;
 use undertone_model::Decoder;
 
 pub use crate::exported::Exported;

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Value, json};
-use undertone_data::{InputError, Place, refuse_existing};
-use undertone_model::{Decoder, LoraConfig, Parameter, Projection, StagedFolder, Weight, WeightFiles, values};
+use undertone_files::StagedFolder;
+use undertone_files::{InputError, Place, refuse_existing};
+use undertone_model::{Decoder, LoraConfig, Parameter, Projection, Weight, WeightFiles, values, write_weights};
 
 use crate::base::Base;
 use crate::card;
@@ -50,7 +51,7 @@ pub fn peft(model: &Decoder, base: &Path, destination: &Path, provenance: &Value
 
     let mut staged = StagedFolder::create(destination)?;
     staged.write_json("adapter_config.json", &adapter_config(lora, base.folder))?;
-    staged.write_weights("adapter_model.safetensors", &adapter_weights(&model))?;
+    write_weights(&mut staged, "adapter_model.safetensors", &adapter_weights(&model))?;
     base.copy_tokenizer(&mut staged)?;
     staged.write_json("undertone.json", provenance)?;
     staged.write_text("README.md", &card::of_adapter(destination, base.folder))?;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use undertone_data::{InputError, derived_seed};
+use undertone_data::derived_seed;
+use undertone_files::InputError;
 use undertone_model::{Cache, Decoder, values};
 
 /// Tokens of the probe.

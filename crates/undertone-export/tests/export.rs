@@ -13,8 +13,9 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use undertone_data::{InputError, derived_seed};
+use undertone_data::derived_seed;
 use undertone_export::{Exported, hugging_face, peft};
+use undertone_files::InputError;
 use undertone_model::{Cache, Decoder, LlamaConfig, LoraConfig, Projection, load_tokenizer};
 use undertone_testing::folders;
 

@@ -8,9 +8,9 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use undertone_data::{InputError, Place};
+use undertone_files::{InputError, Place};
 
-use crate::files::read_bounded;
+use undertone_files::read_bounded;
 
 /// The largest `config.json` that is read, in bytes. Published ones have about a thousand.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use undertone_data::InputError;
+use undertone_files::InputError;
 use undertone_ops::Heads;
 
 use crate::block::Block;

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorInfo};
 use serde_json::{Map, Value};
-use undertone_data::{InputError, Place};
+use undertone_files::{InputError, Place};
 
-use crate::files::open_regular;
+use undertone_files::open_regular;
 
 /// The largest header that is read, in bytes: the limit of the `safetensors` library.
 const MAX_HEADER_BYTES: u64 = 100_000_000;

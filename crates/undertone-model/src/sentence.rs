@@ -10,10 +10,10 @@ use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::Deserialize;
 use tokenizers::{Tokenizer, TruncationParams};
-use undertone_data::{InputError, Place};
+use undertone_files::{InputError, Place};
 
-use crate::files::read_bounded;
 use crate::weights::WeightFiles;
+use undertone_files::read_bounded;
 
 /// The longest configuration file, and the longest tokenizer, that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;

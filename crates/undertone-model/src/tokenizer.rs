@@ -11,10 +11,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
-use undertone_data::{InputError, Place};
+use undertone_files::{InputError, Place};
 
 use crate::config::LlamaConfig;
-use crate::files::read_bounded;
+use undertone_files::read_bounded;
 
 /// The longest `tokenizer.json` that is read, in bytes. Vocabularies of 260,000 tokens have 35
 /// million.

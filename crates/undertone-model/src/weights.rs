@@ -11,10 +11,10 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::tensor::Dtype;
 use serde_json::Value;
-use undertone_data::{InputError, Place};
+use undertone_files::{InputError, Place};
 
-use crate::files::{map_file, read_bounded};
 use crate::safetensors_header::{SafetensorsHeader, TensorEntry};
+use undertone_files::{map_file, read_bounded};
 
 /// The longest index of a sharded model that is read, in bytes.
 const MAX_INDEX_BYTES: u64 = 16 << 20;

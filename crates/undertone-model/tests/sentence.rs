@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
-use undertone_data::InputError;
+use undertone_files::InputError;
 use undertone_model::{DeviceName, SentenceEncoder};
 use undertone_testing::folders;
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use undertone_data::{InputError, Place};
+use undertone_files::{InputError, Place};
 
 use crate::inference::{Interval, StandardError, UserSums, ratio};
 

@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use undertone_data::{InputError, Place, StopReason};
+use undertone_data::StopReason;
+use undertone_files::{InputError, Place};
 
 /// One message that an arm wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use undertone_data::{InputError, Place, write_whole};
+use undertone_files::{InputError, Place, write_whole};
 use undertone_stats::counted;
 use undertone_train::Description;
 

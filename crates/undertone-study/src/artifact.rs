@@ -1,14 +1,10 @@
 //! Result files that are reused if they were made from the same inputs.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use undertone_data::{InputError, write_whole};
+use undertone_files::{InputError, Manifest};
 
-/// The file with the fingerprints of a folder's files.
-const KEYS: &str = "keys.json";
-
-/// A result file with the fingerprint of its inputs. The folder's `keys.json` holds the fingerprint.
+/// A result file with the fingerprint of its inputs. The folder's manifest holds the fingerprint and a checksum.
 #[derive(Debug, Clone)]
 pub(crate) struct CachedFile {
     pub(crate) path: PathBuf,
@@ -20,17 +16,23 @@ impl CachedFile {
         Self { path, fingerprint }
     }
 
-    /// Whether the file exists and was made from the same inputs.
+    /// Whether the file exists and was made from the same inputs. An unreadable manifest says nothing about it.
     pub(crate) fn is_current(&self) -> bool {
-        self.path.exists() && self.keys().get(&self.name()) == Some(&self.fingerprint)
+        Manifest::read(&self.folder()).is_ok_and(|manifest| manifest.is_made_from(&self.name(), &self.fingerprint))
     }
 
-    /// The path, if the file can be reused: [`Self::is_current`].
-    pub(crate) fn reuse(&self) -> Option<&Path> {
-        self.is_current().then(|| {
-            tracing::debug!("reusing `{}`", self.path.display());
-            self.path.as_path()
-        })
+    /// The path, if the file was made from the same inputs.
+    ///
+    /// # Errors
+    /// The file or the manifest was changed after it was written, or cannot be read.
+    pub(crate) fn reuse(&self) -> Result<Option<&Path>, InputError> {
+        let manifest = Manifest::read(&self.folder())?;
+        if !manifest.is_made_from(&self.name(), &self.fingerprint) {
+            return Ok(None);
+        }
+        manifest.check(&self.name())?;
+        tracing::debug!("reusing `{}`", self.path.display());
+        Ok(Some(&self.path))
     }
 
     /// The folder of the file, from which a stopped program resumes.
@@ -38,55 +40,15 @@ impl CachedFile {
         self.path.parent().map(Path::to_owned).unwrap_or_default()
     }
 
-    /// Writes the file and its fingerprint.
+    /// Writes the file, its fingerprint and its checksum.
     ///
     /// # Errors
-    /// The folder cannot be written.
+    /// The folder cannot be written, or its manifest cannot be read.
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), InputError> {
-        let (path, mut keys) = (self.path.with_file_name(KEYS), self.keys());
-        let save = |keys: &BTreeMap<String, String>| {
-            write_whole(&path, &serde_json::to_vec_pretty(keys).expect("keys are plain data"))
-        };
-        // A program that is killed here leaves a file without a fingerprint, never a file with a wrong one.
-        if keys.remove(&self.name()).is_some() {
-            save(&keys)?;
-        }
-        write_whole(&self.path, bytes)?;
-        keys.insert(self.name(), self.fingerprint.clone());
-        save(&keys)
+        Manifest::read(&self.folder())?.write(&self.name(), bytes, &self.fingerprint)
     }
 
     fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
-    /// The fingerprints of the folder; empty if they cannot be read.
-    fn keys(&self) -> BTreeMap<String, String> {
-        let bytes = std::fs::read(self.path.with_file_name(KEYS)).unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_made_from_other_inputs_is_not_current() {
-        let folder = tempfile::tempdir().unwrap();
-        let cached = |name: &str, key: &str| CachedFile::new(folder.path().join(name), key.to_owned());
-        let (one, other) = (cached("records.jsonl", "one"), cached("records.jsonl", "other"));
-        assert!(!one.is_current());
-        one.write(b"1").unwrap();
-        cached("written.jsonl", "third").write(b"3").unwrap();
-        assert!(one.is_current() && !other.is_current() && cached("written.jsonl", "third").is_current());
-        other.write(b"2").unwrap();
-        assert!(!one.is_current() && other.is_current() && cached("written.jsonl", "third").is_current());
-        // A file without its fingerprint is not current, and neither is a missing file.
-        std::fs::write(folder.path().join(KEYS), "nonsense").unwrap();
-        assert!(!other.is_current());
-        other.write(b"2").unwrap();
-        std::fs::remove_file(&other.path).unwrap();
-        assert!(!other.is_current());
     }
 }

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use undertone_data::{InputError, Place, StreamBuilder, Template};
+use undertone_data::{StreamBuilder, Template};
+use undertone_files::{InputError, Place};
 use undertone_model::{Decoder, LlamaConfig, load_tokenizer};
 use undertone_train::Checkpoint;
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use undertone_data::{InputError, Place, Windows, write_whole};
+use undertone_data::Windows;
+use undertone_files::{InputError, Place, write_whole};
 
 use crate::digest::sha256_of_json;
 use crate::experiment::{Experiment, SplitSection};

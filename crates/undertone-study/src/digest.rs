@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use undertone_data::InputError;
+use undertone_files::InputError;
 
 /// The digest of bytes.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {

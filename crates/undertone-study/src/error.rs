@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use undertone_data::InputError;
+use undertone_files::InputError;
 use undertone_stats::NotComparable;
 use undertone_train::TrainError;
 

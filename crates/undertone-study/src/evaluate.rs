@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use undertone_data::{Access, InputError, Source, Split, Stream, Timing, View, write_whole};
+use undertone_data::{Access, Source, Split, Stream, Timing, View};
+use undertone_files::{InputError, write_whole};
 use undertone_model::Decoder;
 use undertone_report::{comparison_table, labels_table, metrics_table, verdict};
 use undertone_score::{KnownRows, score};

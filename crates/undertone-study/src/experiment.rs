@@ -22,7 +22,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use toml_edit::Document;
-use undertone_data::{InputError, Place, Source, TargetKind};
+use undertone_data::{Source, TargetKind};
+use undertone_files::{InputError, Place};
 use undertone_model::{DeviceName, LoraConfig};
 use undertone_stats::{BootstrapOptions, Question, Rules};
 use undertone_train::TrainingConfig;

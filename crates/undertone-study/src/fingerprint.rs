@@ -15,7 +15,7 @@ use crate::experiment::{Arm, EvaluationSection, Experiment, SplitSection, though
 use crate::study::Study;
 
 /// The version of the layout and of the arithmetic: results of another version are not reused.
-pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 6, operators 5");
+pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 7, operators 5");
 
 /// The fingerprint of the weights of an arm's training.
 pub(crate) fn of_training(study: &Study, base: &Base, arm: &Arm, training: Training) -> String {

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use undertone_data::{InputError, Layout, Purpose, Source, Split, Stream, Template, View};
+use undertone_data::{Layout, Purpose, Source, Split, Stream, Template, View};
+use undertone_files::InputError;
 
 use crate::error::StudyError;
 use crate::experiment::Experiment;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use undertone_data::{InputError, Place};
+use undertone_files::{InputError, Place};
 use undertone_stats::Written;
 
 use crate::digest::sha256_hex;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use undertone_data::{Conversation, InputError, OverlapReport, Split, Stream, check_disjoint};
+use undertone_data::{Conversation, OverlapReport, Split, Stream, check_disjoint};
+use undertone_files::InputError;
 use undertone_train::Description;
 
 /// Refuses to run a checkpoint on its training users, and to test it on the validation users that selected it,

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
-use undertone_data::{Conversation, Encoded, InputError, Place, Reader, Role, Speaker, StopReason, ThoughtKind};
+use undertone_data::{Conversation, Encoded, Reader, Role, Speaker, StopReason, ThoughtKind};
+use undertone_files::{InputError, Place};
 use undertone_model::Sampling;
 
 use crate::base::{Base, stream_builder};

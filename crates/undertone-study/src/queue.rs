@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use undertone_data::InputError;
+use undertone_files::InputError;
 use undertone_model::Decoder;
 use undertone_score::KnownRows;
 use undertone_stats::{Attributed, ItemRecord, Written};

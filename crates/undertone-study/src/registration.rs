@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::{Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use undertone_data::{InputError, Place, write_whole};
+use undertone_files::{FolderLock, InputError, Place, write_whole};
 
 use crate::amendments::{check_folder, has_scores, has_trainings};
 use crate::context::Context;
@@ -118,10 +118,12 @@ fn compare(key: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
 /// Registers a study in its folder; nothing is trained. A study that is registered already, in the same way, stays as it is.
 ///
 /// # Errors
-/// There are trainings or scores already; the folder holds another study, or another registration.
+/// There are trainings or scores already; the folder holds another study, or another registration; another process
+/// writes in it.
 pub fn register(context: &Context<'_>) -> Result<PathBuf, StudyError> {
     let folder = context.study.experiment.folder();
     let path = folder.join(FILE);
+    let _lock = FolderLock::exclusive(&folder)?;
     let own = check_folder(context)?;
     let now = Registration::now(context);
     if let Some(before) = Registration::read(&path)? {

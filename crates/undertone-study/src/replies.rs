@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use undertone_data::{InputError, Split};
+use undertone_data::Split;
+use undertone_files::InputError;
 use undertone_stats::ItemRecord;
 
 use crate::amendments::check_folder;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use undertone_data::{InputError, Split, remove_leftovers, write_whole};
+use undertone_data::Split;
+use undertone_files::{FolderLock, InputError, remove_leftovers_below, write_whole};
 use undertone_report::Curve;
 use undertone_stats::{ItemRecord, attributed_lines, parquet, written_lines};
 use undertone_train::read_log;
@@ -43,7 +44,8 @@ pub struct Finished {
 /// held-out users, compares them, and writes results and report. Runs up to `workers` trainings in parallel.
 ///
 /// # Errors
-/// An input is wrong, such as a folder of another study; every trained arm failed; or `stop` was set.
+/// An input is wrong, such as a folder of another study; another process writes in the folder; every trained arm failed;
+/// or `stop` was set.
 pub fn run(
     study: &mut Study,
     base: &Base,
@@ -56,9 +58,9 @@ pub fn run(
     let primary = study.primary_items(Split::Test);
     let writer = MessageWriter::new(study, &primary)?;
     let folder = study.experiment.folder();
+    let _lock = FolderLock::exclusive(&folder)?;
     let amendments = check_folder(&Context { study, base, observer, stop })?.claim(&study.experiment)?;
-    remove_leftovers(&folder);
-    remove_leftovers(&folder.join("records"));
+    remove_leftovers_below(&folder);
     let section = study.experiment.evaluation.judge.clone();
     let judge = section.is_asked().then(|| Judge::open(&section, &folder, stop)).transpose()?;
 

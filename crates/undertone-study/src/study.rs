@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use undertone_data::{
-    Conversation, Corpus, CorpusSpec, DataStats, Division, Encoded, Fold, InputError, Layout, OverlapReport, Place,
-    Purpose, ReadReport, Reader, Source, Split, StatsBuilder, Stream, TargetKind, Thoughts, View, derived_number,
-    encode,
+    Conversation, Corpus, CorpusSpec, DataStats, Division, Encoded, Fold, Layout, OverlapReport, Purpose, ReadReport,
+    Reader, Source, Split, StatsBuilder, Stream, TargetKind, Thoughts, View, derived_number, encode,
 };
+use undertone_files::{InputError, Place};
 use undertone_stats::{ItemRecord, counted, unigram};
 
 use crate::arms::{Evaluated, Training};

@@ -151,12 +151,19 @@ impl Workplace {
         self.run_under("trap '' XFSZ; ulimit -f 16", words)
     }
 
+    /// Runs the program after a line of shell, such as `exec 2>/dev/full`.
     #[cfg(unix)]
-    fn run_under(&self, limit: &str, words: &str) -> Ran {
+    pub fn run_under(&self, line: &str, words: &str) -> Ran {
+        self.start_under(line, words).wait()
+    }
+
+    /// Starts the program after a line of shell.
+    #[cfg(unix)]
+    pub fn start_under(&self, line: &str, words: &str) -> Running {
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("{limit}; exec \"$0\" \"$@\""), &program()]);
+        command.args(["-c", &format!("{line}; exec \"$0\" \"$@\""), &program()]);
         command.args(words.split(' '));
-        self.launch(command).wait()
+        self.launch(command)
     }
 
     fn launch(&self, mut command: Command) -> Running {

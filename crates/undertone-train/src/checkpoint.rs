@@ -10,7 +10,7 @@ use std::path::Path;
 use burn::tensor::{Tensor, TensorData};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
-use undertone_data::{InputError, Place, write_whole};
+use undertone_files::{InputError, Place, write_whole};
 use undertone_model::{Decoder, Moments, SafetensorsHeader, TensorEntry};
 
 use crate::optimizer::AdamW;

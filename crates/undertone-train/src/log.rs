@@ -11,7 +11,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use tensorboard_rs::summary_writer::SummaryWriter;
-use undertone_data::{InputError, write_whole};
+use undertone_files::{InputError, write_whole};
 
 /// The scalars of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

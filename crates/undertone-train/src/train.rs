@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use undertone_data::{InputError, Stream, pack, remove_leftovers};
+use undertone_data::{Stream, pack};
+use undertone_files::{InputError, remove_leftovers_below};
 use undertone_model::{Decoder, DropoutKey, Gradients, values};
 
 use crate::checkpoint::{self, Best, Checkpoint, Description, State};
@@ -104,7 +105,7 @@ impl Run<'_> {
             optimizer = checkpoint.restore_optimizer(model)?;
             state = checkpoint.description.state.clone();
         }
-        remove_leftovers(self.folder);
+        remove_leftovers_below(self.folder);
         let mut log = EventLog::open(self.folder, state.step)?;
         self.progress.begin(state.step, steps);
 

@@ -1,7 +1,7 @@
 //! The command line: parse, call the library, show.
 //!
 //! Results go to stdout, messages for people to stderr. Exit codes: 0 success, 1 a defect of ours or a diverged run,
-//! 2 a wrong input, 130 interrupted.
+//! 2 a wrong input, 130, 143 or 129 stopped by a signal.
 
 #![warn(clippy::unwrap_used)]
 
@@ -10,18 +10,19 @@ mod commands;
 mod notes;
 mod progress;
 mod shell;
+mod signals;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use undertone_data::InputError;
+use undertone_files::InputError;
 use undertone_study::{Problems, StudyError};
 
 use crate::cli::{Cli, Command, Data};
-use crate::shell::Shell;
+use crate::shell::{Shell, say};
 
-/// The first Ctrl-C sets this flag: training saves and stops. The second ends the program at once.
+/// Set when a signal asks the program to stop: training saves and stops.
 static STOP: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
@@ -34,14 +35,8 @@ fn main() -> ExitCode {
         Command::Ablate(args) => !args.plan,
         _ => false,
     };
-    let handler = ctrlc::set_handler(move || {
-        if !trains || STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
-    });
-    if let Err(error) = handler {
-        eprintln!("warning: Ctrl-C will not save a checkpoint: {error}");
+    if let Err(error) = signals::handle(trains, &STOP) {
+        say(format!("warning: Ctrl-C will not save a checkpoint: {error}"));
     }
     match run(&cli, &shell) {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,30 +71,30 @@ fn explain(error: &anyhow::Error) -> ExitCode {
         Some(StudyError::Input(input)) => show(input),
         Some(StudyError::Problems(Problems(problems))) => show_all(problems),
         Some(different @ StudyError::NotComparable(_)) => {
-            eprintln!("error: {different}");
+            say(format!("error: {different}"));
             ExitCode::from(2)
         }
         Some(interrupted @ StudyError::Interrupted(_)) => {
-            eprintln!("{interrupted}\n\nhint: run the same command again to resume (`train` needs `--resume`)");
-            ExitCode::from(130)
+            say(format!("{interrupted}\n\nhint: run the same command again to resume (`train` needs `--resume`)"));
+            ExitCode::from(signals::exit_code())
         }
         Some(diverged @ StudyError::Diverged(_)) => {
-            eprintln!(
+            say(format!(
                 "error: {diverged}\n\nhint: lower `training.learning_rate`, or look at these items with `undertone inspect`"
-            );
+            ));
             ExitCode::FAILURE
         }
         Some(StudyError::Scores(_)) | None => {
-            eprintln!("error: {error:#}");
+            say(format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
 fn show(error: &InputError) -> ExitCode {
-    eprintln!("error: {error}");
+    say(format!("error: {error}"));
     if let Some(hint) = &error.hint {
-        eprintln!("\nhint: {hint}");
+        say(format!("\nhint: {hint}"));
     }
     ExitCode::from(2)
 }
@@ -107,7 +102,7 @@ fn show(error: &InputError) -> ExitCode {
 fn show_all(problems: &[InputError]) -> ExitCode {
     for (index, problem) in problems.iter().enumerate() {
         if index > 0 {
-            eprintln!();
+            say("");
         }
         show(problem);
     }

@@ -9,7 +9,7 @@ use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use undertone_study::{Event, Observer};
 use undertone_train::Scalars;
 
-use crate::shell::Shell;
+use crate::shell::{Shell, say};
 
 /// The usual time between two plain lines of a row.
 const PACE: Duration = Duration::from_secs(5);
@@ -104,7 +104,7 @@ impl Row {
             || scalars.step == self.steps;
         if is_plain && is_due {
             self.last_plain = Some(Instant::now());
-            eprintln!("{}: {}", self.name, self.with_training(&message));
+            say(format!("{}: {}", self.name, self.with_training(&message)));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Where a command writes, and how it is stopped.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::AtomicBool;
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
@@ -33,10 +33,22 @@ impl Shell {
         self.print(&format!("{text}\n"));
     }
 
-    /// Prints text to stdout; ends the program quietly if the reader has stopped reading (`| head`).
+    /// Prints text to stdout. Ends the program quietly if the reader has stopped reading (`| head`), and with an error if
+    /// the text cannot be written.
     pub(crate) fn print(&self, text: &str) {
-        if std::io::stdout().write_all(text.as_bytes()).is_err() {
-            std::process::exit(0);
+        let mut stdout = std::io::stdout();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(error) => {
+                say(format!("error: cannot write the results to standard output: {error}"));
+                std::process::exit(1);
+            }
         }
     }
+}
+
+/// Prints a message for people to stderr. A message that nobody can read does not end the program.
+pub(crate) fn say(message: impl AsRef<str>) {
+    let _ = std::io::stderr().write_all(format!("{}\n", message.as_ref()).as_bytes());
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::quote::quoted;
 use crate::counts::named_counts;
-use crate::error::InputError;
+use undertone_files::InputError;
 
 /// How many reasons for skipped lines a report keeps.
 pub const SKIPPED_REASONS: usize = 5;

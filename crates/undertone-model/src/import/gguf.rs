@@ -10,10 +10,10 @@ use candle_core::Device;
 use candle_core::quantized::gguf_file::{Content, Value};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
-use undertone_data::{InputError, Place};
+use undertone_files::{InputError, Place};
 
 use super::header::{TensorEntry, walk};
-use crate::files::map_file;
+use undertone_files::map_file;
 
 /// A GGUF file whose header has been checked.
 pub(super) struct Gguf {

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
-use undertone_data::{InputError, Place};
+use undertone_files::{InputError, Place};
 
 /// The most metadata entries, and the most tensors, that are accepted.
 const MAX_ENTRIES: u64 = 1 << 16;

@@ -4,7 +4,7 @@
 //! its rows are permuted.
 
 use serde_json::{Map, Value, json};
-use undertone_data::InputError;
+use undertone_files::InputError;
 
 use super::gguf::Gguf;
 use crate::config::LlamaConfig;

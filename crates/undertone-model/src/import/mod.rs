@@ -14,11 +14,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use undertone_data::InputError;
+use undertone_files::InputError;
 
 use self::gguf::Gguf;
 use crate::config::LlamaConfig;
-use crate::staging::{StagedFolder, Weight};
+use crate::weight_file::{Weight, write_weights};
+use undertone_files::StagedFolder;
 
 /// What an import read and wrote.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,7 +95,7 @@ pub fn gguf(source: &Path, destination: &Path) -> Result<ImportReport, InputErro
         };
         weights.push(Weight { name: plan.name.clone(), shape: plan.shape.clone(), values: Box::new(values) });
     }
-    staged.write_weights("model.safetensors", &weights)?;
+    write_weights(&mut staged, "model.safetensors", &weights)?;
     staged.publish()?;
     Ok(report)
 }

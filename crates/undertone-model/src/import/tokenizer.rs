@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
-use undertone_data::InputError;
+use undertone_files::InputError;
 
 use super::gguf::Gguf;
 use super::llama::special_ids;

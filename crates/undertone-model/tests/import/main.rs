@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use undertone_data::InputError;
+use undertone_files::InputError;
 use undertone_model::import::{self, ImportReport};
 use undertone_model::{LlamaConfig, WeightFiles, load_tokenizer};
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
-use undertone_data::{InputError, Place};
+use undertone_files::{InputError, Place};
 
 use super::check::{Checker, check_records};
 use super::item::ItemRecord;

@@ -1,6 +1,7 @@
 use std::io;
 
-use undertone_data::{Place, TargetKind};
+use undertone_data::TargetKind;
+use undertone_files::Place;
 
 use super::files::MAX_LINE_BYTES;
 use super::*;

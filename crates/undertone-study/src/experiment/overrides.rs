@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
-use undertone_data::{InputError, Place};
+use undertone_files::{InputError, Place};
 
 use super::strict::strict;
 

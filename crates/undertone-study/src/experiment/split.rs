@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use undertone_data::{FoldOptions, Place, SplitOptions};
+use undertone_data::{FoldOptions, SplitOptions};
+use undertone_files::Place;
 
 use super::problem::Found;
 

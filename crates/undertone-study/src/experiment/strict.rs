@@ -13,7 +13,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use toml_edit::{Document, Item};
-use undertone_data::{InputError, Place};
+use undertone_files::{InputError, Place};
 
 use self::fault::{Cause, Fault};
 use self::reader::Reader;

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use undertone_data::{
-    Conversation, InputError, Layout, Purpose, Role, Source, Split, Stream, Target, ThoughtAt, sample_by_hash,
-};
+use undertone_data::{Conversation, Layout, Purpose, Role, Source, Split, Stream, Target, ThoughtAt, sample_by_hash};
+use undertone_files::InputError;
 use undertone_model::Decoder;
 use undertone_score::{KnownRows, score};
 use undertone_stats::{Attributed, ItemRecord, attributed_lines, read_attributed};
@@ -48,7 +47,7 @@ pub(crate) fn attribute(
     let path = study.training_folder(&arm.name, training).join(ATTRIBUTED);
     let fingerprint = format!("{} {count}", fingerprint::of_records(study, base, arm, training));
     let file = CachedFile::new(path, fingerprint);
-    if let Some(path) = file.reuse() {
+    if let Some(path) = file.reuse()? {
         return Ok(read_attributed(path)?);
     }
     context.observe(arm.trained_name(), Event::Doing("leaves out single thoughts"));

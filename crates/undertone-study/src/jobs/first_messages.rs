@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use undertone_data::{Encoded, InputError, Place, Role, Speaker, sample_by_hash};
+use undertone_data::{Encoded, Role, Speaker, sample_by_hash};
+use undertone_files::{InputError, Place};
 use undertone_model::{Cache, Decoder, Opening, Sampling};
 use undertone_stats::diversity;
 
@@ -58,7 +59,7 @@ pub(crate) fn first_messages(
     decoder: impl FnOnce() -> Result<Decoder, InputError>,
     file: &CachedFile,
 ) -> Result<FirstMessages, StudyError> {
-    if let Some(path) = file.reuse() {
+    if let Some(path) = file.reuse()? {
         let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read", &error))?;
         return Ok(serde_json::from_slice(&bytes).map_err(|error| {
             InputError::new(path, error.to_string())

@@ -10,9 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use undertone_data::{
-    InputError, Layout, PREDICTED_TOKENS, Place, Purpose, Source, Split, Stream, Thoughts, View, derived_seed,
-};
+use undertone_data::{Layout, PREDICTED_TOKENS, Purpose, Source, Split, Stream, Thoughts, View, derived_seed};
+use undertone_files::{InputError, Manifest, Place};
 use undertone_score::write;
 use undertone_train::{Checkpoint, Description};
 
@@ -98,7 +97,7 @@ pub fn predict_thoughts(context: &Context<'_>) -> Result<Vec<PredictedThoughts>,
         .iter()
         .enumerate()
         .map(|(fold, file)| {
-            if let Some(path) = file.reuse() {
+            if let Some(path) = file.reuse()? {
                 return Ok(read_thoughts(study, path)?);
             }
             let thoughts = written_thoughts(context, fold)?;
@@ -126,7 +125,8 @@ pub(crate) fn read_predicted_thoughts(study: &Study) -> Result<Vec<PredictedThou
 
 /// Reads the thoughts in a file, if they are of these conversations.
 fn read_thoughts(study: &Study, path: &Path) -> Result<PredictedThoughts, InputError> {
-    let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read", &error))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let bytes = Manifest::read(path.parent().unwrap_or(Path::new(".")))?.read_file(&name)?;
     let unfit = |cause: String| InputError::new(path, cause).hint("remove the file, and it is written again");
     let written: PredictedThoughts =
         serde_json::from_slice(&bytes).map_err(|error| unfit(error.to_string()).at(Place::Line(error.line())))?;

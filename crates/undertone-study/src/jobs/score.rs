@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use undertone_data::{InputError, Split};
+use undertone_data::Split;
+use undertone_files::InputError;
 use undertone_model::Decoder;
 use undertone_score::{KnownRows, score};
 use undertone_stats::{ItemRecord, read_records, write_records};
@@ -35,7 +36,7 @@ pub(crate) fn score_arm(
 ) -> Result<Vec<ItemRecord>, StudyError> {
     let study = context.study;
     let file = scores_file(context, arm, training);
-    if let Some(path) = file.reuse() {
+    if let Some(path) = file.reuse()? {
         return Ok(read_records(path)?);
     }
     let row = arm.trained_name();

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use undertone_data::{InputError, Place, Split, Stream};
+use undertone_data::{Split, Stream};
+use undertone_files::{FolderLock, InputError, Place};
 use undertone_train::{Checkpoint, Description, Run};
 
 use crate::arms::Training;
@@ -33,7 +34,7 @@ pub(crate) struct TrainingJob<'a> {
 /// Trains an arm in its folder and returns its best checkpoint. Reuses a finished training with the same fingerprint.
 ///
 /// # Errors
-/// No training user has a target; the folder holds another training, or one that has begun and `resume` is off;
+/// No training user has a target; another process trains in the folder; the folder holds another training, or one that has begun and `resume` is off;
 /// the loss is not a number; the user stopped it.
 pub fn train_arm(context: &Context<'_>, arm: &Arm, training: Training, resume: bool) -> Result<PathBuf, StudyError> {
     let Context { study, base, .. } = context;
@@ -68,6 +69,7 @@ pub(crate) fn train(context: &Context<'_>, job: TrainingJob<'_>) -> Result<PathB
     let Context { study, base, observer, stop } = *context;
     let TrainingJob { row, arm, training, fingerprint, windows, validation, folder, resume } = job;
     let experiment = &study.experiment;
+    let _lock = FolderLock::exclusive(folder)?;
     let run = Run {
         config: &experiment.training,
         seed: training.random_seed(),

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use undertone_data::{
-    InputError, Item, Place, Role, Source, Split, StopReason, Target, TargetKind, ThoughtAt, View, sample_by_hash,
-};
+use undertone_data::{Item, Role, Source, Split, StopReason, Target, TargetKind, ThoughtAt, View, sample_by_hash};
+use undertone_files::{InputError, Place};
 use undertone_model::{Decoder, SentenceEncoder};
 use undertone_score::{likeness, write};
 use undertone_stats::{Written, read_written, written_lines};
@@ -128,7 +127,7 @@ impl MessageWriter {
     ) -> Result<Vec<Written>, StudyError> {
         let study = context.study;
         let file = self.file(context, arm, training);
-        if let Some(path) = file.reuse() {
+        if let Some(path) = file.reuse()? {
             return Ok(read_written(path)?);
         }
         let row = arm.trained_name();

@@ -4,7 +4,7 @@ use undertone_study::{Base, Context, Experiment, Failed, Finished, Study, plan, 
 
 use crate::cli::Ablate;
 use crate::progress::Board;
-use crate::shell::Shell;
+use crate::shell::{Shell, say};
 
 pub(crate) fn run(args: &Ablate, shell: &Shell) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
@@ -34,12 +34,12 @@ pub(crate) fn run(args: &Ablate, shell: &Shell) -> anyhow::Result<()> {
         false => shell.print(&results.terminal()),
     }
     for verdict in results.verdicts() {
-        eprintln!("{verdict}");
+        say(format!("{verdict}"));
     }
-    eprintln!("\nreport:      {}", folder.join("report.html").display());
-    eprintln!("results:     {}", folder.join("results.json").display());
+    say(format!("\nreport:      {}", folder.join("report.html").display()));
+    say(format!("results:     {}", folder.join("results.json").display()));
     for folder in checkpoints {
-        eprintln!("checkpoints: {}", folder.display());
+        say(format!("checkpoints: {}", folder.display()));
     }
     match failed.into_iter().next() {
         None => Ok(()),

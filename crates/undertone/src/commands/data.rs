@@ -1,9 +1,10 @@
 //! `undertone data check`, `undertone data stats` and `undertone data synthesize`.
 
 use undertone_data::{
-    CleanOptions, DataStats, InputError, OnInvalid, Planted, Quantiles, ReadOptions, ReadReport, Reader, StatsBuilder,
-    Synthetic, ThoughtStats, refuse_existing, write_whole,
+    CleanOptions, DataStats, OnInvalid, Planted, Quantiles, ReadOptions, ReadReport, Reader, StatsBuilder, Synthetic,
+    ThoughtStats,
 };
+use undertone_files::{InputError, refuse_existing, write_whole};
 use undertone_report::{Table, columns, count};
 
 use crate::cli::{DataFiles, Synthesize};

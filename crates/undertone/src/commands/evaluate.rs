@@ -1,10 +1,10 @@
 //! `undertone evaluate`: scores a checkpoint on held-out users, alone or against another model.
 
-use undertone_data::refuse_existing;
+use undertone_files::refuse_existing;
 use undertone_study::Evaluation;
 
 use crate::cli::Evaluate;
-use crate::shell::Shell;
+use crate::shell::{Shell, say};
 
 pub(crate) fn run(args: &Evaluate, shell: &Shell) -> anyhow::Result<()> {
     if let Some(path) = &args.records {
@@ -26,9 +26,9 @@ pub(crate) fn run(args: &Evaluate, shell: &Shell) -> anyhow::Result<()> {
         return Ok(());
     }
     shell.print(&result.text());
-    eprintln!("scored under the view: {}", result.view);
+    say(format!("scored under the view: {}", result.view));
     for warning in &result.warnings {
-        eprintln!("! {warning}");
+        say(format!("! {warning}"));
     }
     Ok(())
 }

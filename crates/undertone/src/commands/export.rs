@@ -1,11 +1,11 @@
 //! `undertone export`: writes a checkpoint as a folder that other software loads.
 
 use serde_json::json;
-use undertone_data::refuse_existing;
+use undertone_files::refuse_existing;
 use undertone_study::{Base, open_checkpoint};
 
 use crate::cli::Export;
-use crate::shell::Shell;
+use crate::shell::{Shell, say};
 
 pub(crate) fn run(args: &Export, shell: &Shell) -> anyhow::Result<()> {
     refuse_existing(&args.destination)?;
@@ -24,12 +24,12 @@ pub(crate) fn run(args: &Export, shell: &Shell) -> anyhow::Result<()> {
         "state": description.state,
     });
     let exported = args.format.write(&decoder, &experiment.model.path, &args.destination, &provenance)?;
-    eprintln!(
+    say(format!(
         "wrote {} to `{}`; after reading it back, its logits differ from the checkpoint's by at most {:.1e}",
         exported.files.join(", "),
         exported.folder.display(),
         exported.largest_logit_difference
-    );
+    ));
     if shell.json {
         shell.print_json(&json!({
             "folder": exported.folder,

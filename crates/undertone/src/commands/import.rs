@@ -4,17 +4,17 @@ use serde_json::json;
 use undertone_model::import;
 
 use crate::cli::Import;
-use crate::shell::Shell;
+use crate::shell::{Shell, say};
 
 pub(crate) fn run(args: &Import, shell: &Shell) -> anyhow::Result<()> {
     let report = import::gguf(&args.source, &args.destination)?;
     let types: Vec<String> = report.tensors_by_type.iter().map(|(name, count)| format!("{count} {name}")).collect();
-    eprintln!(
+    say(format!(
         "imported {} parameters ({} tensors) to `{}`",
         report.parameters,
         types.join(", "),
         report.destination.display()
-    );
+    ));
     if !report.unencodable_bytes.is_empty() {
         let bytes: Vec<String> = report.unencodable_bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         tracing::warn!(

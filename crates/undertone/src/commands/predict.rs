@@ -1,11 +1,12 @@
 //! `undertone predict`: writes the user's next message, or a thought.
 
-use undertone_data::{InputError, Role, Speaker, ThoughtKind};
+use undertone_data::{Role, Speaker, ThoughtKind};
+use undertone_files::InputError;
 use undertone_model::Sampling;
 use undertone_study::{Predicted, Prediction};
 
 use crate::cli::{Predict, SpeakerArg};
-use crate::shell::Shell;
+use crate::shell::{Shell, say};
 
 pub(crate) fn run(args: &Predict, shell: &Shell) -> anyhow::Result<()> {
     let option = |name: &str, cause: String| InputError::new(name, cause);
@@ -35,11 +36,11 @@ pub(crate) fn run(args: &Predict, shell: &Shell) -> anyhow::Result<()> {
     };
     let predicted = prediction.run()?;
     let Predicted { text, tokens, prompt_tokens, view, stopped, seconds, warnings, .. } = &predicted;
-    eprintln!(
+    say(format!(
         "{prompt_tokens} prompt tokens (view: {view}), {tokens} new tokens in {seconds:.1} s, ended by {stopped}"
-    );
+    ));
     for warning in warnings {
-        eprintln!("! {warning}");
+        say(format!("! {warning}"));
     }
     match shell.json {
         true => shell.print_json(&predicted),

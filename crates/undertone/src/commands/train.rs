@@ -1,13 +1,14 @@
 //! `undertone train`: trains one arm of an experiment.
 
 use serde_json::json;
-use undertone_data::{Source, write_whole};
+use undertone_data::Source;
+use undertone_files::{FolderLock, write_whole};
 use undertone_study::{Base, Context, Experiment, Observer, Study, Training, predict_thoughts, train_arm};
 use undertone_train::Description;
 
 use crate::cli::Train;
 use crate::progress::Board;
-use crate::shell::Shell;
+use crate::shell::{Shell, say};
 
 pub(crate) fn run(args: &Train, shell: &Shell) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
@@ -17,6 +18,8 @@ pub(crate) fn run(args: &Train, shell: &Shell) -> anyhow::Result<()> {
     study.require_fold(args.fold, path)?;
     let base = Base::load(&study.experiment)?;
     let (observer, stop) = (&Board::new(shell), shell.stop);
+    // Several processes may train arms of one study, but none while `ablate` works in it.
+    let _lock = FolderLock::shared(&study.experiment.folder())?;
     if arm.source == Source::Predicted {
         let thoughts = predict_thoughts(&Context { study: &study, base: &base, observer, stop })?;
         study.set_predicted(thoughts);
@@ -28,7 +31,7 @@ pub(crate) fn run(args: &Train, shell: &Shell) -> anyhow::Result<()> {
     let folder = study.training_folder(&arm.name, training);
     write_whole(&folder.join("experiment.toml"), study.experiment.resolved().as_bytes())?;
     let state = Description::read(&best)?.state;
-    eprintln!("trained `{}`; best checkpoint: `{}`", arm.name, best.display());
+    say(format!("trained `{}`; best checkpoint: `{}`", arm.name, best.display()));
     if shell.json {
         shell.print_json(&json!({ "arm": arm.name, "checkpoint": best, "state": state }));
     }

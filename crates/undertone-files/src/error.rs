@@ -66,6 +66,12 @@ impl InputError {
         self
     }
 
+    /// A file that this program wrote has other content now.
+    pub fn changed(path: impl Into<PathBuf>) -> Self {
+        Self::new(path, "was changed after it was written: its checksum differs")
+            .hint("restore it from a copy, or remove it and run the same command again; the disk may be faulty")
+    }
+
     /// An operating system error; `tried` is the operation that failed, such as `read`.
     pub fn io(path: impl AsRef<Path>, tried: &str, error: &std::io::Error) -> Self {
         // `tempfile` adds the path of its temporary file, which the user does not know.
@@ -75,6 +81,10 @@ impl InputError {
         match error.kind() {
             std::io::ErrorKind::NotFound => failed.hint("check the path; it is taken relative to the current folder"),
             std::io::ErrorKind::PermissionDenied => failed.hint("check the permissions of the file and its folder"),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                failed.hint("make room on this disk, and run the same command again")
+            }
+            std::io::ErrorKind::ReadOnlyFilesystem => failed.hint("choose a folder on a disk that can be written"),
             _ => failed,
         }
     }

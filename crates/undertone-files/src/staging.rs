@@ -7,26 +7,18 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
-use tempfile::TempDir;
-use undertone_data::{InputError, refuse_existing};
 
-/// A tensor to be written in F32; its values are requested once, when it is written.
-pub struct Weight<'a> {
-    /// Its name in the file.
-    pub name: String,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Its elements, row-major.
-    pub values: Box<dyn Fn() -> Result<Vec<f32>, InputError> + 'a>,
-}
+use crate::disk::{Disk, RealDisk};
+use crate::temporary::{TemporaryFolder, remove_leftovers};
+use crate::write::folder_of;
+use crate::{InputError, refuse_existing};
 
 /// A folder being written.
 #[derive(Debug)]
 pub struct StagedFolder {
     /// The hidden sibling, which holds `folder` and is removed with its contents.
-    hidden: TempDir,
+    hidden: TemporaryFolder,
     folder: PathBuf,
     destination: PathBuf,
     files: Vec<String>,
@@ -39,17 +31,15 @@ impl StagedFolder {
     /// The destination exists or is not the name of a folder, or its parent cannot be written.
     pub fn create(destination: &Path) -> Result<Self, InputError> {
         refuse_existing(destination)?;
-        let (Some(parent), Some(name)) = (destination.parent(), destination.file_name()) else {
+        let Some(name) = destination.file_name() else {
             return Err(InputError::new(destination, "is not the name of a new folder")
                 .hint("name a folder that does not exist yet"));
         };
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let parent = folder_of(destination);
         let uncreatable = |error: io::Error| InputError::io(destination, "create this folder", &error);
         fs::create_dir_all(parent).map_err(uncreatable)?;
-        let hidden = tempfile::Builder::new()
-            .prefix(&format!(".{}.writing-", name.display()))
-            .tempdir_in(parent)
-            .map_err(uncreatable)?;
+        remove_leftovers(parent);
+        let hidden = TemporaryFolder::create(parent).map_err(uncreatable)?;
         // A temporary folder is for its owner alone; the folder inside gets the usual permissions.
         let folder = hidden.path().join(name);
         fs::create_dir(&folder).map_err(uncreatable)?;
@@ -88,41 +78,6 @@ impl StagedFolder {
         self.write(name, |file| Ok(file.write_all(text.as_bytes())?))
     }
 
-    /// Writes a safetensors file in the order given, one tensor in memory at a time.
-    ///
-    /// The library's own `serialize_to_file` would leave a file that only its owner can read.
-    ///
-    /// # Errors
-    /// Some values cannot be read, or the file cannot be written.
-    pub fn write_weights(&mut self, name: &str, weights: &[Weight<'_>]) -> Result<(), InputError> {
-        let mut end = 0;
-        let infos = weights.iter().map(|weight| {
-            let start = end;
-            end += 4 * weight.shape.iter().product::<usize>();
-            let shape = weight.shape.clone();
-            (weight.name.clone(), TensorInfo { dtype: Dtype::F32, shape, data_offsets: (start, end) })
-        });
-        // transformers refuses files that do not say which framework wrote them.
-        let format = [("format".to_owned(), "pt".to_owned())].into();
-        let metadata = Metadata::new(Some(format), infos.collect()).expect("offsets follow one another");
-        let mut header = serde_json::to_string(&metadata).expect("names and numbers are JSON");
-        // Tensors begin at a multiple of 8 bytes; the format pads with spaces.
-        header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
-        self.write(name, |file| {
-            file.write_all(&(header.len() as u64).to_le_bytes())?;
-            file.write_all(header.as_bytes())?;
-            for weight in weights {
-                let values = (weight.values)().map_err(WriteError::Input)?;
-                let expected: usize = weight.shape.iter().product();
-                assert_eq!(values.len(), expected, "`{}` has shape {:?}", weight.name, weight.shape);
-                for value in values {
-                    file.write_all(&value.to_le_bytes())?;
-                }
-            }
-            Ok(())
-        })
-    }
-
     /// Copies a file byte for byte.
     ///
     /// # Errors
@@ -151,14 +106,19 @@ impl StagedFolder {
     /// The destination exists by now, or the folder cannot be moved.
     pub fn publish(self) -> Result<Vec<String>, InputError> {
         refuse_existing(&self.destination)?;
-        fs::rename(&self.folder, &self.destination)
+        let disk = RealDisk;
+        disk.sync_folder(&self.folder)
+            .and_then(|()| disk.rename(&self.folder, &self.destination))
+            .and_then(|()| disk.sync_folder(folder_of(&self.destination)))
             .map_err(|error| InputError::io(&self.destination, "move the finished folder here", &error))?;
-        // Only an empty hidden folder is left; if it cannot be removed, that is not worth an error.
-        let _ = self.hidden.close();
         Ok(self.files)
     }
 
-    fn write(
+    /// Writes a file with `fill`.
+    ///
+    /// # Errors
+    /// The error of `fill`, or the file cannot be written.
+    pub fn write(
         &mut self,
         name: &str,
         fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), WriteError>,
@@ -178,8 +138,11 @@ impl StagedFolder {
 }
 
 /// Why a file could not be written: its content could not be read, or the disk failed.
-enum WriteError {
+#[derive(Debug)]
+pub enum WriteError {
+    /// The content could not be read.
     Input(InputError),
+    /// The disk failed.
     Io(io::Error),
 }
 

@@ -4,11 +4,22 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::InputError;
 use memmap2::Mmap;
-use undertone_data::InputError;
+
+/// Reads a whole regular file.
+///
+/// # Errors
+/// There is no such file, it is not a regular file, or it cannot be read.
+pub fn read_regular(path: &Path) -> Result<Vec<u8>, InputError> {
+    read_bounded(path, u64::MAX - 1)
+}
 
 /// Reads a whole regular file of at most `max_bytes`.
-pub(crate) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, InputError> {
+///
+/// # Errors
+/// There is no such file, it is longer or not a regular file, or it cannot be read.
+pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, InputError> {
     let mut bytes = Vec::new();
     open_regular(path)?.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > max_bytes {
@@ -18,8 +29,11 @@ pub(crate) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Input
 }
 
 /// Maps a regular file for reading.
+///
+/// # Errors
+/// There is no such file, it is not a regular file, or it cannot be mapped.
 #[allow(unsafe_code)]
-pub(crate) fn map_file(path: &Path) -> Result<Mmap, InputError> {
+pub fn map_file(path: &Path) -> Result<Mmap, InputError> {
     let file = open_regular(path)?;
     // SAFETY: the map is read-only and private to this process. As with every memory map, another
     // process that shortens the file meanwhile ends this one with a signal; weights are read once,
@@ -28,7 +42,10 @@ pub(crate) fn map_file(path: &Path) -> Result<Mmap, InputError> {
 }
 
 /// Opens a regular file only: opening a pipe would wait for its writer.
-pub(crate) fn open_regular(path: &Path) -> Result<File, InputError> {
+///
+/// # Errors
+/// There is no such file, it is not a regular file, or it cannot be opened.
+pub fn open_regular(path: &Path) -> Result<File, InputError> {
     if !fs::metadata(path).map_err(|error| unreadable(path, &error))?.is_file() {
         return Err(InputError::new(path, "is not a regular file"));
     }

@@ -1,0 +1,31 @@
+//! Reading, writing and locking files, and the error that names what is wrong with one.
+//!
+//! Everything that the program keeps goes through here:
+//!
+//! - [`write_whole`] and [`StagedFolder`] write a file or a folder whole or not at all;
+//! - [`Sealed`] and [`Manifest`] find changed bytes when a file is read again;
+//! - [`FolderLock`] keeps a second writer out of a folder, and dies with its holder;
+//! - [`remove_leftovers_below`] and [`remove_own_temporaries`] remove what an ended program left, or this one would leave.
+//!
+//! The crate knows nothing about the content of the files.
+
+#![warn(clippy::unwrap_used)]
+
+mod disk;
+mod error;
+mod lock;
+mod manifest;
+mod read;
+mod sealed;
+mod staging;
+mod temporary;
+mod write;
+
+pub use error::{InputError, Place};
+pub use lock::FolderLock;
+pub use manifest::{MANIFEST, Manifest};
+pub use read::{map_file, open_regular, read_bounded, read_regular};
+pub use sealed::{Sealed, digest};
+pub use staging::{StagedFolder, WriteError};
+pub use temporary::{remove_leftovers_below, remove_own_temporaries};
+pub use write::{refuse_existing, write_whole};

@@ -1,0 +1,123 @@
+//! The list of a folder's files with their checksums, and with what they were made from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{InputError, Sealed, digest, read_regular, write_whole};
+
+/// The name of the list in its folder.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The listed files of a folder. One process at a time may write them.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    folder: PathBuf,
+    files: BTreeMap<String, Entry>,
+}
+
+/// A listed file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    blake3: String,
+    /// The fingerprint of its inputs: the file is reused while they stay the same.
+    made_from: String,
+}
+
+impl Manifest {
+    /// Reads the list of a folder; it is empty if the folder has none.
+    ///
+    /// # Errors
+    /// The list cannot be read, or was changed after it was written.
+    pub fn read(folder: &Path) -> Result<Self, InputError> {
+        let path = folder.join(MANIFEST);
+        let files = if path.exists() { Sealed::read(&path)? } else { BTreeMap::new() };
+        Ok(Self { folder: folder.to_owned(), files })
+    }
+
+    /// Whether a file exists that was made from these inputs.
+    pub fn is_made_from(&self, name: &str, fingerprint: &str) -> bool {
+        let entry = self.files.get(name);
+        entry.is_some_and(|entry| entry.made_from == fingerprint) && self.folder.join(name).exists()
+    }
+
+    /// Writes a file and its entry. `made_from` is the fingerprint of its inputs.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn write(&mut self, name: &str, bytes: &[u8], made_from: &str) -> Result<(), InputError> {
+        // A program that is killed here leaves a file without an entry, never a file with a wrong one.
+        if self.files.remove(name).is_some() {
+            self.save()?;
+        }
+        write_whole(&self.folder.join(name), bytes)?;
+        self.files.insert(name.to_owned(), Entry { blake3: digest(bytes), made_from: made_from.to_owned() });
+        self.save()
+    }
+
+    /// The bytes of a listed file.
+    ///
+    /// # Errors
+    /// The file is not listed, cannot be read, or was changed after it was written.
+    pub fn read_file(&self, name: &str) -> Result<Vec<u8>, InputError> {
+        let path = self.folder.join(name);
+        let bytes = read_regular(&path)?;
+        match self.files.get(name) {
+            Some(entry) if entry.blake3 == digest(&bytes) => Ok(bytes),
+            Some(_) => Err(InputError::changed(&path)),
+            None => Err(InputError::new(&path, format!("is not listed in `{MANIFEST}`"))),
+        }
+    }
+
+    /// Checks that a listed file has the bytes that were written.
+    ///
+    /// # Errors
+    /// As [`Self::read_file`].
+    pub fn check(&self, name: &str) -> Result<(), InputError> {
+        self.read_file(name).map(drop)
+    }
+
+    fn save(&self) -> Result<(), InputError> {
+        Sealed::write(&self.folder.join(MANIFEST), self.files.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_made_from_other_inputs_is_not_reused() {
+        let folder = tempfile::tempdir().unwrap();
+        let current =
+            |name: &str, fingerprint: &str| Manifest::read(folder.path()).unwrap().is_made_from(name, fingerprint);
+        let write = |name: &str, bytes: &[u8], fingerprint: &str| {
+            Manifest::read(folder.path()).unwrap().write(name, bytes, fingerprint).unwrap();
+        };
+        assert!(!current("records.jsonl", "one"));
+        write("records.jsonl", b"1", "one");
+        write("written.jsonl", b"3", "third");
+        assert!(current("records.jsonl", "one") && !current("records.jsonl", "other"));
+        write("records.jsonl", b"2", "other");
+        assert!(!current("records.jsonl", "one") && current("records.jsonl", "other"));
+        assert!(current("written.jsonl", "third"));
+        std::fs::remove_file(folder.path().join("records.jsonl")).unwrap();
+        assert!(!current("records.jsonl", "other"));
+    }
+
+    #[test]
+    fn a_changed_file_and_a_changed_list_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manifest = Manifest::read(folder.path()).unwrap();
+        manifest.write("records.jsonl", b"{}", "one").unwrap();
+        assert_eq!(manifest.read_file("records.jsonl").unwrap(), b"{}");
+        let path = folder.path().join("records.jsonl");
+        std::fs::write(&path, "[]").unwrap();
+        assert_eq!(manifest.read_file("records.jsonl").unwrap_err().path, path);
+        let list = folder.path().join(MANIFEST);
+        std::fs::write(&list, std::fs::read_to_string(&list).unwrap().replace("one", "two")).unwrap();
+        assert_eq!(Manifest::read(folder.path()).unwrap_err().path, list);
+    }
+}
