@@ -62,6 +62,30 @@ fn flipped_bits_in_kept_results_are_refused_by_name() {
 }
 
 #[test]
+fn flipped_bits_in_a_checkpoint_are_refused_by_every_reader() {
+    let place = Workplace::new(12);
+    place.run("train x.toml --arm past").succeeded();
+    for (name, commands) in [
+        ("best", &["evaluate FILE --against base", "predict FILE data.jsonl", "export FILE exported"][..]),
+        ("last", &["train x.toml --arm past --resume"][..]),
+    ] {
+        let name = format!("out/tiny/past/fold0/{name}.safetensors");
+        let good = place.read(&name);
+        for step in 0..40 {
+            let (byte, bit) = (8 + step * (good.len() - 8) / 40, step % 8);
+            let mut flipped = good.clone();
+            flipped[byte] ^= 1 << bit;
+            place.write(&name, &flipped);
+            let ran = place.run(&commands[step % commands.len()].replace("FILE", &name));
+            assert_eq!(ran.status.code(), Some(2), "bit {bit} of byte {byte} of {name}: {}", ran.stderr);
+            assert!(ran.stderr.starts_with(&format!("error: `{name}`")), "byte {byte}: {}", ran.stderr);
+        }
+        place.write(&name, &good);
+        assert!(!place.path("exported").exists());
+    }
+}
+
+#[test]
 fn progress_that_nobody_can_read_is_dropped() {
     for closed in ["exec 2>/dev/full", "exec 2>&-"] {
         let place = Workplace::new(12);

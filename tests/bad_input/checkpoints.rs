@@ -1,5 +1,8 @@
 //! Broken checkpoints, and wrong arguments of the commands that read them.
 
+use serde_json::Map;
+use undertone_files::digest;
+
 use super::*;
 
 #[test]
@@ -57,14 +60,21 @@ fn checkpoints_that_were_tampered_with() {
     let place = trained();
     let whole = place.read(CHECKPOINT);
     let (header, data) = tiny_folder::safetensors_parts(&whole);
-    let write = |change: &dyn Fn(&mut Value), data: &[u8]| {
+    let envelope: Value = serde_json::from_str(header["__metadata__"]["undertone"].as_str().unwrap()).unwrap();
+    let write = |envelope: &Value, data: &[u8]| {
         let mut header = Value::Object(header.clone());
-        let mut description: Value =
-            serde_json::from_str(header["__metadata__"]["undertone"].as_str().unwrap()).unwrap();
-        change(&mut description);
-        header["__metadata__"]["undertone"] = json!(description.to_string());
+        header["__metadata__"]["undertone"] = json!(envelope.to_string());
         let header = header.to_string();
         place.write("bad.safetensors", [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat());
+    };
+    // Whoever edits a checkpoint on purpose can compute its checksums too.
+    let sealed = |change: &dyn Fn(&mut Value), data: &[u8]| {
+        let mut envelope = envelope.clone();
+        change(&mut envelope["description"]);
+        let tensors = tensors_checksum(&header, data);
+        envelope["checksum"] = json!(digest(format!("{tensors}{}", envelope["description"]).as_bytes()));
+        envelope["tensors"] = json!(tensors);
+        write(&envelope, data);
     };
     let in_experiment = |from: &'static str, to: &'static str| {
         move |description: &mut Value| {
@@ -73,8 +83,7 @@ fn checkpoints_that_were_tampered_with() {
             description["experiment"] = json!(experiment.replace(from, to));
         }
     };
-    let changed = |change: &dyn Fn(&mut Value), expected: &str| {
-        write(change, data);
+    let refused = |expected: &str| {
         for command in [
             "evaluate bad.safetensors --against base",
             "predict bad.safetensors data.jsonl",
@@ -83,15 +92,22 @@ fn checkpoints_that_were_tampered_with() {
             check(&place, command, &format!("error: `bad.safetensors`{expected}"));
         }
     };
-    changed(
-        &|d| d["format"] = json!(9),
-        ": was written in format 9, this program reads format 2\n\n\
+    let of_format = |format: Value| {
+        let mut envelope = envelope.clone();
+        envelope["format"] = format;
+        write(&envelope, data);
+    };
+    of_format(json!(9));
+    refused(
+        ": was written in format 9, this program reads format 3\n\n\
         hint: train again, or use the version of `undertone` that wrote the checkpoint",
     );
-    changed(
-        &|d| d["format"] = json!("x"),
-        ", `undertone`: its metadata cannot be read: invalid type: string \"x\", expected u32 at line 1 column 13",
-    );
+    of_format(json!("x"));
+    refused(", `undertone`: its metadata cannot be read: invalid type: string \"x\", expected u32 at line 1 column 13");
+    let changed = |change: &dyn Fn(&mut Value), expected: &str| {
+        sealed(change, data);
+        refused(expected);
+    };
     changed(
         &in_experiment("rank = 2", "rang = 2"),
         ": its experiment cannot be read: unknown key `rang`\n\n\
@@ -123,7 +139,7 @@ fn checkpoints_that_were_tampered_with() {
     );
 
     // `NaN` weights are named in the error; nothing is scored, predicted or exported with them.
-    write(&|_| {}, &f32::NAN.to_le_bytes().repeat(data.len() / 4));
+    sealed(&|_| {}, &f32::NAN.to_le_bytes().repeat(data.len() / 4));
     for command in ["evaluate bad.safetensors", "predict bad.safetensors data.jsonl", "export bad.safetensors e"] {
         check(
             &place,
@@ -133,6 +149,19 @@ fn checkpoints_that_were_tampered_with() {
             hint: the training has diverged; use an earlier checkpoint, or train with a lower learning rate",
         );
     }
+}
+
+/// The checksum of a checkpoint's tensors: of `["NAME",SHAPE]` and the bytes of each, in the order of their names.
+fn tensors_checksum(header: &Map<String, Value>, data: &[u8]) -> String {
+    let mut names: Vec<&String> = header.keys().filter(|name| *name != "__metadata__").collect();
+    names.sort();
+    let mut bytes = Vec::new();
+    for name in names {
+        bytes.extend(json!([name, header[name]["shape"]]).to_string().into_bytes());
+        let [start, end] = [0, 1].map(|end| header[name]["data_offsets"][end].as_u64().unwrap() as usize);
+        bytes.extend(&data[start..end]);
+    }
+    digest(&bytes)
 }
 
 #[test]

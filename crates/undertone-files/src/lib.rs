@@ -25,7 +25,7 @@ pub use error::{InputError, Place};
 pub use lock::FolderLock;
 pub use manifest::{MANIFEST, Manifest};
 pub use read::{map_file, open_regular, read_bounded, read_regular};
-pub use sealed::{Sealed, digest};
+pub use sealed::{Sealed, digest, digest_parts};
 pub use staging::{StagedFolder, WriteError};
 pub use temporary::{remove_leftovers_below, remove_own_temporaries};
 pub use write::{refuse_existing, write_whole};

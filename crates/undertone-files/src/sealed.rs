@@ -10,7 +10,16 @@ use crate::{InputError, Place, read_regular, write_whole};
 
 /// The checksum of some bytes: BLAKE3, as 64 hexadecimal digits.
 pub fn digest(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex().to_string()
+    digest_parts([bytes])
+}
+
+/// The checksum of some parts as of their bytes in a row.
+pub fn digest_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 /// A JSON file `{"checksum": …, "content": …}`. The checksum is [`digest`] of the content, written without spaces.

@@ -17,8 +17,8 @@ use crate::{InputError, refuse_existing};
 /// A folder being written.
 #[derive(Debug)]
 pub struct StagedFolder {
-    /// The hidden sibling, which holds `folder` and is removed with its contents.
-    hidden: TemporaryFolder,
+    /// The hidden sibling, which holds `folder`; dropping it removes it with its contents.
+    _hidden: TemporaryFolder,
     folder: PathBuf,
     destination: PathBuf,
     files: Vec<String>,
@@ -43,7 +43,7 @@ impl StagedFolder {
         // A temporary folder is for its owner alone; the folder inside gets the usual permissions.
         let folder = hidden.path().join(name);
         fs::create_dir(&folder).map_err(uncreatable)?;
-        Ok(Self { hidden, folder, destination: destination.to_owned(), files: Vec::new() })
+        Ok(Self { _hidden: hidden, folder, destination: destination.to_owned(), files: Vec::new() })
     }
 
     /// Where the files are until they are published.

@@ -70,10 +70,6 @@ impl TemporaryFile {
         })
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        self.file.path()
-    }
-
     pub(crate) fn file(&mut self) -> &mut File {
         self.file.as_file_mut()
     }
@@ -195,7 +191,7 @@ mod tests {
         fs::remove_dir(folder.path().join("inside")).unwrap();
         let mut left = names(folder.path());
         left.sort();
-        let mut expected = vec![file.path().to_owned(), hidden.path().to_owned(), folder.path().join("result")];
+        let mut expected = vec![file.file.path().to_owned(), hidden.path().to_owned(), folder.path().join("result")];
         expected.sort();
         assert_eq!(left, expected);
         drop((file, hidden));

@@ -2,7 +2,8 @@
 //! restart. It is written whole or not at all.
 //!
 //! The file is safetensors. Its tensors are `weights/NAME`, `first/NAME` and `second/NAME`; the rest is one
-//! JSON document in the header's metadata under `undertone`. Equal states give equal bytes.
+//! JSON document in the header's metadata under `undertone`, an [`Envelope`] with checksums of everything. Equal states
+//! give equal bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -13,11 +14,8 @@ use serde::{Deserialize, Serialize};
 use undertone_files::{InputError, Place, write_whole};
 use undertone_model::{Decoder, Moments, SafetensorsHeader, TensorEntry};
 
+use crate::envelope::{Envelope, METADATA_KEY, tensors_checksum};
 use crate::optimizer::AdamW;
-
-/// The version of the layout described above.
-const FORMAT: u32 = 2;
-const METADATA_KEY: &str = "undertone";
 
 const HINT: &str =
     "a checkpoint is a file such as `checkpoints/NAME/ARM/best.safetensors`, written by `undertone train` or `ablate`";
@@ -49,8 +47,6 @@ pub struct State {
 /// The metadata of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Description {
-    /// The version of the layout.
-    pub format: u32,
     /// The resolved experiment, as TOML.
     pub experiment: String,
     /// SHA-256 of everything that determines the training: checkpoints with the same key belong to the same run.
@@ -82,7 +78,6 @@ impl Description {
         seed: u64,
     ) -> Self {
         Self {
-            format: FORMAT,
             experiment,
             training_key,
             base_model,
@@ -98,31 +93,18 @@ impl Description {
     /// Reads the metadata of the checkpoint at `path`, without its tensors.
     ///
     /// # Errors
-    /// No such file, not safetensors, or not a checkpoint of this version.
+    /// No such file, not safetensors, not a checkpoint of this version, or changed after it was written.
     pub fn read(path: &Path) -> Result<Self, InputError> {
-        Self::of_header(path, &SafetensorsHeader::read(path)?)
+        Ok(envelope(path, &SafetensorsHeader::read(path)?)?.description)
     }
+}
 
-    fn of_header(path: &Path, header: &SafetensorsHeader) -> Result<Self, InputError> {
-        /// The part that every version can read.
-        #[derive(Deserialize)]
-        struct Version {
-            format: u32,
-        }
-        let json = header.metadata.get(METADATA_KEY).ok_or_else(|| {
-            InputError::new(path, "has no `undertone` metadata, so it is not a checkpoint of this program").hint(HINT)
-        })?;
-        let unreadable = |error: serde_json::Error| {
-            InputError::new(path, format!("its metadata cannot be read: {error}")).at(Place::Named(METADATA_KEY.into()))
-        };
-        let Version { format } = serde_json::from_str(json).map_err(unreadable)?;
-        if format != FORMAT {
-            let cause = format!("was written in format {format}, this program reads format {FORMAT}");
-            return Err(InputError::new(path, cause)
-                .hint("train again, or use the version of `undertone` that wrote the checkpoint"));
-        }
-        serde_json::from_str(json).map_err(unreadable)
-    }
+/// The checked document in the header of the checkpoint at `path`.
+fn envelope(path: &Path, header: &SafetensorsHeader) -> Result<Envelope<Description>, InputError> {
+    let json = header.metadata.get(METADATA_KEY).ok_or_else(|| {
+        InputError::new(path, "has no `undertone` metadata, so it is not a checkpoint of this program").hint(HINT)
+    })?;
+    Envelope::open(path, json)
 }
 
 /// Writes a checkpoint beside `path` and moves it there.
@@ -153,7 +135,8 @@ pub(crate) fn save(
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the bytes fit the shape");
         (name.as_str(), view)
     });
-    let json = serde_json::to_string(description).expect("a description is plain data");
+    let parts = tensors.iter().map(|(name, shape, bytes)| (name.as_str(), shape.as_slice(), bytes.as_slice()));
+    let json = Envelope::seal(description.clone(), tensors_checksum(parts));
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
     let bytes = safetensors::serialize(views, Some(metadata)).expect("a checkpoint is valid safetensors");
     write_whole(path, &bytes)
@@ -173,7 +156,7 @@ impl Checkpoint {
     /// Reads and checks a whole checkpoint.
     ///
     /// # Errors
-    /// No such file, not safetensors, or not a checkpoint of this version.
+    /// No such file, not safetensors, not a checkpoint of this version, or changed after it was written.
     pub fn read(path: &Path) -> Result<Self, InputError> {
         if path.is_dir() {
             return Err(InputError::new(path, "is a folder, not a checkpoint file").hint(HINT));
@@ -183,9 +166,12 @@ impl Checkpoint {
         }
         let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read the checkpoint", &error))?;
         let header = SafetensorsHeader::parse(path, &bytes).map_err(|error| error.hint(HINT))?;
-        let description = Description::of_header(path, &header)?;
+        let envelope = envelope(path, &header)?;
+        let parts = header.tensors.iter();
+        let parts = parts.map(|entry| (entry.name.as_str(), entry.shape.as_slice(), &bytes[entry.range.clone()]));
+        envelope.check_tensors(path, parts)?;
         let tensors = header.tensors.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
-        Ok(Self { description, tensors, bytes, path: path.to_owned() })
+        Ok(Self { description: envelope.description, tensors, bytes, path: path.to_owned() })
     }
 
     /// Puts the trained weights into a model made from the same base and configuration.

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod config;
+mod envelope;
 mod log;
 mod memory;
 mod optimizer;

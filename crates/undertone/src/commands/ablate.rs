@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Ablate, shell: &Shell) -> anyhow::Result<()> {
         false => shell.print(&results.terminal()),
     }
     for verdict in results.verdicts() {
-        say(format!("{verdict}"));
+        say(verdict);
     }
     say(format!("\nreport:      {}", folder.join("report.html").display()));
     say(format!("results:     {}", folder.join("results.json").display()));
