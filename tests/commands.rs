@@ -168,7 +168,7 @@ fn a_second_run_reuses_what_is_there() {
         place.files("out").into_keys().filter(kept).map(|name| (name.clone(), time(&name))).collect()
     };
     let before = written();
-    assert_eq!(before.len(), 8, "two arms of two checkpoints, four scorings: {before:?}");
+    assert_eq!(before.len(), 10, "two arms of three checkpoints, four scorings: {before:?}");
     let report = place.text("out/tiny/report.md");
     std::fs::remove_file(place.path("out/tiny/report.md")).unwrap();
 

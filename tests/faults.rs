@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use undertone_testing::checkpoint::Parts;
 use undertone_testing::program::{Workplace, left_by};
 
 const STUDY: &str = "ablate x.toml --set training.epochs=1";
@@ -64,9 +65,10 @@ fn flipped_bits_in_kept_results_are_refused_by_name() {
 #[test]
 fn flipped_bits_in_a_checkpoint_are_refused_by_every_reader() {
     let place = Workplace::new(12);
-    place.run("train x.toml --arm past").succeeded();
+    place.run("train x.toml --arm past --set training.keep_last=1").succeeded();
     for (name, commands) in [
         ("best", &["evaluate FILE --against base", "predict FILE data.jsonl", "export FILE exported"][..]),
+        // Without an earlier checkpoint to fall back to.
         ("last", &["train x.toml --arm past --resume"][..]),
     ] {
         let name = format!("out/tiny/past/fold0/{name}.safetensors");
@@ -83,6 +85,151 @@ fn flipped_bits_in_a_checkpoint_are_refused_by_every_reader() {
         place.write(&name, &good);
         assert!(!place.path("exported").exists());
     }
+}
+
+/// 15 steps, saved after every third.
+const TRAIN: &str = "train x.toml --arm past --set training.epochs=5 --set training.save_every_steps=3 \
+    --set training.validate_every_steps=2";
+
+/// The names of the checkpoints of the arm `past`.
+fn checkpoints(place: &Workplace) -> Vec<String> {
+    let names = place.files("out/tiny/past/fold0").into_keys();
+    names.filter_map(|name| name.strip_suffix(".safetensors").map(str::to_owned)).collect()
+}
+
+#[test]
+fn as_many_checkpoints_are_kept_as_asked_for() {
+    for (keys, kept) in [
+        ("keep_last=1", &["best", "last"][..]),
+        ("keep_last=2", &["best", "last", "step-12"]),
+        ("keep_last=3", &["best", "last", "step-12", "step-9"]),
+        ("keep_last=1 --set training.keep_every_steps=5", &["best", "last", "step-10", "step-5"]),
+    ] {
+        let place = Workplace::new(12);
+        place.run(&format!("{TRAIN} --set training.{keys}")).succeeded();
+        assert_eq!(checkpoints(&place), kept, "{keys}");
+    }
+    let place = Workplace::new(12);
+    place.run(&format!("{TRAIN} --set training.keep_last=1 --set training.keep_best=3")).succeeded();
+    let best: Vec<String> = checkpoints(&place).into_iter().filter(|name| name.starts_with("best")).collect();
+    assert_eq!(best.len(), 3, "{best:?}");
+}
+
+#[test]
+fn a_damaged_last_checkpoint_is_replaced_from_an_earlier_one() {
+    let undamaged = Workplace::new(12);
+    undamaged.run(TRAIN).succeeded();
+    let place = Workplace::new(12);
+    place.run(TRAIN).succeeded();
+    let last = "out/tiny/past/fold0/last.safetensors";
+    let damages: [fn(&mut Vec<u8>); 3] =
+        [|bytes| *bytes.last_mut().unwrap() ^= 1, |bytes| bytes.truncate(bytes.len() / 2), |bytes| bytes.clear()];
+    for damage in damages {
+        let mut bytes = place.read(last);
+        damage(&mut bytes);
+        place.write(last, bytes);
+        let ran = place.run(&format!("{TRAIN} --resume")).succeeded();
+        assert!(ran.stderr.contains(&format!("past: `{last}`: ")), "{}", ran.stderr);
+        let told = "past: goes on from `out/tiny/past/fold0/step-12.safetensors`, saved after step 12";
+        assert!(ran.stderr.contains(told), "{}", ran.stderr);
+        assert_eq!(left_by(&place, "out"), left_by(&undamaged, "out"));
+    }
+}
+
+#[test]
+fn a_missing_last_checkpoint_does_not_start_the_training_anew() {
+    let place = Workplace::new(12);
+    place.run(&format!("{TRAIN} --set training.keep_last=1")).succeeded();
+    std::fs::remove_file(place.path("out/tiny/past/fold0/last.safetensors")).unwrap();
+    let before = place.files("out");
+    let ran = place.run(&format!("{TRAIN} --resume"));
+    assert_eq!(ran.status.code(), Some(2));
+    assert_eq!(
+        ran.stderr,
+        "error: `out/tiny/past/fold0/last.safetensors`: is missing, but there is a `best.safetensors`, which a new \
+        training would replace\n\nhint: restore it from a copy, or remove the folder\n"
+    );
+    assert_eq!(place.files("out"), before);
+}
+
+#[test]
+fn a_damaged_best_checkpoint_takes_nothing_from_a_finished_study() {
+    let place = Workplace::new(12);
+    place.run(STUDY).succeeded();
+    let best = "out/tiny/past/fold0/best.safetensors";
+    let whole = place.read(best);
+    place.write(best, &whole[..whole.len() / 2]);
+    let before = left_by(&place, "out");
+    place.run(STUDY).succeeded();
+    assert_eq!(left_by(&place, "out"), before);
+    // What needs the checkpoint fails, and what the arm has so far stays.
+    let records = place.read("out/tiny/records/past.jsonl");
+    let ran = place.run(&format!("{STUDY} --set evaluation.row_tokens=700"));
+    assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("`{best}`")), "{}", ran.stderr);
+    assert!(place.text("out/tiny/report.md").contains("FAILED: the arm `past`"));
+    assert_eq!(place.read("out/tiny/records/past.jsonl"), records);
+}
+
+#[test]
+fn verify_names_every_damaged_file_of_a_study() {
+    let place = Workplace::new(20);
+    place.run(&format!("{STUDY} --register")).succeeded();
+    place.run(STUDY).succeeded();
+    place.run(&format!("{STUDY} --set evaluation.draws=2000")).succeeded();
+    let whole = place.run("verify out/tiny").succeeded();
+    assert!(whole.stderr.starts_with("4 checkpoints and "), "{}", whole.stderr);
+    assert!(whole.stderr.contains("all are as they were written"), "{}", whole.stderr);
+    let has_no_checksum =
+        |name: &str| ["/", "log.jsonl", ".lock"].iter().any(|end| name.ends_with(end)) || name.contains("tensorboard/");
+    let names: Vec<String> = place.files("out/tiny").into_keys().filter(|name| !has_no_checksum(name)).collect();
+    for name in ["amendments.json", "experiment.toml", "fixed.json", "registration.json", "report.html", "results.json"]
+    {
+        assert!(names.iter().any(|one| one == name), "{name} is not in {names:?}");
+    }
+    for name in names {
+        let name = format!("out/tiny/{name}");
+        let good = place.read(&name);
+        let mut flipped = good.clone();
+        flipped[good.len() / 2] ^= 4;
+        place.write(&name, flipped);
+        let ran = place.run("verify out/tiny");
+        assert_eq!(ran.status.code(), Some(2), "{name}: {}", ran.stderr);
+        assert!(ran.stderr.contains(": 1 are damaged") || name.ends_with("manifest.json"), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("error: `{name}`")), "{name}: {}", ran.stderr);
+        place.write(&name, good);
+    }
+    assert_eq!(place.run("verify model").status.code(), Some(2), "a folder without checksums");
+}
+
+#[test]
+fn replay_gives_the_same_bytes_and_finds_a_weight_that_training_does_not_give() {
+    let place = Workplace::new(12);
+    place.run(TRAIN).succeeded();
+    let folder = "out/tiny/past/fold0";
+    let before = place.files("out");
+    for (checkpoint, steps, told) in [
+        ("last", 1, "steps 13 to 15, trained again, give the same bytes in all "),
+        ("last", 4, "steps 1 to 15, trained again, give the same bytes in all "),
+        ("step-12", 1, "steps 1 to 12, trained again, give the same bytes in all "),
+        ("best", 1, ", trained again, give the same bytes in all "),
+    ] {
+        let ran = place.run(&format!("replay {folder}/{checkpoint}.safetensors --steps {steps}")).succeeded();
+        assert!(ran.stderr.contains(told), "{checkpoint}: {}", ran.stderr);
+    }
+    assert_eq!(place.files("out"), before, "nothing is left");
+    // The checkpoint of another seed, with the description of this one: as if a GPU had computed wrongly.
+    let other = Workplace::new(12);
+    other.run(&format!("{TRAIN} --set lora.dropout=0.2")).succeeded();
+    let last = format!("{folder}/last.safetensors");
+    place.write("other.safetensors", other.read(&last));
+    let ran = place.run("replay other.safetensors --set lora.dropout=0.1");
+    assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+    let tensors = Parts::of(&other.read(&last)).data;
+    place.write(&last, Parts { data: tensors, ..Parts::of(&place.read(&last)) }.sealed().file());
+    let ran = place.run(&format!("replay {last}"));
+    assert_eq!(ran.status.code(), Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("steps 13 to 15, trained again, give other bytes in "), "{}", ran.stderr);
 }
 
 #[test]

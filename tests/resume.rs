@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use undertone_testing::program::{Ran, Running, Workplace};
-use undertone_testing::{folders, program, tiny_folder};
+use undertone_testing::{events, folders, program, tiny_folder};
 
 /// Where the arm `past` trains.
 const FOLDER: &str = "out/tiny/past/fold0";
@@ -70,6 +70,10 @@ fn check_same(interrupted: &Workplace, uninterrupted: &Workplace, steps: u64) {
     }
     assert_eq!(logged_steps(interrupted), (1..=steps).collect::<Vec<_>>(), "each step is logged exactly once");
     assert_eq!(log(interrupted), log(uninterrupted));
+    // TensorBoard has every scalar of every step once, whatever its files are.
+    let scalars = |place: &Workplace| events::scalars(&place.path(FOLDER).join("tensorboard"));
+    assert_eq!(scalars(interrupted), scalars(uninterrupted));
+    assert_eq!(scalars(interrupted).iter().filter(|(tag, _)| tag == "loss/nats_per_token").count() as u64, steps);
     let names = |place: &Workplace| -> Vec<String> {
         place.files(FOLDER).into_keys().filter(|name| !name.starts_with("tensorboard/events")).collect()
     };

@@ -420,8 +420,8 @@ fn a_judge_is_asked_once_and_its_answers_are_kept() {
     let endpoint = Endpoint::new(|number, question| match (number, question.contains("thoughts tell")) {
         (0, _) => (500, "busy".into()),
         (_, true) if number % 3 == 0 => (200, "2".into()),
-        (_, true) => (200, "Rating: 4".into()),
-        (_, false) if number % 7 == 0 => (200, "I cannot say.".into()),
+        (_, true) => (200, "4".into()),
+        (_, false) if number % 7 == 0 => (200, "On a scale from 0 to 100, I say 85.".into()),
         (_, false) => (200, format!("{}", 10 + number % 50)),
     });
     let judged = format!(
@@ -439,7 +439,7 @@ fn a_judge_is_asked_once_and_its_answers_are_kept() {
     );
     assert!(results["measures"].as_array().unwrap().iter().any(|mean| mean["measure"] == "judged"));
     let report = place.text("out/tiny/report.md");
-    for said in ["Judge: `fake`", "thoughts the judge rated 4 or more of 5", "held no number"] {
+    for said in ["Judge: `fake`", "thoughts the judge rated 4 or more of 5", "were not one whole number"] {
         assert!(report.contains(said), "{said} in {report}");
     }
     // Nothing is asked twice, except for a line that was cut off.
@@ -469,6 +469,12 @@ fn a_judge_that_refuses_or_is_not_there_is_an_error_with_its_address() {
         refused.contains("chat/completions`, `evaluation.judge`: answered with HTTP status 401: ")
             && refused.contains("no key"),
         "{refused}"
+    );
+    // Everything else is reported all the same.
+    let report = place.text(&format!("out/n{}/report.md", endpoint.url().len()));
+    assert!(
+        report.contains("FAILED: the judge's ratings are left out: ") && report.contains("past − none"),
+        "{report}"
     );
     let unset = with(&endpoint.url(), "UNDERTONE_NO_SUCH_KEY");
     assert!(unset.contains("the environment variable `UNDERTONE_NO_SUCH_KEY` is not set"), "{unset}");

@@ -1,7 +1,6 @@
 //! Broken checkpoints, and wrong arguments of the commands that read them.
 
-use serde_json::Map;
-use undertone_files::digest;
+use undertone_testing::checkpoint::Parts;
 
 use super::*;
 
@@ -59,23 +58,8 @@ fn files_that_are_no_checkpoint() {
 fn checkpoints_that_were_tampered_with() {
     let place = trained();
     let whole = place.read(CHECKPOINT);
-    let (header, data) = tiny_folder::safetensors_parts(&whole);
-    let envelope: Value = serde_json::from_str(header["__metadata__"]["undertone"].as_str().unwrap()).unwrap();
-    let write = |envelope: &Value, data: &[u8]| {
-        let mut header = Value::Object(header.clone());
-        header["__metadata__"]["undertone"] = json!(envelope.to_string());
-        let header = header.to_string();
-        place.write("bad.safetensors", [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat());
-    };
-    // Whoever edits a checkpoint on purpose can compute its checksums too.
-    let sealed = |change: &dyn Fn(&mut Value), data: &[u8]| {
-        let mut envelope = envelope.clone();
-        change(&mut envelope["description"]);
-        let tensors = tensors_checksum(&header, data);
-        envelope["checksum"] = json!(digest(format!("{tensors}{}", envelope["description"]).as_bytes()));
-        envelope["tensors"] = json!(tensors);
-        write(&envelope, data);
-    };
+    let parts = Parts::of(&whole);
+    let write = |parts: Parts| place.write("bad.safetensors", parts.file());
     let in_experiment = |from: &'static str, to: &'static str| {
         move |description: &mut Value| {
             let experiment = description["experiment"].as_str().unwrap().to_owned();
@@ -93,9 +77,9 @@ fn checkpoints_that_were_tampered_with() {
         }
     };
     let of_format = |format: Value| {
-        let mut envelope = envelope.clone();
-        envelope["format"] = format;
-        write(&envelope, data);
+        let mut parts = parts.clone();
+        parts.envelope["format"] = format;
+        write(parts);
     };
     of_format(json!(9));
     refused(
@@ -105,7 +89,9 @@ fn checkpoints_that_were_tampered_with() {
     of_format(json!("x"));
     refused(", `undertone`: its metadata cannot be read: invalid type: string \"x\", expected u32 at line 1 column 13");
     let changed = |change: &dyn Fn(&mut Value), expected: &str| {
-        sealed(change, data);
+        let mut parts = parts.clone();
+        change(&mut parts.envelope["description"]);
+        write(parts.sealed());
         refused(expected);
     };
     changed(
@@ -139,7 +125,8 @@ fn checkpoints_that_were_tampered_with() {
     );
 
     // `NaN` weights are named in the error; nothing is scored, predicted or exported with them.
-    sealed(&|_| {}, &f32::NAN.to_le_bytes().repeat(data.len() / 4));
+    let data = f32::NAN.to_le_bytes().repeat(parts.data.len() / 4);
+    write(Parts { data, ..parts }.sealed());
     for command in ["evaluate bad.safetensors", "predict bad.safetensors data.jsonl", "export bad.safetensors e"] {
         check(
             &place,
@@ -149,19 +136,6 @@ fn checkpoints_that_were_tampered_with() {
             hint: the training has diverged; use an earlier checkpoint, or train with a lower learning rate",
         );
     }
-}
-
-/// The checksum of a checkpoint's tensors: of `["NAME",SHAPE]` and the bytes of each, in the order of their names.
-fn tensors_checksum(header: &Map<String, Value>, data: &[u8]) -> String {
-    let mut names: Vec<&String> = header.keys().filter(|name| *name != "__metadata__").collect();
-    names.sort();
-    let mut bytes = Vec::new();
-    for name in names {
-        bytes.extend(json!([name, header[name]["shape"]]).to_string().into_bytes());
-        let [start, end] = [0, 1].map(|end| header[name]["data_offsets"][end].as_u64().unwrap() as usize);
-        bytes.extend(&data[start..end]);
-    }
-    digest(&bytes)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Everything that the program keeps goes through here:
 //!
 //! - [`write_whole`] and [`StagedFolder`] write a file or a folder whole or not at all;
-//! - [`Sealed`] and [`Manifest`] find changed bytes when a file is read again;
+//! - [`Sealed`], [`read_sealed_text`] and [`Manifest`] find changed bytes when a file is read again;
 //! - [`FolderLock`] keeps a second writer out of a folder, and dies with its holder;
 //! - [`remove_leftovers_below`] and [`remove_own_temporaries`] remove what an ended program left, or this one would leave.
 //!
@@ -25,7 +25,7 @@ pub use error::{InputError, Place};
 pub use lock::FolderLock;
 pub use manifest::{MANIFEST, Manifest};
 pub use read::{map_file, open_regular, read_bounded, read_regular};
-pub use sealed::{Sealed, digest, digest_parts};
+pub use sealed::{Sealed, digest, digest_parts, read_sealed_text, write_sealed_text};
 pub use staging::{StagedFolder, WriteError};
-pub use temporary::{remove_leftovers_below, remove_own_temporaries};
-pub use write::{refuse_existing, write_whole};
+pub use temporary::{TemporaryFolder, remove_leftovers_below, remove_own_temporaries};
+pub use write::{keep_as, refuse_existing, write_whole};

@@ -52,9 +52,51 @@ impl Manifest {
         if self.files.remove(name).is_some() {
             self.save()?;
         }
+        self.write_unlisted(name, bytes, made_from)?;
+        self.save()
+    }
+
+    /// Writes files that belong together, and removes the other listed files, except those to `keep`. `made_from` is the
+    /// fingerprint of their inputs.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn write_all(
+        &mut self,
+        files: &BTreeMap<String, Vec<u8>>,
+        made_from: &str,
+        keep: impl Fn(&str) -> bool,
+    ) -> Result<(), InputError> {
+        let (kept, before): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.files).into_iter().partition(|(name, _)| !files.contains_key(name) && keep(name));
+        self.files = kept;
+        self.save()?;
+        for name in before.keys().filter(|name| !files.contains_key(*name)) {
+            let path = self.folder.join(name);
+            if path.exists() {
+                std::fs::remove_file(&path).map_err(|error| InputError::io(&path, "remove", &error))?;
+            }
+        }
+        for (name, bytes) in files {
+            self.write_unlisted(name, bytes, made_from)?;
+        }
+        self.save()
+    }
+
+    fn write_unlisted(&mut self, name: &str, bytes: &[u8], made_from: &str) -> Result<(), InputError> {
         write_whole(&self.folder.join(name), bytes)?;
         self.files.insert(name.to_owned(), Entry { blake3: digest(bytes), made_from: made_from.to_owned() });
-        self.save()
+        Ok(())
+    }
+
+    /// The paths of the listed files.
+    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.files.keys().map(|name| self.folder.join(name))
+    }
+
+    /// Checks every listed file, and returns what is wrong with them.
+    pub fn check_all(&self) -> Vec<InputError> {
+        self.files.keys().filter_map(|name| self.check(name).err()).collect()
     }
 
     /// The bytes of a listed file.
@@ -119,5 +161,26 @@ mod tests {
         let list = folder.path().join(MANIFEST);
         std::fs::write(&list, std::fs::read_to_string(&list).unwrap().replace("one", "two")).unwrap();
         assert_eq!(Manifest::read(folder.path()).unwrap_err().path, list);
+    }
+
+    #[test]
+    fn files_that_are_not_written_again_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = |names: &[&str]| names.iter().map(|name| (name.to_string(), name.as_bytes().to_vec())).collect();
+        let mut manifest = Manifest::read(folder.path()).unwrap();
+        manifest.write_all(&files(&["report", "plots/a", "plots/b", "records/past"]), "one", |_| false).unwrap();
+        std::fs::write(folder.path().join("plots/mine"), "").unwrap();
+        manifest.write_all(&files(&["report", "plots/a"]), "two", |name| name == "records/past").unwrap();
+        let exists = |name: &str| folder.path().join(name).exists();
+        assert!(exists("report") && exists("plots/a") && exists("records/past") && !exists("plots/b"));
+        assert!(exists("plots/mine"), "a file that this program did not write");
+        let read = Manifest::read(folder.path()).unwrap();
+        assert!(read.is_made_from("report", "two") && read.is_made_from("records/past", "one"));
+        assert!(!read.is_made_from("plots/b", "one"));
+        assert_eq!(read.check_all(), []);
+        std::fs::write(folder.path().join("report"), "other").unwrap();
+        std::fs::remove_file(folder.path().join("plots/a")).unwrap();
+        let paths: Vec<PathBuf> = read.check_all().into_iter().map(|error| error.path).collect();
+        assert_eq!(paths, ["plots/a", "report"].map(|name| folder.path().join(name)));
     }
 }

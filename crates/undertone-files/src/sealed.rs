@@ -1,4 +1,4 @@
-//! JSON documents that hold a checksum of their own content.
+//! Documents that hold a checksum of their own content.
 
 use std::path::Path;
 
@@ -59,6 +59,29 @@ impl<T: Serialize + DeserializeOwned> Sealed<T> {
     }
 }
 
+/// The start of the first line of a sealed text; the checksum of the other lines follows.
+const FIRST_LINE: &str = "# checksum: ";
+
+/// Writes a text under a first line with its checksum, which is a comment in TOML.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_sealed_text(path: &Path, text: &str) -> Result<(), InputError> {
+    write_whole(path, format!("{FIRST_LINE}{}\n{text}", digest(text.as_bytes())).as_bytes())
+}
+
+/// Reads a text that [`write_sealed_text`] wrote.
+///
+/// # Errors
+/// The file cannot be read, or was changed after it was written.
+pub fn read_sealed_text(path: &Path) -> Result<String, InputError> {
+    let changed = || InputError::changed(path);
+    let bytes = String::from_utf8(read_regular(path)?).map_err(|_| changed())?;
+    let (first, text) = bytes.split_once('\n').ok_or_else(changed)?;
+    let checksum = first.strip_prefix(FIRST_LINE).ok_or_else(changed)?;
+    if digest(text.as_bytes()) == checksum { Ok(text.to_owned()) } else { Err(changed()) }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -87,5 +110,19 @@ mod tests {
             }
         }
         assert!(refused * 100 > tried * 99, "{refused} of {tried}");
+    }
+    #[test]
+    fn a_changed_text_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.toml");
+        write_sealed_text(&path, "# program\n\nname = \"a\"\n").unwrap();
+        assert_eq!(read_sealed_text(&path).unwrap(), "# program\n\nname = \"a\"\n");
+        let good = std::fs::read(&path).unwrap();
+        for place in 0..good.len() {
+            let mut flipped = good.clone();
+            flipped[place] ^= 1;
+            std::fs::write(&path, &flipped).unwrap();
+            assert_eq!(read_sealed_text(&path).unwrap_err(), InputError::changed(&path), "byte {place}");
+        }
     }
 }

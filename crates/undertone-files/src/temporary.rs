@@ -84,15 +84,19 @@ impl TemporaryFile {
     }
 }
 
-/// A hidden folder. It is removed with its content when it is dropped.
+/// A hidden folder. It is removed with its content when it is dropped, or when a later run finds that its owner is dead.
 #[derive(Debug)]
-pub(crate) struct TemporaryFolder {
+pub struct TemporaryFolder {
     folder: TempDir,
     _owned: Owned,
 }
 
 impl TemporaryFolder {
-    pub(crate) fn create(parent: &Path) -> io::Result<Self> {
+    /// Creates it in an existing folder.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn create(parent: &Path) -> io::Result<Self> {
         retry(|| {
             let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
             let handle = match File::open(folder.path()) {
@@ -105,7 +109,8 @@ impl TemporaryFolder {
         })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Its path.
+    pub fn path(&self) -> &Path {
         self.folder.path()
     }
 }

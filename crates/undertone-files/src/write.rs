@@ -57,6 +57,22 @@ fn write_whole_on(disk: &impl Disk, path: &Path, bytes: &[u8]) -> Result<(), Inp
     write().map_err(|error| InputError::io(path, "write", &error))
 }
 
+/// Gives the file `from` a second name, `to`, which goes on when `from` is replaced; copies it where the disk has no hard
+/// links. A file that stands at `to` is replaced.
+///
+/// # Errors
+/// The file cannot be read, or the folder cannot be written.
+pub fn keep_as(from: &Path, to: &Path) -> Result<(), InputError> {
+    match std::fs::remove_file(to) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(InputError::io(to, "replace", &error)),
+        _ => {}
+    }
+    if std::fs::hard_link(from, to).is_ok() {
+        return RealDisk.sync_folder(folder_of(to)).map_err(|error| InputError::io(to, "write", &error));
+    }
+    write_whole(to, &std::fs::read(from).map_err(|error| InputError::io(from, "read", &error))?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;

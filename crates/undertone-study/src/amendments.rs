@@ -9,16 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use undertone_files::{InputError, Place, write_whole};
+use undertone_files::{InputError, Sealed, read_sealed_text, write_sealed_text};
 use undertone_stats::counted;
-use undertone_train::Description;
+use undertone_train::{Description, LAST};
 
 use crate::begun::Begun;
 use crate::context::Context;
 use crate::experiment::{Arm, Experiment};
 use crate::fingerprint::{self, PROGRAM};
 use crate::jobs::predict_thoughts::writer_runs;
-use crate::names::{LAST_CHECKPOINT, RECORDS, RESULTS};
+use crate::names::{RECORDS, RESULTS};
 
 /// Prefixes of the keys that may change in a study that has begun.
 const AMENDABLE: [&str; 6] = ["evaluation.", "arm", "comparison", "seeds", "split.repeats", "data.assistant_tokens"];
@@ -33,9 +33,9 @@ const PRIMARY: &str = "primary comparison";
 const MARGIN: &str = "evaluation.margin";
 
 /// The file with the experiment of a folder.
-const CLAIMED: &str = "experiment.toml";
+pub(crate) const CLAIMED: &str = "experiment.toml";
 /// The file with the amendments of a folder.
-const AMENDED: &str = "amendments.json";
+pub(crate) const AMENDED: &str = "amendments.json";
 
 /// A key of the experiment that changed after there were results.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,7 +115,7 @@ pub(crate) fn check_folder(context: &Context<'_>) -> Result<OwnFolder, InputErro
             }
         };
     }
-    let before = std::fs::read_to_string(&path).map_err(|error| InputError::io(&path, "read", &error))?;
+    let before = read_sealed_text(&path)?;
     for (line, earlier) in header.lines().zip(before.lines().map(Some).chain(std::iter::repeat(None))) {
         if Some(line) != earlier {
             let (what, now) = line.trim_start_matches("# ").split_once(": ").unwrap_or_default();
@@ -146,7 +146,9 @@ pub(crate) fn check_folder(context: &Context<'_>) -> Result<OwnFolder, InputErro
         changed.push(Amendment { key: PRIMARY.into(), before, after });
     }
     changed.retain(|one| has_scores && !UNMENTIONED.contains(&one.key.as_str()));
-    let mut amendments = read_amendments(&folder.join(AMENDED))?;
+    let amended_before = folder.join(AMENDED);
+    let mut amendments: Vec<Amendment> =
+        if amended_before.exists() { Sealed::read(&amended_before)? } else { Vec::new() };
     amendments.extend(changed);
     let fixed = (before_fixed.as_ref() != Some(&fixed)).then_some(fixed);
     Ok(OwnFolder { is_written: text == before, text, has_begun: true, fixed, amendments })
@@ -165,10 +167,9 @@ impl OwnFolder {
         if !self.is_written {
             // Amendments are written first, so that a kill between the two writes does not lose them.
             if !self.amendments.is_empty() {
-                let amendments = serde_json::to_vec_pretty(&self.amendments).expect("amendments are plain data");
-                write_whole(&folder.join(AMENDED), &amendments)?;
+                Sealed::write(&folder.join(AMENDED), self.amendments.clone())?;
             }
-            write_whole(&folder.join(CLAIMED), self.text.as_bytes())?;
+            write_sealed_text(&folder.join(CLAIMED), &self.text)?;
         }
         if let Some(fixed) = &self.fixed {
             fixed.write(experiment)?;
@@ -189,7 +190,7 @@ fn some_training_has(folder: &Path, file: &str) -> bool {
 
 /// Whether the folder has trained models, which somebody may have scored.
 pub(crate) fn has_trainings(folder: &Path) -> bool {
-    some_training_has(folder, LAST_CHECKPOINT)
+    some_training_has(folder, LAST)
 }
 
 /// Whether the folder has scores that somebody may have seen.
@@ -211,7 +212,7 @@ fn trained_otherwise(context: &Context<'_>) -> Option<String> {
         writers.map(|(folder, fingerprint)| ("a model that predicts thoughts".to_owned(), folder, fingerprint));
     let is_other = |(_, folder, fingerprint): &(String, PathBuf, String)| {
         // An unreadable checkpoint is reported by the training that needs it.
-        Description::read(&folder.join(LAST_CHECKPOINT)).is_ok_and(|last| last.training_key != *fingerprint)
+        Description::read(&folder.join(LAST)).is_ok_and(|last| last.training_key != *fingerprint)
     };
     trainings.chain(writers).find(is_other).map(|(what, ..)| what)
 }
@@ -231,16 +232,6 @@ fn primary(experiment: &Experiment) -> String {
         .primary_pair()
         .map(|arm| arm.map_or_else(|| "nothing".to_owned(), |arm| arm_in_words(experiment, arm)));
     format!("{b} − {a}")
-}
-
-fn read_amendments(path: &Path) -> Result<Vec<Amendment>, InputError> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read", &error))?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        InputError::new(path, format!("is not a list of amendments: {error}")).at(Place::Line(error.line()))
-    })
 }
 
 /// An experiment as keys and values. Arms and comparisons are keyed by name, and their order is a value too.

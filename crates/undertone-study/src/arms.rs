@@ -31,11 +31,11 @@ impl Evaluated {
 
 /// An arm that failed.
 #[derive(Debug)]
-pub struct Failed {
+pub(crate) struct Failed {
     /// The name of the arm whose training or scoring failed; for an untrained model, its own name.
-    pub arm: String,
+    pub(crate) arm: String,
     /// Why.
-    pub error: StudyError,
+    pub(crate) error: StudyError,
 }
 
 /// One training of an arm.

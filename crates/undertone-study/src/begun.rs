@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use undertone_data::Windows;
-use undertone_files::{InputError, Place, write_whole};
+use undertone_files::{InputError, Sealed};
 
 use crate::digest::sha256_of_json;
 use crate::experiment::{Experiment, SplitSection};
 
 /// The file with what a study has fixed.
-const FIXED: &str = "fixed.json";
+pub(crate) const FIXED: &str = "fixed.json";
 
 /// The windows and the primary items of a study that has begun. Arms, seeds and divisions that are added later change
 /// neither.
@@ -36,18 +36,13 @@ impl Begun {
     /// What the study in the experiment's folder has fixed; `None` if no study of these data has begun there.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// The file cannot be read, or was changed after it was written.
     pub(crate) fn read(experiment: &Experiment, data_sha256: &str) -> Result<Option<Self>, InputError> {
         let path = path(experiment);
         if !path.exists() {
             return Ok(None);
         }
-        let bytes = std::fs::read(&path).map_err(|error| InputError::io(&path, "read", &error))?;
-        let begun: Self = serde_json::from_slice(&bytes).map_err(|error| {
-            InputError::new(&path, format!("does not hold the windows of a study: {error}"))
-                .at(Place::Line(error.line()))
-                .hint("`undertone ablate` wrote this file, and it has been changed since; restore it, or remove the folder")
-        })?;
+        let begun: Self = Sealed::read(&path)?;
         Ok((begun.key == key(experiment, data_sha256)).then_some(begun))
     }
 
@@ -56,7 +51,7 @@ impl Begun {
     /// # Errors
     /// The folder cannot be written.
     pub(crate) fn write(&self, experiment: &Experiment) -> Result<(), InputError> {
-        write_whole(&path(experiment), &serde_json::to_vec(self).expect("plain data"))
+        Sealed::write(&path(experiment), self.clone())
     }
 }
 

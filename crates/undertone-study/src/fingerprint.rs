@@ -15,7 +15,7 @@ use crate::experiment::{Arm, EvaluationSection, Experiment, SplitSection, though
 use crate::study::Study;
 
 /// The version of the layout and of the arithmetic: results of another version are not reused.
-pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 7, operators 5");
+pub(crate) const PROGRAM: &str = concat!("undertone ", env!("CARGO_PKG_VERSION"), ", layout 8, operators 5");
 
 /// The fingerprint of the weights of an arm's training.
 pub(crate) fn of_training(study: &Study, base: &Base, arm: &Arm, training: Training) -> String {
@@ -134,7 +134,8 @@ fn bearing_on(experiment: &Experiment, arm: Arm) -> Value {
     let (seeds, comparisons, arms) = (Default::default(), Vec::new(), vec![arm]);
     let split = SplitSection { repeats: 1, ..experiment.split.clone() };
     let data = experiment.data.laid_out();
-    let experiment = Experiment { name, output, seeds, data, split, comparisons, arms, ..experiment.clone() };
+    let training = experiment.training.without_checkpoints();
+    let experiment = Experiment { name, output, seeds, data, split, training, comparisons, arms, ..experiment.clone() };
     let mut keys = serde_json::to_value(experiment).expect("plain data");
     keys.as_object_mut().expect("an experiment is a table").remove("evaluation");
     keys

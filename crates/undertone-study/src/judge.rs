@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use undertone_files::{InputError, Place};
+use undertone_files::{InputError, Place, digest_parts, read_regular};
 use undertone_stats::Written;
 
 use crate::digest::sha256_hex;
@@ -39,12 +39,49 @@ const TELLING: &str = "A message that a user sent to an AI assistant follows, an
      do the thoughts tell about what the message would be? Answer with one whole number from 1 (nothing) to 5 (almost \
      everything), and nothing else.";
 
+/// The file in a study's folder with the judge's answers.
+pub(crate) const ANSWERS: &str = "judge.jsonl";
+
 /// One line of the file of answers.
-#[derive(Serialize, Deserialize)]
-struct CachedAnswer {
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptAnswer {
     /// SHA-256 of the endpoint, the model and the question.
     key: String,
     answer: String,
+    /// The checksum of the two.
+    checksum: String,
+}
+
+impl KeptAnswer {
+    fn new(key: String, answer: String) -> Self {
+        let checksum = digest_parts([key.as_bytes(), answer.as_bytes()]);
+        Self { key, answer, checksum }
+    }
+}
+
+/// The answers in a file, by the hashes of their questions; none if there is no file. An incomplete last line is ignored, and
+/// its question is asked again.
+///
+/// # Errors
+/// The file cannot be read, or was changed after it was written.
+pub(crate) fn read_answers(path: &Path) -> Result<BTreeMap<String, String>, InputError> {
+    let text = whole_lines(path)?;
+    let mut answers = BTreeMap::new();
+    for (index, line) in text.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+        let kept = serde_json::from_slice::<KeptAnswer>(line).ok();
+        let kept = kept.filter(|kept| *kept == KeptAnswer::new(kept.key.clone(), kept.answer.clone()));
+        let kept = kept.ok_or_else(|| InputError::changed(path).at(Place::Line(index + 1)))?;
+        answers.insert(kept.key, kept.answer);
+    }
+    Ok(answers)
+}
+
+/// The bytes of a file up to the end of its last whole line; none if there is no file.
+fn whole_lines(path: &Path) -> Result<Vec<u8>, InputError> {
+    let mut bytes = if path.exists() { read_regular(path)? } else { Vec::new() };
+    bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1));
+    Ok(bytes)
 }
 
 /// A judge, with its earlier answers.
@@ -56,7 +93,7 @@ pub(crate) struct Judge<'a> {
     path: PathBuf,
     answers: BTreeMap<String, String>,
     file: File,
-    /// Answers without a number in range.
+    /// Answers that are not one whole number in range.
     silent: usize,
     asked: usize,
 }
@@ -75,16 +112,12 @@ impl<'a> Judge<'a> {
                     .hint("it holds the endpoint's key; an endpoint that needs none has `api_key_variable = \"\"`")
             })?),
         };
-        let path = folder.join("judge.jsonl");
+        let path = folder.join(ANSWERS);
         let failed = |error: std::io::Error| InputError::io(&path, "keep the judge's answers", &error);
-        let text = if path.exists() { std::fs::read_to_string(&path).map_err(failed)? } else { String::new() };
-        // A truncated line is ignored, and its question is asked again.
-        let answers = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-        let answers = answers.map(|CachedAnswer { key, answer }| (key, answer)).collect();
-        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
-        if !text.is_empty() && !text.ends_with('\n') {
-            file.write_all(b"\n").map_err(failed)?;
-        }
+        let answers = read_answers(&path)?;
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        // Removes a line that a killed program did not write to its end.
+        file.set_len(whole_lines(&path)?.len() as u64).map_err(failed)?;
         let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build();
         Ok(Self { section, stop, agent: agent.into(), api_key, path, answers, file, silent: 0, asked: 0 })
     }
@@ -93,15 +126,23 @@ impl<'a> Judge<'a> {
     /// Returns notes for the report.
     ///
     /// # Errors
-    /// The endpoint cannot be reached or refuses; the user stopped it.
+    /// The endpoint cannot be reached or refuses; the user stopped it. Then no message has a rating.
     pub(crate) fn judge(&mut self, writer: &MessageWriter, written: &mut [Written]) -> Result<Vec<String>, StudyError> {
+        let judged = self.judge_each(writer, written);
+        if judged.is_err() {
+            written.iter_mut().for_each(|one| one.likeness.judged = None);
+        }
+        judged
+    }
+
+    fn judge_each(&mut self, writer: &MessageWriter, written: &mut [Written]) -> Result<Vec<String>, StudyError> {
         let mut telling: BTreeMap<String, Option<f64>> = BTreeMap::new();
         let least = self.section.least_telling;
         if least > 1 {
             for item in writer.items() {
                 let asked =
                     format!("{TELLING}\n\nThoughts:\n{}\n\nMessage:\n{}", writer.thoughts(item), writer.truth(item));
-                let rating = self.number(&asked, 1.0..=5.0)?;
+                let rating = self.number(&asked, 1..=5)?;
                 telling.insert(item.to_owned(), rating);
             }
         }
@@ -109,7 +150,7 @@ impl<'a> Judge<'a> {
             |item: &str| least <= 1 || telling.get(item).copied().flatten().is_some_and(|one| one >= f64::from(least));
         for one in written.iter_mut().filter(|one| counts(&one.item)) {
             let asked = format!("{ALIKE}\n\nTrue message:\n{}\n\nPrediction:\n{}", writer.truth(&one.item), one.text);
-            one.likeness.judged = self.number(&asked, 0.0..=100.0)?;
+            one.likeness.judged = self.number(&asked, 0..=100)?;
         }
         let Self { section, silent, asked, .. } = self;
         let mut notes = vec![format!(
@@ -125,18 +166,16 @@ impl<'a> Judge<'a> {
             ));
         }
         if *silent > 0 {
-            notes.push(format!("{silent} answers of the judge held no number in range and are excluded."));
+            notes.push(format!("{silent} answers of the judge were not one whole number in range and are excluded."));
         }
         Ok(notes)
     }
 
-    /// The first number of the answer, if it is in `range`.
-    fn number(&mut self, asked: &str, range: RangeInclusive<f64>) -> Result<Option<f64>, StudyError> {
-        let answer = self.answer(asked)?;
-        let number = answer.split(|c: char| !c.is_ascii_digit() && c != '.').find_map(|word| word.parse::<f64>().ok());
-        let number = number.filter(|number| range.contains(number));
+    /// The number that the answer is, if it is in `range`.
+    fn number(&mut self, asked: &str, range: RangeInclusive<u32>) -> Result<Option<f64>, StudyError> {
+        let number = whole_number(&self.answer(asked)?, *range.end()).filter(|number| range.contains(number));
         self.silent += usize::from(number.is_none());
-        Ok(number)
+        Ok(number.map(f64::from))
     }
 
     /// The earlier answer to a question, or a new one.
@@ -151,9 +190,8 @@ impl<'a> Judge<'a> {
         }
         let answer: String = self.ask(asked)?.chars().take(LONGEST_ANSWER).collect();
         self.asked += 1;
-        let line = serde_json::to_string(&CachedAnswer { key: key.clone(), answer: answer.clone() })
-            .expect("plain data")
-            + "\n";
+        let kept = KeptAnswer::new(key.clone(), answer.clone());
+        let line = serde_json::to_string(&kept).expect("plain data") + "\n";
         let failed = |error: std::io::Error| InputError::io(&self.path, "keep the judge's answers", &error);
         self.file.write_all(line.as_bytes()).map_err(failed)?;
         self.answers.insert(key, answer.clone());
@@ -204,5 +242,49 @@ impl<'a> Judge<'a> {
             }
             std::thread::sleep(PAUSE * 2_u32.pow(attempt - 1));
         }
+    }
+}
+
+/// The number that an answer consists of; `%`, `/` with the highest number of the scale, and a full stop may follow it.
+fn whole_number(answer: &str, highest: u32) -> Option<u32> {
+    let answer = answer.trim();
+    let answer = answer.strip_suffix('.').unwrap_or(answer);
+    let digits = match answer.split_once('/') {
+        Some((number, scale)) => (scale.trim() == highest.to_string()).then_some(number)?,
+        None => answer.strip_suffix('%').filter(|_| highest == 100).unwrap_or(answer),
+    };
+    let digits = digits.trim_end();
+    // `parse` would take a sign.
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_counts_only_if_it_is_one_whole_number() {
+        for (answer, number) in [
+            ("85", Some(85)),
+            (" 85.\n", Some(85)),
+            ("85%", Some(85)),
+            ("85/100", Some(85)),
+            ("85 / 100", Some(85)),
+            ("0", Some(0)),
+            ("", None),
+            ("+85", None),
+            ("-5", None),
+            ("7.5", None),
+            ("7.5/10", None),
+            ("85/10", None),
+            ("On a scale from 0 to 100, I would say 85.", None),
+            ("I cannot rate this.", None),
+            ("８５", None),
+            ("99999999999", None),
+        ] {
+            assert_eq!(whole_number(answer, 100), number, "{answer}");
+        }
+        assert_eq!(whole_number("4/5", 5), Some(4));
+        assert_eq!(whole_number("4%", 5), None);
     }
 }

@@ -26,12 +26,6 @@ pub(crate) const YARDSTICKS: [&str; 4] = [UNIGRAM, REPEAT, UNTRAINED, BASE];
 /// The targets that are thoughts.
 pub(crate) const THOUGHT_KINDS: [TargetKind; 2] = [TargetKind::Reaction, TargetKind::Reason];
 
-/// The checkpoint from which a training resumes.
-pub(crate) const LAST_CHECKPOINT: &str = "last.safetensors";
-
-/// The checkpoint of a training with the lowest validation loss.
-pub(crate) const BEST_CHECKPOINT: &str = "best.safetensors";
-
 /// The scores of an arm in one training.
 pub(crate) const RECORDS: &str = "records.jsonl";
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use undertone_data::{PREDICTED_TOKENS, Row, Split, Stream, Target, pack};
 use undertone_model::{Cache, Gradients, Opening, Sampling};
 use undertone_report::{Table, columns, count, decimal};
-use undertone_train::Description;
+use undertone_train::{Description, LAST};
 
 use crate::amendments::check_folder;
 use crate::arms::{Evaluated, Training, thought_writer_arm};
@@ -20,7 +20,7 @@ use crate::jobs::first_messages::first_messages_file;
 use crate::jobs::predict_thoughts::thoughts_file;
 use crate::jobs::score::scores_file;
 use crate::jobs::write::MessageWriter;
-use crate::names::{LAST_CHECKPOINT, WRITERS};
+use crate::names::WRITERS;
 use crate::power::Power;
 use crate::replies::{PreparedReplies, prepare_other_replies};
 use crate::study::Study;
@@ -229,7 +229,7 @@ fn planned(arm: &str, runs: usize, left: usize, tokens: usize, speed: f64) -> Pl
 /// Whether a training of an arm is finished.
 fn is_finished(context: &Context<'_>, arm: &Arm, training: Training) -> bool {
     let Context { study, base, .. } = context;
-    let last = study.training_folder(&arm.name, training).join(LAST_CHECKPOINT);
+    let last = study.training_folder(&arm.name, training).join(LAST);
     Description::read(&last).is_ok_and(|last| {
         last.state.finished && last.training_key == fingerprint::of_training(study, base, arm, training)
     })

@@ -12,7 +12,7 @@ use undertone_files::InputError;
 use undertone_model::Decoder;
 use undertone_score::KnownRows;
 use undertone_stats::{Attributed, ItemRecord, Written};
-use undertone_train::{Checkpoint, Description};
+use undertone_train::{Checkpoint, Description, LAST, State};
 
 use crate::arms::{Evaluated, Failed, Training};
 use crate::context::Context;
@@ -22,7 +22,7 @@ use crate::jobs::first_messages::{FirstMessages, first_messages, first_messages_
 use crate::jobs::score::score_arm;
 use crate::jobs::train::train_arm;
 use crate::jobs::write::MessageWriter;
-use crate::names::{LAST_CHECKPOINT, UNTRAINED};
+use crate::names::UNTRAINED;
 use crate::observer::Event;
 
 /// Results per arm.
@@ -180,9 +180,10 @@ fn run(context: &Context<'_>, writer: &MessageWriter, arms: &[Evaluated], job: &
         None => None,
         Some(trained) => {
             let best = train_arm(context, trained, *training, true)?;
-            let scored = Description::read(&best)?.state.step;
-            let last = study.training_folder(name, *training).join(LAST_CHECKPOINT);
-            let taken = Description::read(&last)?.state.step;
+            // If all scores are there, the best checkpoint is not read: a damaged one cannot withhold them.
+            let State { step: taken, best: measured, .. } =
+                Description::read(&study.training_folder(name, *training).join(LAST))?.state;
+            let scored = measured.map_or(taken, |measured| measured.step);
             let which = training.folder(experiment.seed);
             outcome.scored = Some(format!("`{name}`, {which}: scored after step {scored} of {taken}."));
             Some(best)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::{Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use undertone_files::{FolderLock, InputError, Place, write_whole};
+use undertone_files::{FolderLock, InputError, Sealed};
 
 use crate::amendments::{check_folder, has_scores, has_trainings};
 use crate::context::Context;
@@ -17,7 +17,7 @@ use crate::fingerprint::PROGRAM;
 use crate::power::Power;
 
 /// The file with the registration of a folder.
-const FILE: &str = "registration.json";
+pub(crate) const REGISTERED: &str = "registration.json";
 
 /// What a study fixes before anything is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,13 +79,7 @@ impl Registration {
         if !path.exists() {
             return Ok(None);
         }
-        let bytes = std::fs::read(path).map_err(|error| InputError::io(path, "read", &error))?;
-        let read = serde_json::from_slice(&bytes).map_err(|error| {
-            InputError::new(path, format!("is not a registration: {error}"))
-                .at(Place::Line(error.line()))
-                .hint("`undertone ablate --register` wrote this file, and it has been changed since; restore it")
-        })?;
-        Ok(Some(read))
+        Sealed::read(path).map(Some)
     }
 
     /// What differs between a registration and the study now, as keys with both values.
@@ -122,7 +116,7 @@ fn compare(key: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
 /// writes in it.
 pub fn register(context: &Context<'_>) -> Result<PathBuf, StudyError> {
     let folder = context.study.experiment.folder();
-    let path = folder.join(FILE);
+    let path = folder.join(REGISTERED);
     let _lock = FolderLock::exclusive(&folder)?;
     let own = check_folder(context)?;
     let now = Registration::now(context);
@@ -141,7 +135,7 @@ pub fn register(context: &Context<'_>) -> Result<PathBuf, StudyError> {
             .into());
     }
     own.claim(&context.study.experiment)?;
-    write_whole(&path, &serde_json::to_vec_pretty(&now).expect("plain data"))?;
+    Sealed::write(&path, now)?;
     Ok(path)
 }
 
@@ -150,7 +144,7 @@ pub fn register(context: &Context<'_>) -> Result<PathBuf, StudyError> {
 /// # Errors
 /// The registration cannot be read.
 pub(crate) fn in_words(context: &Context<'_>) -> Result<Vec<String>, InputError> {
-    let path = context.study.experiment.folder().join(FILE);
+    let path = context.study.experiment.folder().join(REGISTERED);
     let Some(before) = Registration::read(&path)? else {
         return Ok(vec!["Not registered before it was trained (`--register`).".to_owned()]);
     };

@@ -58,6 +58,8 @@ pub(crate) struct Course<'a> {
     pub(crate) scored: &'a [String],
     /// Arms that failed.
     pub(crate) failed: &'a [Failed],
+    /// Why the judge failed.
+    pub(crate) judge_failed: Option<&'a StudyError>,
     /// Changes made after there were results.
     pub(crate) amendments: &'a [Amendment],
     /// Whether the study was registered, in sentences.
@@ -125,7 +127,7 @@ impl Results {
         course: Course<'_>,
     ) -> Result<Self, StudyError> {
         let Scores { arms, records, written, attributed, first_messages, other_replies } = scores;
-        let Course { scored, failed, amendments, registration } = course;
+        let Course { scored, failed, judge_failed, amendments, registration } = course;
         let experiment = &study.experiment;
         // A comparison that became primary after there were results is corrected like the others, and a margin that was
         // changed then makes no ties.
@@ -195,6 +197,7 @@ impl Results {
                 .map(|Failed { arm, error }| {
                     format!("FAILED: the arm `{arm}` is left out of every comparison: {error}")
                 })
+                .chain(judge_failed.map(|error| format!("FAILED: the judge's ratings are left out: {error}")))
                 .chain(amendments_in_words(amendments))
                 .chain(warnings(experiment.data.synthetic, unknown_users, &shown))
                 .collect(),

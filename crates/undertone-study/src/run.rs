@@ -1,19 +1,19 @@
 //! A whole study: every arm trained, scored and compared, and all results written.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use undertone_data::Split;
-use undertone_files::{FolderLock, InputError, remove_leftovers_below, write_whole};
+use undertone_files::{FolderLock, InputError, Manifest, remove_leftovers_below};
 use undertone_report::Curve;
-use undertone_stats::{ItemRecord, attributed_lines, parquet, written_lines};
+use undertone_stats::{attributed_lines, parquet, written_lines};
 use undertone_train::read_log;
 
 use crate::amendments::check_folder;
-use crate::arms::{Evaluated, Failed};
 use crate::base::Base;
 use crate::context::Context;
+use crate::digest::sha256_of_json;
 use crate::error::StudyError;
 use crate::jobs::attribute::ATTRIBUTED;
 use crate::jobs::predict_thoughts::predict_thoughts;
@@ -36,8 +36,8 @@ pub struct Finished {
     pub folder: PathBuf,
     /// The folders with the checkpoints of trained arms.
     pub checkpoints: Vec<PathBuf>,
-    /// Arms that failed; no comparison includes them.
-    pub failed: Vec<Failed>,
+    /// Why an arm, which no comparison includes, or the judge failed: the first failure.
+    pub failure: Option<StudyError>,
 }
 
 /// Runs a study in its folder, from the start or from where it stopped: trains every arm, scores all on the same
@@ -74,13 +74,16 @@ pub fn run(
     for record in records.iter_mut().flatten() {
         record.primary = primary.contains(&record.item);
     }
-    write_records(&folder, &arms, &records)?;
     let mut written = [written.concat(), writer.repeated()].concat();
-    if let Some(mut judge) = judge {
-        scored.extend(judge.judge(&writer, &mut written)?);
-    }
-    write_or_remove(&folder.join(WRITTEN), written_lines(&written))?;
-    write_or_remove(&folder.join(ATTRIBUTED), attributed_lines(&attributed))?;
+    let judge_failed = match judge.map(|mut judge| judge.judge(&writer, &mut written)) {
+        None => None,
+        Some(Ok(notes)) => {
+            scored.extend(notes);
+            None
+        }
+        Some(Err(interrupted @ StudyError::Interrupted(_))) => return Err(interrupted),
+        Some(Err(error)) => Some(error),
+    };
     let other_replies = other_replies(&Context { study, base, observer, stop }, prepared, workers, &primary)?;
     let scores = Scores {
         arms: &arms,
@@ -91,65 +94,58 @@ pub fn run(
         other_replies: &other_replies,
     };
     let registration = registration::in_words(&Context { study, base, observer, stop })?;
-    let course = Course { scored: &scored, failed: &failed, amendments: &amendments, registration: &registration };
+    let course = Course {
+        scored: &scored,
+        failed: &failed,
+        judge_failed: judge_failed.as_ref(),
+        amendments: &amendments,
+        registration: &registration,
+    };
     let results = Results::new(study, &base.sha256, scores, course)?;
-    write_results(study, &results, scores)?;
+    let curves = learning_curves(study)?;
+    let files = files(study, &results, scores, curves)?;
+    // An arm that fails now keeps the records that it has.
+    let failed_records: Vec<String> = failed.iter().map(|failed| records_file(&failed.arm)).collect();
+    let fingerprint = sha256_of_json(&[&study.data_sha256, &base.sha256, &study.experiment.hash()]);
+    Manifest::read(&folder)?.write_all(&files, &fingerprint, |name| failed_records.iter().any(|kept| kept == name))?;
     let trained = arms.iter().filter(|arm| arm.is_trained_itself());
     let checkpoints = trained.map(|arm| folder.join(&arm.name)).collect();
-    Ok(Finished { results, folder, checkpoints, failed })
+    let failure = failed.into_iter().map(|failed| failed.error).chain(judge_failed).next();
+    Ok(Finished { results, folder, checkpoints, failure })
 }
 
-/// Writes the records of every arm and of the unigram baseline, as JSON Lines and as Parquet.
-fn write_records(folder: &Path, arms: &[Evaluated], records: &[Vec<ItemRecord>]) -> Result<(), StudyError> {
-    let names = arms.iter().map(|arm| arm.name.as_str()).chain([UNIGRAM]);
-    let mut files = BTreeSet::new();
-    for (name, records) in names.zip(records) {
-        let file = format!("{name}.jsonl");
-        write_whole(&folder.join("records").join(&file), &record_lines(records)?)?;
-        files.insert(file);
-    }
-    remove_others(&folder.join("records"), &files)?;
-    let table = parquet(&records.iter().flatten().collect::<Vec<_>>())
-        .map_err(|fault| StudyError::Scores(fault.to_string()))?;
-    Ok(write_whole(&folder.join("records.parquet"), &table)?)
+/// The file with the records of an arm, or of a baseline.
+fn records_file(arm: &str) -> String {
+    format!("records/{arm}.jsonl")
 }
 
-/// Writes lines to a file; removes it if there are none.
-fn write_or_remove(path: &Path, lines: std::io::Result<Vec<u8>>) -> Result<(), InputError> {
-    let lines = lines.expect("written to memory");
-    if !lines.is_empty() {
-        return write_whole(path, &lines);
+/// Every file that a finished study has in its folder, by name: records, texts, results, report and plots.
+fn files(
+    study: &Study,
+    results: &Results,
+    scores: Scores<'_>,
+    curves: Vec<Curve>,
+) -> Result<BTreeMap<String, Vec<u8>>, StudyError> {
+    let mut files = BTreeMap::new();
+    let names = scores.arms.iter().map(|arm| arm.name.as_str()).chain([UNIGRAM]);
+    for (name, records) in names.zip(scores.records) {
+        files.insert(records_file(name), record_lines(records)?);
     }
-    if path.exists() {
-        std::fs::remove_file(path).map_err(|error| InputError::io(path, "remove", &error))?;
-    }
-    Ok(())
-}
-
-/// Writes `results.json`, `report.md`, `report.html` and the plots.
-fn write_results(study: &Study, results: &Results, scores: Scores<'_>) -> Result<(), InputError> {
-    let folder = study.experiment.folder();
-    write_whole(&folder.join("report.md"), results.markdown().as_bytes())?;
+    let table = parquet(&scores.records.iter().flatten().collect::<Vec<_>>());
     let json = serde_json::to_vec_pretty(results).expect("results are plain data");
-    write_whole(&folder.join(RESULTS), &json)?;
-    let pages = results.html(study, scores, learning_curves(study)?);
-    let plots = pages.iter().filter_map(|(name, _)| name.strip_prefix("plots/").map(str::to_owned)).collect();
-    remove_others(&folder.join("plots"), &plots)?;
-    for (name, content) in pages {
-        write_whole(&folder.join(name), content.as_bytes())?;
-    }
-    Ok(())
-}
-
-/// Removes the files of a results folder that an earlier run of the study left, except those in `keep`.
-fn remove_others(folder: &Path, keep: &BTreeSet<String>) -> Result<(), InputError> {
-    for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        let is_kept = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| keep.contains(name));
-        if !is_kept && path.is_file() {
-            std::fs::remove_file(&path).map_err(|error| InputError::io(&path, "remove", &error))?;
+    files.extend([
+        ("records.parquet".to_owned(), table.map_err(|fault| StudyError::Scores(fault.to_string()))?),
+        ("report.md".to_owned(), results.markdown().into_bytes()),
+        (RESULTS.to_owned(), json),
+    ]);
+    for (name, lines) in [(WRITTEN, written_lines(scores.written)), (ATTRIBUTED, attributed_lines(scores.attributed))] {
+        let lines = lines.expect("written to memory");
+        if !lines.is_empty() {
+            files.insert(name.to_owned(), lines);
         }
     }
-    Ok(())
+    files.extend(results.html(study, scores, curves).into_iter().map(|(name, content)| (name, content.into_bytes())));
+    Ok(files)
 }
 
 /// The training loss of each trained arm by step, averaged over folds and seeds.

@@ -142,6 +142,15 @@ pub(crate) fn save(
     write_whole(path, &bytes)
 }
 
+/// A tensor that two checkpoints do not have in common.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// Its name.
+    pub tensor: String,
+    /// The largest absolute difference of two values.
+    pub largest: f32,
+}
+
 /// A checkpoint read from a file.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -211,6 +220,27 @@ impl Checkpoint {
             }
         }
         Ok(optimizer)
+    }
+
+    /// The number of its tensors.
+    pub fn tensors(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// The tensors of this checkpoint whose bytes another one does not have.
+    pub fn differences(&self, other: &Self) -> Vec<Difference> {
+        let bytes = |checkpoint: &Self, entry: &TensorEntry| checkpoint.bytes[entry.range.clone()].to_vec();
+        let values = |bytes: &[u8]| -> Vec<f32> {
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        };
+        let compare = |(name, entry): (&String, &TensorEntry)| {
+            let ours = bytes(self, entry);
+            let theirs = other.tensors.get(name).map(|entry| bytes(other, entry)).unwrap_or_default();
+            let pairs = values(&ours).into_iter().zip(values(&theirs));
+            let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0_f32, f32::max);
+            (ours != theirs).then(|| Difference { tensor: name.clone(), largest })
+        };
+        self.tensors.iter().filter_map(compare).collect()
     }
 
     fn tensor(&self, name: &str, shape: [usize; 2], device: &burn::tensor::Device) -> Result<Tensor<2>, InputError> {

@@ -50,6 +50,12 @@ pub struct TrainingConfig {
     pub patience_validations: usize,
     /// Steps between checkpoints for resuming; 0 saves after each epoch.
     pub save_every_steps: usize,
+    /// Checkpoints for resuming that are kept: the last, and earlier ones to fall back to if it is damaged.
+    pub keep_last: usize,
+    /// Best checkpoints that are kept: the best, and those that were the best before.
+    pub keep_best: usize,
+    /// Checkpoints for resuming of every so many steps are kept for good; 0 keeps none.
+    pub keep_every_steps: usize,
 }
 
 impl Default for TrainingConfig {
@@ -71,11 +77,21 @@ impl Default for TrainingConfig {
             validate_every_steps: 0,
             patience_validations: 0,
             save_every_steps: 0,
+            keep_last: 2,
+            keep_best: 1,
+            keep_every_steps: 0,
         }
     }
 }
 
 impl TrainingConfig {
+    /// The same training with the default number of checkpoints: how many there are does not affect the weights.
+    #[must_use]
+    pub fn without_checkpoints(&self) -> Self {
+        let Self { save_every_steps, keep_last, keep_best, keep_every_steps, .. } = Self::default();
+        Self { save_every_steps, keep_last, keep_best, keep_every_steps, ..self.clone() }
+    }
+
     /// The learning rate of step number `step`, counted from 0, of `steps`.
     pub fn learning_rate_at(&self, step: usize, steps: usize) -> f64 {
         if step < self.warmup_steps {

@@ -7,14 +7,17 @@
 mod checkpoint;
 mod config;
 mod envelope;
+mod events;
+mod kept;
 mod log;
 mod memory;
 mod optimizer;
 mod plan;
 mod train;
 
-pub use checkpoint::{Best, Checkpoint, Description, State};
+pub use checkpoint::{Best, Checkpoint, Description, Difference, State};
 pub use config::{Schedule, TrainingConfig};
+pub use kept::{BEST, LAST, Resumable};
 pub use log::{Progress, Scalars, read_log};
 pub use memory::peak_mib;
 pub use optimizer::{AdamW, Update, clip_factor, global_norm, scalar};

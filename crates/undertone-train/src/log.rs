@@ -1,17 +1,13 @@
 //! Reports of a run while it trains: scalars as JSONL, as TensorBoard events, and to a [`Progress`].
-//!
-//! `tensorboard-rs` panics when it cannot write; all calls go through one function that turns a panic into an
-//! error.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
-use tensorboard_rs::summary_writer::SummaryWriter;
 use undertone_files::{InputError, write_whole};
+
+use crate::events::Events;
 
 /// The scalars of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,26 +67,24 @@ pub trait Progress: Sync {
 /// The files that receive the scalars of a run.
 pub(crate) struct EventLog {
     jsonl: File,
-    tensorboard: SummaryWriter,
-    folder: PathBuf,
+    path: PathBuf,
+    events: Events,
 }
 
 impl EventLog {
-    /// Opens `log.jsonl` and `tensorboard/` in `folder`. Removes the lines of steps after `resumed_at`, whose
-    /// work was lost.
+    /// Opens `log.jsonl` and `tensorboard/` in `folder`. Removes the steps after `resumed_at`, whose work was lost.
     ///
     /// # Errors
     /// The folder cannot be written.
     pub(crate) fn open(folder: &Path, resumed_at: usize) -> Result<Self, InputError> {
         let path = folder.join(LOG);
-        let failed = |error: std::io::Error| InputError::io(&path, "write the log", &error);
         let kept = lines(folder)?.into_iter().filter(|(scalars, _)| scalars.step <= resumed_at);
         let kept: Vec<String> = kept.map(|(_, line)| line + "\n").collect();
         write_whole(&path, kept.concat().as_bytes())?;
-        let jsonl = OpenOptions::new().append(true).open(&path).map_err(failed)?;
-        let events = folder.join("tensorboard");
-        let tensorboard = guarded(&events, || SummaryWriter::new(&events))?;
-        Ok(Self { jsonl, tensorboard, folder: folder.to_owned() })
+        let jsonl = OpenOptions::new().append(true).open(&path);
+        let jsonl = jsonl.map_err(|error| InputError::io(&path, "write the log", &error))?;
+        let events = Events::open(&folder.join("tensorboard"), resumed_at)?;
+        Ok(Self { jsonl, path, events })
     }
 
     /// Records one step.
@@ -98,41 +92,27 @@ impl EventLog {
     /// # Errors
     /// The files cannot be written.
     pub(crate) fn step(&mut self, scalars: &Scalars) -> Result<(), InputError> {
-        let path = self.folder.join(LOG);
         let line = serde_json::to_string(scalars).expect("scalars are plain data") + "\n";
-        self.jsonl.write_all(line.as_bytes()).map_err(|error| InputError::io(&path, "write the log", &error))?;
-        let tags = [
-            ("loss/nats_per_token", Some(scalars.loss_nats_per_token)),
-            ("loss/bits_per_byte", Some(scalars.bits_per_byte)),
-            ("loss/validation_nats_per_token", scalars.validation_nats_per_token),
-            ("optimizer/learning_rate", Some(scalars.learning_rate)),
-            ("optimizer/gradient_norm", Some(scalars.gradient_norm)),
-            ("speed/tokens_per_second", Some(scalars.tokens_per_second)),
-            ("speed/memory_mib", Some(scalars.memory_mib)),
+        let written = self.jsonl.write_all(line.as_bytes());
+        written.map_err(|error| InputError::io(&self.path, "write the log", &error))?;
+        let always = [
+            ("loss/nats_per_token", scalars.loss_nats_per_token),
+            ("loss/bits_per_byte", scalars.bits_per_byte),
+            ("optimizer/learning_rate", scalars.learning_rate),
+            ("optimizer/gradient_norm", scalars.gradient_norm),
+            ("speed/tokens_per_second", scalars.tokens_per_second),
+            ("speed/memory_mib", scalars.memory_mib),
         ];
-        let writer = &mut self.tensorboard;
-        guarded(&self.folder.join("tensorboard"), || {
-            for (tag, value) in tags {
-                if let Some(value) = value {
-                    writer.add_scalar(tag, value as f32, scalars.step);
-                }
-            }
-            writer.flush();
-        })
+        let validation = scalars.validation_nats_per_token.map(|nats| ("loss/validation_nats_per_token", nats));
+        self.events.scalars(scalars.step, &always.into_iter().chain(validation).collect::<Vec<_>>())
     }
-}
 
-/// The program has one panic hook, so only one thread changes it at a time.
-static QUIET: Mutex<()> = Mutex::new(());
-
-fn guarded<T>(path: &Path, write: impl FnOnce() -> T) -> Result<T, InputError> {
-    let _alone = QUIET.lock().expect("panics are caught while it is held");
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let result = catch_unwind(AssertUnwindSafe(write));
-    std::panic::set_hook(hook);
-    result.map_err(|_| {
-        InputError::new(path, "cannot write TensorBoard events")
-            .hint("check free space and the permissions of the folder")
-    })
+    /// Waits until all steps are on the disk, so that no checkpoint is ahead of its log.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub(crate) fn sync(&self) -> Result<(), InputError> {
+        self.jsonl.sync_data().map_err(|error| InputError::io(&self.path, "write the log", &error))?;
+        self.events.sync()
+    }
 }

@@ -11,6 +11,7 @@ use undertone_model::{Decoder, DropoutKey, Gradients, values};
 
 use crate::checkpoint::{self, Best, Checkpoint, Description, State};
 use crate::config::TrainingConfig;
+use crate::kept::{BEST, LAST, Series};
 use crate::log::{EventLog, Progress, Scalars};
 use crate::memory::resident_mib;
 use crate::optimizer::{AdamW, Update, clip_factor, global_norm, scalar};
@@ -77,12 +78,12 @@ fn items(windows: &[&Stream]) -> Vec<String> {
 impl Run<'_> {
     /// The checkpoint to resume from.
     pub fn last(&self) -> PathBuf {
-        self.folder.join("last.safetensors")
+        self.folder.join(LAST)
     }
 
     /// The checkpoint with the lowest validation loss; without validation, the last one.
     pub fn best(&self) -> PathBuf {
-        self.folder.join("best.safetensors")
+        self.folder.join(BEST)
     }
 
     /// Trains `model` to the end, from the start or from `resume`, and returns the final state.
@@ -105,7 +106,12 @@ impl Run<'_> {
             optimizer = checkpoint.restore_optimizer(model)?;
             state = checkpoint.description.state.clone();
         }
+        if resume.is_none() {
+            self.refuse_lost_checkpoint(save_every.min(steps))?;
+        }
         remove_leftovers_below(self.folder);
+        let (last, best) = (Series::of_last(self.folder, config), Series::of_best(self.folder, config));
+        let mut saved = resume.map(|_| state.step);
         let mut log = EventLog::open(self.folder, state.step)?;
         self.progress.begin(state.step, steps);
 
@@ -128,9 +134,10 @@ impl Run<'_> {
                     return Err(TrainError::NotFinite { step: state.step, what, items: items(&windows) });
                 }
                 if state.best.is_none_or(|best| nats_per_token < best.nats_per_token) {
+                    let before = state.best.map(|best| best.step);
                     state.best = Some(Best { step: state.step, nats_per_token });
                     state.validations_without_gain = 0;
-                    checkpoint::save(&self.best(), model, None, &self.describe(&state))?;
+                    best.write(before, |path| checkpoint::save(path, model, None, &self.describe(&state)))?;
                 } else {
                     state.validations_without_gain += 1;
                 }
@@ -151,17 +158,38 @@ impl Run<'_> {
             log.step(&scalars)?;
             self.progress.step(&scalars);
             let stopped = self.stop.load(Ordering::Relaxed);
-            if state.finished || stopped || state.step.is_multiple_of(save_every) {
-                checkpoint::save(&self.last(), model, Some(&optimizer), &self.describe(&state))?;
+            if state.finished || stopped || self.saves_after(state.step, save_every) {
+                log.sync()?;
+                last.write(saved, |path| checkpoint::save(path, model, Some(&optimizer), &self.describe(&state)))?;
+                saved = Some(state.step);
             }
             if stopped && !state.finished {
                 return Err(TrainError::Interrupted(self.last()));
             }
         }
         if state.best.is_none() {
-            checkpoint::save(&self.best(), model, None, &self.describe(&state))?;
+            best.write(None, |path| checkpoint::save(path, model, None, &self.describe(&state)))?;
         }
         Ok(state)
+    }
+
+    fn saves_after(&self, step: usize, save_every: usize) -> bool {
+        let keep_every = self.config.keep_every_steps;
+        step.is_multiple_of(save_every) || keep_every > 0 && step.is_multiple_of(keep_every)
+    }
+
+    /// Refuses to start anew if the best checkpoint is of another training, or shows that there was a last one.
+    fn refuse_lost_checkpoint(&self, first_save: usize) -> Result<(), InputError> {
+        let best = self.best();
+        if !best.exists() {
+            return Ok(());
+        }
+        let Description { training_key, state, .. } = Description::read(&best)?;
+        if training_key == self.description.training_key && state.step <= first_save {
+            return Ok(());
+        }
+        let cause = format!("is missing, but there is a `{BEST}`, which a new training would replace");
+        Err(InputError::new(self.last(), cause).hint("restore it from a copy, or remove the folder"))
     }
 
     /// Takes one step of the plan. Waits for the device only once the whole step is queued.

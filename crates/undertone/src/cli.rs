@@ -42,6 +42,10 @@ pub(crate) enum Command {
     Predict(Predict),
     /// Export a checkpoint as a Hugging Face folder or a PEFT adapter.
     Export(Export),
+    /// Check that the files of a study are as they were written.
+    Verify(Verify),
+    /// Train the last steps before a checkpoint again, and check that its bytes are the same.
+    Replay(Replay),
 }
 
 #[derive(Debug, Args)]
@@ -227,6 +231,24 @@ pub(crate) struct Export {
     /// The format to write.
     #[arg(long, default_value = "hf")]
     pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The folder of a study, such as checkpoints/demo, or a folder in it.
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// A checkpoint, such as checkpoints/demo/past/fold0/last.safetensors.
+    pub(crate) checkpoint: PathBuf,
+    /// The fewest steps to train again; it begins at the newest earlier checkpoint that allows them, or at the start.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) steps: usize,
+    /// Override one key of the checkpoint's experiment, such as `--set model.path=FOLDER`; repeatable.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -56,6 +56,8 @@ fn run(cli: &Cli, shell: &Shell) -> anyhow::Result<()> {
         Command::Ablate(args) => commands::ablate::run(args, shell),
         Command::Predict(args) => commands::predict::run(args, shell),
         Command::Export(args) => commands::export::run(args, shell),
+        Command::Verify(args) => commands::verify::run(args, shell),
+        Command::Replay(args) => commands::replay::run(args, shell),
     }
 }
 

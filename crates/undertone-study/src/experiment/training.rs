@@ -66,6 +66,14 @@ pub(super) fn rules(training: &TrainingConfig, split: &SplitSection, found: &mut
         format!("`weight_decay` ({}) is negative", training.weight_decay),
         "0.01 is usual",
     );
+    for (name, count) in [("keep_last", training.keep_last), ("keep_best", training.keep_best)] {
+        found.require(
+            count > 0,
+            &format!("training.{name}"),
+            format!("`{name}` is 0, and a training needs one such checkpoint"),
+            "1 keeps no earlier ones",
+        );
+    }
     found.require(
         training.patience_validations == 0 || split.can_validate(),
         "training.patience_validations",

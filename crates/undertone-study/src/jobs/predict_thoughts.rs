@@ -13,9 +13,9 @@ use std::time::Instant;
 use undertone_data::{Layout, PREDICTED_TOKENS, Purpose, Source, Split, Stream, Thoughts, View, derived_seed};
 use undertone_files::{InputError, Manifest, Place};
 use undertone_score::write;
-use undertone_train::{Checkpoint, Description};
+use undertone_train::{BEST, Checkpoint, Description};
 
-use super::train::{TrainingJob, train};
+use super::train::TrainingJob;
 use crate::arms::{Training, thought_writer_arm};
 use crate::artifact::CachedFile;
 use crate::context::Context;
@@ -23,7 +23,7 @@ use crate::error::StudyError;
 use crate::experiment::{Experiment, thought_sampling};
 use crate::fingerprint;
 use crate::leakage::require_unseen;
-use crate::names::{BEST_CHECKPOINT, THOUGHT_KINDS, WRITERS};
+use crate::names::{THOUGHT_KINDS, WRITERS};
 use crate::observer::Event;
 use crate::study::{PredictedThoughts, Study};
 
@@ -179,19 +179,16 @@ fn written_thoughts(context: &Context<'_>, fold: usize) -> Result<PredictedThoug
         let (folder, fingerprint) = writer.run(context, fold);
         let row = writer.row(fold);
         let own: Vec<Stream> = training.iter().filter(|stream| is_own(&stream.user)).cloned().collect();
-        let best = train(
-            context,
-            TrainingJob {
-                row: &row,
-                arm: &thought_writer_arm().name,
-                training: Training { fold, seed },
-                fingerprint,
-                windows: &[own],
-                validation: &[],
-                folder: &folder,
-                resume: true,
-            },
-        )?;
+        let job = TrainingJob {
+            row: row.clone(),
+            arm: thought_writer_arm().name,
+            training: Training { fold, seed },
+            fingerprint,
+            windows: vec![own],
+            validation: Vec::new(),
+            folder,
+        };
+        let best = job.run(context, true)?;
         let others = match writer {
             ThoughtWriter::All => [Split::Validation, Split::Test].map(|split| to_write(study, fold, split)).concat(),
             ThoughtWriter::First | ThoughtWriter::Second => {
@@ -218,7 +215,7 @@ fn to_write(study: &Study, fold: usize, split: Split) -> Vec<Stream> {
 /// The writer's checkpoint cannot be read, or knows a user of `streams`.
 pub(crate) fn require_unseen_by_writer(study: &Study, fold: usize, streams: &[Stream]) -> Result<(), InputError> {
     let folder = thoughts_path(&study.experiment, fold).with_extension("").join(ThoughtWriter::All.name());
-    let path = folder.join(BEST_CHECKPOINT);
+    let path = folder.join(BEST);
     require_unseen(&Description::read(&path)?, &path, streams, Split::Test)
 }
 

@@ -1,6 +1,6 @@
 //! `undertone ablate`: trains every arm, scores all on the same held-out users, compares them and reports.
 
-use undertone_study::{Base, Context, Experiment, Failed, Finished, Study, plan, register, run as run_study};
+use undertone_study::{Base, Context, Experiment, Finished, Study, plan, register, run as run_study};
 
 use crate::cli::Ablate;
 use crate::progress::Board;
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Ablate, shell: &Shell) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let Finished { results, folder, checkpoints, failed } =
+    let Finished { results, folder, checkpoints, failure } =
         run_study(&mut study, &base, observer, shell.stop, args.jobs.into())?;
     match shell.json {
         true => shell.print_json(&results),
@@ -41,8 +41,5 @@ pub(crate) fn run(args: &Ablate, shell: &Shell) -> anyhow::Result<()> {
     for folder in checkpoints {
         say(format!("checkpoints: {}", folder.display()));
     }
-    match failed.into_iter().next() {
-        None => Ok(()),
-        Some(Failed { error, .. }) => Err(error.into()),
-    }
+    failure.map_or(Ok(()), |error| Err(error.into()))
 }

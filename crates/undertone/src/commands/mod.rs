@@ -7,4 +7,6 @@ pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod predict;
+pub(crate) mod replay;
 pub(crate) mod train;
+pub(crate) mod verify;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use undertone_data::Source;
-use undertone_files::{FolderLock, write_whole};
+use undertone_files::{FolderLock, write_sealed_text};
 use undertone_study::{Base, Context, Experiment, Observer, Study, Training, predict_thoughts, train_arm};
 use undertone_train::Description;
 
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &Train, shell: &Shell) -> anyhow::Result<()> {
     let context = Context { study: &study, base: &base, observer, stop };
     let best = train_arm(&context, &arm, training, args.resume)?;
     let folder = study.training_folder(&arm.name, training);
-    write_whole(&folder.join("experiment.toml"), study.experiment.resolved().as_bytes())?;
+    write_sealed_text(&folder.join("experiment.toml"), &study.experiment.resolved())?;
     let state = Description::read(&best)?.state;
     say(format!("trained `{}`; best checkpoint: `{}`", arm.name, best.display()));
     if shell.json {
