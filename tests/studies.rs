@@ -414,6 +414,37 @@ fn predicted_thoughts_are_written_by_models_that_do_not_know_the_user() {
 }
 
 #[test]
+fn a_training_that_ends_within_its_warm_up_says_so() {
+    let place = Workplace::new(12);
+    let ran = place.run("ablate x.toml --set training.epochs=1 --set training.warmup_steps=100").succeeded();
+    let warned = "past: the training ends within its warm-up, after 3 of 100 steps: the learning rate reaches 3.0e-4, not 1.0e-2";
+    assert!(ran.stderr.contains(warned), "{}", ran.stderr);
+    let report = place.text("out/tiny/report.md");
+    let said =
+        "- `past`, fold0: scored after step 3 of 3. It ended within its warm-up: the learning rate reached 3.0e-4.\n";
+    assert!(report.contains(said), "{report}");
+}
+
+/// No arm may have the name of what else a study writes.
+#[test]
+fn every_output_of_a_study_is_a_reserved_name() {
+    let place = Workplace::new(20);
+    place.run("ablate x.toml --register").succeeded();
+    place
+        .run("ablate x.toml --set evaluation.attribution=4 --set evaluation.writing.messages=2 --set evaluation.writing.max_new_tokens=2")
+        .succeeded();
+    let arms = ["none", "past", "base-none", "base-past"];
+    for entry in std::fs::read_dir(place.path("out/tiny")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !arms.contains(&name.as_str()) {
+            let arm = EXPERIMENT.replace("name = \"past\"", &format!("name = \"{name}\""));
+            place.write("y.toml", arm);
+            assert_eq!(place.run("ablate y.toml --plan").status.code(), Some(2), "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_judge_is_asked_once_and_its_answers_are_kept() {
     let place = Workplace::new(20);
     // The judge fails once, rates thoughts 4 or 2, and gives no number for some messages.

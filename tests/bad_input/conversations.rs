@@ -94,7 +94,7 @@ fn conversations_that_are_wrong() {
         &conversation(|c| c["messages"][2]["timestamp"] = json!("yesterday at nine")),
         ", `messages[2].timestamp`: invalid time `yesterday at nine`\n\n\
         hint: a time is RFC 3339 with `Z` or an offset, such as `2026-04-08T22:11:32.163Z`, or whole milliseconds \
-        or seconds since 1970 (years 2000 to 2099)",
+        or seconds since 1970, in the years 2000 to 2099; a time that is not known is `null`",
     );
     broken(
         &conversation(|c| c["messages"][0]["reactions"] = json!([{"content": "fine"}])),
@@ -119,6 +119,40 @@ fn bytes_that_are_no_text() {
         "error: `bad.jsonl` line 1: invalid UTF-8 at byte 2 of the line\n\n\
         hint: the file looks like a gzip archive; decompress it first",
     );
+}
+
+#[test]
+fn one_user_who_is_spelled_in_several_ways_is_named() {
+    let place = place();
+    let spelled =
+        |(index, user): (usize, &str)| conversation(|c| c["id"] = json!(format!("{user}_task{index}_conversation1")));
+    let users = ["user7", "User7", "user07", "user7 ", "user\u{200b}7", "user７", "user70", "user8", "user9", "user10"];
+    place.write("data.jsonl", users.into_iter().enumerate().map(spelled).collect::<String>());
+    let ran = place.run("data check data.jsonl").succeeded();
+    let expected = "       1  groups of users whose ids look alike, and who may be one person\n          \
+        look alike: \"User7_task1_conversation1\", \"user07\", \"user7\", \"user7 \", \"user7\\u{200b}\", \"user７\"\n";
+    let expected = expected.replace("user7\\u{200b}", "user\\u{200b}7");
+    assert!(ran.stdout.ends_with(&expected), "{}", ran.stdout);
+    place.run("ablate x.toml --set training.epochs=1").succeeded();
+    let report = place.text("out/tiny/report.md");
+    assert!(report.contains("LOOK-ALIKE USERS: 1 group of user ids that differ only in"), "{report}");
+}
+
+#[test]
+fn more_synthetic_conversations_than_a_file_can_hold() {
+    let place = place();
+    for sizes in [
+        "--users 2 --conversations 2 --turns 4 --thoughts 2 --reply-words 1000000000",
+        "--users 2 --conversations 2 --turns 4 --thoughts 2 --reply-words 18446744073709551615",
+        "--users 1000000000 --conversations 1000000000 --turns 10000000000 --thoughts 1000",
+        "--turns 18446744073709551615",
+        "--conversations 9223372036854775809 --turns 18446744073709551615",
+    ] {
+        let ran = place.run_in_4_gib(&format!("data synthesize made.jsonl {sizes}"));
+        assert_eq!(ran.status.code(), Some(2), "{sizes}: {}", ran.stderr);
+        assert!(ran.stderr.contains(" GB, more than 4 GB"), "{sizes}: {}", ran.stderr);
+        assert!(!place.path("made.jsonl").exists());
+    }
 }
 
 #[test]

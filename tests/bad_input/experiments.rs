@@ -102,6 +102,44 @@ fn several_problems_are_told_at_once_in_the_order_of_the_file() {
     );
 }
 
+#[test]
+fn an_arm_may_not_have_the_name_of_an_output() {
+    let place = place();
+    for name in ["report.html", "RESULTS.json", "records", "plots", "manifest.json"] {
+        place.write("x.toml", EXPERIMENT.replace("name = \"past\"", &format!("name = \"{name}\"")));
+        check(
+            &place,
+            "ablate x.toml",
+            &format!(
+                "error: `x.toml` line 36: the name `{name}` is taken by the study's own file or folder of this name\n\n\
+                hint: choose another name"
+            ),
+        );
+    }
+    place.write("x.toml", EXPERIMENT.replace("name = \"past\"", "name = \"None\""));
+    check(
+        &place,
+        "ablate x.toml",
+        "error: `x.toml` line 36: the names `none` and `None` differ only in case\n\nhint: choose another name",
+    );
+    for name in [&"x".repeat(101), " past", "pa\\nst", "../past"] {
+        place.write("x.toml", EXPERIMENT.replace("name = \"past\"", &format!("name = \"{name}\"")));
+        let ran = place.run("ablate x.toml");
+        assert!(ran.stderr.contains("must be usable as a folder name"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn many_unknown_keys_are_refused_at_once() {
+    let place = place();
+    let keys: String = (0..20_000).map(|number| format!("k{number} = 1\n")).collect();
+    place.write("x.toml", keys + EXPERIMENT);
+    let ran = place.run("ablate x.toml --plan");
+    assert_eq!(ran.status.code(), Some(2));
+    assert_eq!(ran.stderr.matches("unknown key").count(), 20);
+    assert!(ran.stderr.ends_with("error: `x.toml`: has more problems; these are the first 20\n"), "{}", ran.stderr);
+}
+
 /// One wrong key gives one error, also if it is written with its section.
 #[test]
 fn a_dotted_key_that_is_wrong_is_told_once() {
@@ -189,7 +227,7 @@ fn combinations_that_cannot_be() {
     broken(
         "name = \"tiny\"",
         "name = \"../tiny\"",
-        "error: `x.toml` line 1: `name` (\"../tiny\") must be usable as a folder name\n\nhint: use letters, digits and `-`",
+        "error: `x.toml` line 1: `name` (\"../tiny\") must be usable as a folder name\n\nhint: use up to 100 letters, digits, `-` and `_`",
     );
     broken(
         "rank = 2",

@@ -64,6 +64,53 @@ fn a_tokenizer_that_does_not_fit_the_model() {
 }
 
 #[test]
+fn a_tokenizer_that_fails_or_adds_text_of_its_own() {
+    let place = place();
+    let changed = |key: &str, value: Value, expected: &str| {
+        let mut tokenizer = tiny_folder::tokenizer();
+        tokenizer[key] = value;
+        place.write("model/tokenizer.json", tokenizer.to_string());
+        check(&place, "train x.toml", &format!("error: `model/tokenizer.json`, {expected}"));
+    };
+    // The tokenizers library panics.
+    changed(
+        "normalizer",
+        json!({"type": "Replace", "pattern": {"String": ""}, "content": "x"}),
+        "`normalizer`: fails on \" \": index out of bounds: the len is 3 but the index is 3\n\n\
+        hint: the file's normalizer or pre-tokenizer is broken; get the file from its publisher again",
+    );
+    changed(
+        "pre_tokenizer",
+        json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": false}),
+        "`add_prefix_space`: `b` and `a`, encoded one by one, decode to ` b a`: it puts a space before each text\n\n\
+        hint: a text must give exactly its own ids; set `add_prefix_space` to false, or use another base model",
+    );
+}
+
+/// transformers does not tie a head that is stored and differs.
+#[test]
+fn a_head_that_differs_from_the_embedding_that_it_is_tied_to() {
+    let place = place();
+    let with_head = |change: f32| {
+        let mut weights = tiny_folder::weights();
+        let mut head = weights[0].clone();
+        head.name = "lm_head.weight".into();
+        head.values[7] += change;
+        weights.push(head);
+        place.write("model/model.safetensors", tiny_folder::safetensors(&weights, json!({})));
+    };
+    with_head(0.5);
+    check(
+        &place,
+        "train x.toml",
+        "error: `model`, `lm_head.weight`: differs from `model.embed_tokens.weight`, though `tie_word_embeddings` is true\n\n\
+        hint: set `tie_word_embeddings` to false in `config.json` if the model has a head of its own",
+    );
+    with_head(0.0);
+    place.run("train x.toml --set training.epochs=1").succeeded();
+}
+
+#[test]
 fn safetensors_that_are_cut_off_or_lie() {
     let place = place();
     let whole = place.read("model/model.safetensors");

@@ -25,6 +25,7 @@ mod stream;
 mod synthetic;
 mod target;
 mod template;
+mod user_id;
 mod view;
 mod window;
 

@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 use crate::conversation::{Conversation, Message, Role, ThoughtKind};
+use crate::user_id::{LookAlikes, appearance, user_and_task};
 
 /// The statistics of a set of conversations.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -50,6 +51,9 @@ pub struct DataStats {
     pub thought_characters: Quantiles,
     /// Conversations of different users about nearly the same task.
     pub near_duplicate_tasks: NearDuplicates,
+    /// Groups of user ids that differ only in case, white space, invisible characters, width or zeros before a number, and may be
+    /// of one person.
+    pub look_alike_users: Vec<Vec<String>>,
 }
 
 /// The thoughts of one kind.
@@ -146,6 +150,7 @@ impl Quantiles {
 #[derive(Debug, Default)]
 pub struct StatsBuilder {
     users: HashSet<String>,
+    look_alikes: LookAlikes,
     tasks: HashSet<String>,
     assistant_models: HashSet<String>,
     user_messages_after_first: usize,
@@ -204,6 +209,10 @@ impl StatsBuilder {
     /// Adds a conversation and the hashes of its task text.
     pub fn add(&mut self, conversation: &Conversation, task_text: &PostHoc) {
         self.users.insert(conversation.user.clone());
+        // An id of another shape counts as its own user; it may have the published shape to the eye.
+        let shown = appearance(&conversation.id);
+        let user = user_and_task(&shown).map(|(user, _)| user.to_owned());
+        self.look_alikes.add(&conversation.user, user.unwrap_or_else(|| appearance(&conversation.user)));
         self.tasks.insert(conversation.task.clone());
         self.assistant_models.extend(conversation.assistant_model.clone());
         self.task_texts.push(TaskText {
@@ -282,6 +291,7 @@ impl StatsBuilder {
             near_duplicate_tasks: near_duplicates(
                 self.task_texts.iter().map(|task| (task.user.as_str(), task.id.as_str(), &task.text)),
             ),
+            look_alike_users: self.look_alikes.groups(),
             user_message_characters: Quantiles::of(self.user_message_characters),
             assistant_message_characters: Quantiles::of(self.assistant_message_characters),
             thought_characters: Quantiles::of(self.thought_characters),

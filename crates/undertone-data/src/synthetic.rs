@@ -51,6 +51,11 @@ pub struct Planted {
     pub nats_per_primary_message: f64,
 }
 
+/// The largest file, which is made in memory, and what a turn without its reply and a word of a reply add to it.
+const MAX_BYTES: f64 = 4e9;
+const TURN_BYTES: f64 = 300.0;
+const WORD_BYTES: f64 = 6.0;
+
 /// The subjects: common words of one token each in most vocabularies.
 const SUBJECTS: [&str; 16] = [
     "music", "food", "travel", "history", "science", "sports", "art", "health", "money", "school", "work", "family",
@@ -101,15 +106,20 @@ impl Synthetic {
     /// Why these numbers are impossible, if they are: at least one conversation per user, two user messages per
     /// conversation, and no more thoughts than places for them are required.
     pub fn problem(&self) -> Option<String> {
-        let Self { users, conversations, turns, thoughts, reliability, .. } = *self;
+        let Self { users, conversations, turns, thoughts, reliability, reply_words, .. } = *self;
+        let bytes = (turns as f64 * (TURN_BYTES + WORD_BYTES * reply_words as f64)).max(conversations as f64);
         let problems = [
+            (
+                bytes > MAX_BYTES,
+                format!("the file would have about {:.0} GB, more than {:.0} GB", bytes / 1e9, MAX_BYTES / 1e9),
+            ),
             (users == 0, "there must be at least one user".to_owned()),
             (conversations < users, format!("{conversations} conversations are fewer than {users} users")),
             (
-                turns < 2 * conversations,
+                turns / 2 < conversations,
                 format!("{turns} turns are fewer than two for each of {conversations} conversations"),
             ),
-            (thoughts > 2 * turns, format!("{thoughts} thoughts are more than two for each of {turns} turns")),
+            (thoughts.div_ceil(2) > turns, format!("{thoughts} thoughts are more than two for each of {turns} turns")),
             (!(0.0..=1.0).contains(&reliability), format!("a reliability of {reliability} is not from 0 to 1")),
         ];
         problems.into_iter().find(|(is_wrong, _)| *is_wrong).map(|(_, cause)| cause)

@@ -13,6 +13,7 @@ mod decoder;
 mod device;
 mod dropout;
 mod generate;
+mod guarded;
 pub mod import;
 mod linear;
 mod load;

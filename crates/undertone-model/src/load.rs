@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use undertone_files::InputError;
+use undertone_files::{InputError, Place};
 use undertone_ops::Heads;
 
 use crate::block::Block;
@@ -13,16 +13,27 @@ use crate::linear::{Linear, Projection};
 use crate::parameter::Parameter;
 use crate::weights::WeightFiles;
 
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
 impl Decoder {
     /// Reads `config.json` and the safetensors beside it; weights become f32 on `device`.
     ///
     /// # Errors
-    /// A file or tensor is missing, malformed, of the wrong shape, or not used.
+    /// A file or tensor is missing, malformed, of the wrong shape, or not used; or `config.json` ties an output head to the
+    /// embedding, and the file has a head with other values.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, InputError> {
         let config = LlamaConfig::read(folder)?;
         let mut files = WeightFiles::open(folder)?;
-        if config.tie_word_embeddings {
-            files.ignore("lm_head.weight");
+        if config.tie_word_embeddings && files.has(HEAD) {
+            // Some writers add the head all the same. transformers does not tie a head that differs.
+            let shape = [config.vocab_size, config.hidden_size];
+            if files.take(HEAD, &shape)? != files.take(EMBEDDING, &shape)? {
+                let cause = format!("differs from `{EMBEDDING}`, though `tie_word_embeddings` is true");
+                return Err(InputError::new(folder, cause)
+                    .at(Place::Named(HEAD.into()))
+                    .hint("set `tie_word_embeddings` to false in `config.json` if the model has a head of its own"));
+            }
         }
         let decoder = Self::assemble(config, device, |name, shape| files.take(name, shape))?;
         files.finish()?;
@@ -47,7 +58,7 @@ impl Decoder {
         let (query_width, key_width) = (config.query_width(), config.key_value_width());
         let heads =
             Heads { heads: config.num_attention_heads, key_heads: config.num_key_value_heads, width: config.head_dim };
-        let embedding = parameter("model.embed_tokens.weight".into(), &[config.vocab_size, width])?;
+        let embedding = parameter(EMBEDDING.into(), &[config.vocab_size, width])?;
         // Without capacity: the number of blocks is an unchecked claim until their weights are read.
         let mut blocks = Vec::new();
         for index in 0..config.num_hidden_layers {
@@ -74,7 +85,7 @@ impl Decoder {
         let norm = parameter("model.norm.weight".into(), &[width])?;
         let output = match config.tie_word_embeddings {
             true => None,
-            false => Some(parameter("lm_head.weight".into(), &[config.vocab_size, width])?),
+            false => Some(parameter(HEAD.into(), &[config.vocab_size, width])?),
         };
         Ok(Self::new(config, Weights { embedding, blocks, norm, output }))
     }

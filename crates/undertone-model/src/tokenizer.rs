@@ -2,7 +2,8 @@
 //!
 //! The file comes from outside, and the tokenizers library trusts it: a merge whose result is not
 //! in the vocabulary, or a prefix longer than a token, can panic inside it. So the parts that a
-//! byte-pair tokenizer needs are checked first, and everything else is refused. Truncation, padding
+//! byte-pair tokenizer needs are checked first, everything else is refused, and the tokenizer has to encode
+//! texts of all kinds. Truncation, padding
 //! and the post-processor are switched off: a text gives exactly its own ids, and callers add the ids
 //! of special tokens themselves. `undertone-data` renders conversations.
 
@@ -14,6 +15,7 @@ use tokenizers::Tokenizer;
 use undertone_files::{InputError, Place};
 
 use crate::config::LlamaConfig;
+use crate::guarded::guarded;
 use undertone_files::read_bounded;
 
 /// The longest `tokenizer.json` that is read, in bytes. Vocabularies of 260,000 tokens have 35
@@ -69,7 +71,8 @@ pub(crate) fn parse(path: &Path, bytes: &[u8], vocab_size: usize) -> Result<Toke
     )?;
 
     let added = object.get("added_tokens").cloned();
-    let tokenizer: Tokenizer = serde_json::from_str(&file.to_string()).map_err(|error| unfit(error.to_string()))?;
+    let built = guarded(|| serde_json::from_str::<Tokenizer>(&file.to_string()).map_err(|error| error.to_string()));
+    let tokenizer = built.and_then(|built| built).map_err(unfit)?;
     // The library chooses the id of an added token itself, and only warns if the file gives another id.
     for token in added.as_ref().and_then(Value::as_array).into_iter().flatten() {
         let (content, id) = (token["content"].as_str().unwrap_or_default(), token["id"].as_u64());
@@ -80,6 +83,7 @@ pub(crate) fn parse(path: &Path, bytes: &[u8], vocab_size: usize) -> Result<Toke
         }
         check.id_fits(content, id, vocab_size)?;
     }
+    check.texts(&tokenizer)?;
     Ok(tokenizer)
 }
 
@@ -88,7 +92,44 @@ struct Check<'a> {
     path: &'a Path,
 }
 
+/// Texts of all kinds, on which a broken normalizer or pre-tokenizer fails.
+const PROBES: [&str; 6] = [
+    "",
+    " ",
+    "A line.\n\n  and\tanother\r\n",
+    "\0\u{1}<|im_end|>",
+    "é e\u{301} ß ﬁ １２３",
+    "你好 שלום 🎉 \u{200b}\u{feff}",
+];
+
 impl Check<'_> {
+    /// Checks that the tokenizer encodes texts of all kinds, and adds no text of its own.
+    fn texts(&self, tokenizer: &Tokenizer) -> Result<(), InputError> {
+        let encode =
+            |text: &str| match guarded(|| tokenizer.encode_fast(text, false).map_err(|error| error.to_string())) {
+                Ok(Ok(encoding)) => Ok(encoding.get_ids().to_vec()),
+                Ok(Err(cause)) | Err(cause) => Err(self
+                    .error("normalizer", format!("fails on {text:?}: {cause}"))
+                    .hint("the file's normalizer or pre-tokenizer is broken; get the file from its publisher again")),
+            };
+        for text in PROBES {
+            encode(text)?;
+        }
+        // Pieces are encoded one by one and joined as ids, so each must give exactly its own text.
+        let joined = [encode("b")?, encode("a")?].concat();
+        match guarded(|| tokenizer.decode(&joined, false).map_err(|error| error.to_string())) {
+            Ok(Ok(text)) if text.contains(char::is_whitespace) => {
+                let cause =
+                    format!("`b` and `a`, encoded one by one, decode to `{text}`: it puts a space before each text");
+                Err(self.error("add_prefix_space", cause).hint(
+                    "a text must give exactly its own ids; set `add_prefix_space` to false, or use another base model",
+                ))
+            }
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(cause)) | Err(cause) => Err(self.error("decoder", format!("fails on {joined:?}: {cause}"))),
+        }
+    }
+
     fn error(&self, place: &str, cause: impl Into<String>) -> InputError {
         InputError::new(self.path, cause).at(Place::Named(place.to_owned()))
     }

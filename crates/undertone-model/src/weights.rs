@@ -128,8 +128,12 @@ impl WeightFiles {
         Ok(values)
     }
 
-    /// Allows a tensor to stay unused, such as the `lm_head.weight` that some writers add to a model with tied
-    /// embeddings.
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Allows a tensor to stay unused.
     pub fn ignore(&mut self, name: &str) {
         self.used.insert(name.to_owned());
     }

@@ -29,6 +29,6 @@ pub use forest::{ForestRow, forest};
 pub use measure_tables::{attribution_table, contrasts_table, ends_table, means_table};
 pub use numbers::{count, decimal, interval, or_nothing, shown_interval, signed};
 pub use page::{Report, Section, page};
-pub use table::{Column, Table, columns};
+pub use table::{Column, Table, columns, one_line};
 pub use tables::{comparison_table, evidence_table, labels_table, metrics_table, summary_table};
 pub use words::{decisions_in_words, heterogeneity_in_words, scope_note, verdict};

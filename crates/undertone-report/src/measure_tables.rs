@@ -42,6 +42,14 @@ pub fn means_table(means: &[MeasureMean], kind: TargetKind) -> Option<Table> {
              sentence vectors if there is an encoder, chrF2 (sacreBLEU) and ROUGE-L F1 (rouge-score).",
             count(written)
         ));
+        let most = |measure| kind_means.iter().filter(|mean| mean.measure == measure).map(|mean| mean.items).max();
+        let counted = most(Measure::RougeL).unwrap_or_default();
+        if counted < written {
+            notes.push(format!(
+                "ROUGE-L leaves out {} of these messages: it counts only words of ASCII letters and digits, and the true message has none.",
+                count(written - counted)
+            ));
+        }
     }
     (!arms.is_empty()).then(|| Table {
         title: format!("{kind}: other metrics, from 0 to 100; higher is better"),

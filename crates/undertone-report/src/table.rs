@@ -98,7 +98,7 @@ impl Table {
 }
 
 /// Replaces line breaks and other control characters by spaces; names from outside may contain them.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let visible = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(visible).collect()
 }

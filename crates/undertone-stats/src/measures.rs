@@ -116,7 +116,7 @@ fn values_of_written(written: &Written) -> [(Measure, Option<f64>); 4] {
     [
         (Measure::Similarity, similarity),
         (Measure::Chrf, Some(chrf)),
-        (Measure::RougeL, Some(rouge_l)),
+        (Measure::RougeL, rouge_l),
         (Measure::Judged, judged),
     ]
 }

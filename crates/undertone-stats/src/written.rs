@@ -40,8 +40,9 @@ pub struct Written {
 pub struct Likeness {
     /// chrF2, from 0 to 100.
     pub chrf: f64,
-    /// ROUGE-L F1, from 0 to 100.
-    pub rouge_l: f64,
+    /// ROUGE-L F1, from 0 to 100; `None` if the true text has no word that it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rouge_l: Option<f64>,
     /// 100 times the cosine of sentence vectors, if there is an encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub similarity: Option<f64>,
@@ -72,7 +73,7 @@ pub fn read_written(path: &Path) -> Result<Vec<Written>, InputError> {
             serde_json::from_str(line).map_err(|error| fault(format!("not a written message: {error}")))?;
         let Likeness { chrf, rouge_l, similarity, judged } = written.likeness;
         let (score_range, cosine_range) = (-1e-6..=100.0 + 1e-6, -100.0 - 1e-3..=100.0 + 1e-3);
-        let fine = [Some(chrf), Some(rouge_l), judged].into_iter().flatten().all(|value| score_range.contains(&value));
+        let fine = [Some(chrf), rouge_l, judged].into_iter().flatten().all(|value| score_range.contains(&value));
         match fine && similarity.is_none_or(|value| cosine_range.contains(&value)) {
             true => Ok(written),
             false => Err(fault(format!("a likeness of `{}` is not from 0 to 100", written.item))),
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     fn written(item: &str, similarity: Option<f64>) -> Written {
-        let likeness = Likeness { chrf: 50.0, rouge_l: 25.5, similarity, judged: None };
+        let likeness = Likeness { chrf: 50.0, rouge_l: Some(25.5), similarity, judged: None };
         Written {
             item: item.into(),
             user: "user1".into(),

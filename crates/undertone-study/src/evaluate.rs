@@ -120,7 +120,12 @@ impl Evaluation {
         let change = if self.is_against_base() { "Training" } else { "Using this checkpoint instead of the other one" };
         Ok(EvaluationResult {
             view: view.to_string(),
-            warnings: warnings(experiment.data.synthetic, unknown_users, &[(&name, view)]),
+            warnings: warnings(
+                experiment.data.synthetic,
+                unknown_users,
+                &study.stats.look_alike_users,
+                &[(&name, view)],
+            ),
             verdict: comparison.as_ref().map(|comparison| verdict(comparison, change)),
             metrics: metrics(&[ours, other.unwrap_or_default()].concat())
                 .map_err(|fault| StudyError::Scores(fault.to_string()))?,

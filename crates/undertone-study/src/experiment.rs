@@ -173,13 +173,19 @@ impl Experiment {
             can_be_a_folder(&self.name),
             "name",
             format!("`name` ({:?}) must be usable as a folder name", self.name),
-            "use letters, digits and `-`",
+            "use up to 100 letters, digits, `-` and `_`",
         );
         found.require(
             (1..=MAX_SEEDS).contains(&self.seeds.0) && self.seed.checked_add(self.seeds.0 as u64).is_some(),
             "seeds",
             format!("`seeds` ({}) must be from 1 to {MAX_SEEDS}", self.seeds.0),
             "3 or more show how much training itself varies; each costs a training of every arm",
+        );
+        found.require(
+            !self.folder().components().eq(self.model.path.components()),
+            "name",
+            format!("`name` ({:?}) gives the folder of the base model", self.name),
+            "choose another name",
         );
         self.model.rules(self.device, &mut found);
         self.data.rules(&mut found);

@@ -20,6 +20,24 @@ pub(crate) const WRITERS: &str = "writers";
 /// The prefix of the folders of studies with other lengths of replies.
 pub(crate) const REPLIES: &str = "replies-";
 
+/// Files and folders of a study beside the folders of its arms. Names are compared without case, as some disks do.
+pub(crate) const OUTPUTS: [&str; 14] = [
+    "records",
+    "plots",
+    "records.parquet",
+    "report.html",
+    "report.md",
+    RESULTS,
+    WRITTEN,
+    "attribution.jsonl",
+    "judge.jsonl",
+    "manifest.json",
+    "experiment.toml",
+    "amendments.json",
+    "fixed.json",
+    "registration.json",
+];
+
 /// The names of baselines, which no arm may have.
 pub(crate) const YARDSTICKS: [&str; 4] = [UNIGRAM, REPEAT, UNTRAINED, BASE];
 

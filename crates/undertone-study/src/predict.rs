@@ -97,7 +97,7 @@ impl Prediction {
             view: view.to_string(),
             stopped,
             seconds: begun.elapsed().as_secs_f64(),
-            warnings: warnings(experiment.data.synthetic, 0, &[(&arm.name, view)]),
+            warnings: warnings(experiment.data.synthetic, 0, &[], &[(&arm.name, view)]),
         })
     }
 

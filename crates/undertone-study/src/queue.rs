@@ -185,7 +185,14 @@ fn run(context: &Context<'_>, writer: &MessageWriter, arms: &[Evaluated], job: &
                 Description::read(&study.training_folder(name, *training).join(LAST))?.state;
             let scored = measured.map_or(taken, |measured| measured.step);
             let which = training.folder(experiment.seed);
-            outcome.scored = Some(format!("`{name}`, {which}: scored after step {scored} of {taken}."));
+            let config = &experiment.training;
+            let within_warmup = if taken < config.warmup_steps {
+                let highest = config.learning_rate_at(taken.saturating_sub(1), taken);
+                format!(" It ended within its warm-up: the learning rate reached {highest:.1e}.")
+            } else {
+                String::new()
+            };
+            outcome.scored = Some(format!("`{name}`, {which}: scored after step {scored} of {taken}.{within_warmup}"));
             Some(best)
         }
     };

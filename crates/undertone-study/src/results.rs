@@ -199,7 +199,7 @@ impl Results {
                 })
                 .chain(judge_failed.map(|error| format!("FAILED: the judge's ratings are left out: {error}")))
                 .chain(amendments_in_words(amendments))
-                .chain(warnings(experiment.data.synthetic, unknown_users, &shown))
+                .chain(warnings(experiment.data.synthetic, unknown_users, &study.stats.look_alike_users, &shown))
                 .collect(),
             amendments: amendments.to_vec(),
             registration: registration.to_vec(),

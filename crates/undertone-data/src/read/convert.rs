@@ -8,9 +8,13 @@ use super::quote::quoted;
 use super::report::ReadReport;
 use crate::conversation::{Conversation, Message, Role, Survey, Thought, ThoughtKind};
 use crate::stats::PostHoc;
+use crate::user_id::user_and_task;
 
 /// 2000-01-01 to 2100-01-01 in milliseconds since 1970; an integer in this range counts as a time.
 const PLAUSIBLE_MILLISECONDS: std::ops::Range<i64> = 946_684_800_000..4_102_444_800_000;
+
+/// The longest text of a message or a thought that is read, in bytes. A tokenizer needs about a hundred times as much memory.
+const MAX_TEXT_BYTES: usize = 4 << 20;
 
 /// How similar (Jaro-Winkler, 0 to 1) a known word must be to be suggested.
 const SUGGESTED_SIMILARITY: f64 = 0.7;
@@ -156,16 +160,6 @@ fn identity(published: &PublishedConversation, path: &Path, line: usize, report:
     Identity { user: id.clone(), task: id.clone(), id }
 }
 
-/// `user6` and `user6_task2` of `user6_task2_conversation1`.
-fn user_and_task(id: &str) -> Option<(&str, &str)> {
-    let (task, conversation) = id.rsplit_once('_')?;
-    let (user, task_part) = task.rsplit_once('_')?;
-    let numbered = |part: &str, name: &str| part.strip_prefix(name).is_some_and(|n| !n.is_empty());
-    let published_shape =
-        numbered(user, "user") && numbered(task_part, "task") && numbered(conversation, "conversation");
-    published_shape.then_some((user, task))
-}
-
 fn convert_message(published: PublishedMessage, json_path: &str, report: &mut ReadReport) -> Result<Message, Problem> {
     report.note_unknown_fields("messages.", &published.unknown_fields);
     let role = match published.role.as_deref() {
@@ -253,13 +247,18 @@ fn convert_thought(
 
 /// The text under `content` or `text`; empty if both are absent.
 fn content_or_text(content: Option<String>, text: Option<String>, json_path: &str) -> Result<String, Problem> {
-    match (content, text) {
+    let text = match (content, text) {
         (Some(content), Some(text)) if content != text => {
-            Err(Problem::new(json_path, "`content` and `text` are both present and differ")
-                .hint("the two published forms use one each; remove one of them"))
+            return Err(Problem::new(json_path, "`content` and `text` are both present and differ")
+                .hint("the two published forms use one each; remove one of them"));
         }
-        (content, text) => Ok(content.or(text).unwrap_or_default()),
+        (content, text) => content.or(text).unwrap_or_default(),
+    };
+    if text.len() > MAX_TEXT_BYTES {
+        let cause = format!("the text has {} bytes, more than {MAX_TEXT_BYTES}, the most that is read", text.len());
+        return Err(Problem::new(json_path, cause).hint("no model reads so long a text at once; shorten it"));
     }
+    Ok(text)
 }
 
 fn trimmed(text: String, count: &mut usize) -> String {
@@ -271,12 +270,16 @@ fn trimmed(text: String, count: &mut usize) -> String {
     kept.to_owned()
 }
 
-/// RFC 3339 with `Z` or an offset, or an integer: milliseconds, or else seconds, since 1970.
+/// RFC 3339 with `Z` or an offset, or an integer: milliseconds, or else seconds, since 1970. Other years than 2000 to 2099 are
+/// placeholders, and believed they would put hindsight before everything.
 fn parse_time(time: &TextOrInteger, json_path: &str) -> Result<i64, Problem> {
     let value = match time {
         TextOrInteger::Text(text) => match text.parse::<jiff::Timestamp>() {
-            Ok(timestamp) => return Ok(timestamp.as_millisecond()),
-            Err(_) => quoted(text),
+            // A year such as 1970 stands for a time that is not known.
+            Ok(timestamp) if PLAUSIBLE_MILLISECONDS.contains(&timestamp.as_millisecond()) => {
+                return Ok(timestamp.as_millisecond());
+            }
+            _ => quoted(text),
         },
         TextOrInteger::Integer(integer) => {
             let seconds_as_milliseconds = integer.checked_mul(1000);
@@ -289,8 +292,8 @@ fn parse_time(time: &TextOrInteger, json_path: &str) -> Result<i64, Problem> {
         }
     };
     Err(Problem::new(json_path, format!("invalid time {value}")).hint(
-        "a time is RFC 3339 with `Z` or an offset, such as `2026-04-08T22:11:32.163Z`, \
-             or whole milliseconds or seconds since 1970 (years 2000 to 2099)",
+        "a time is RFC 3339 with `Z` or an offset, such as `2026-04-08T22:11:32.163Z`, or whole milliseconds or seconds \
+             since 1970, in the years 2000 to 2099; a time that is not known is `null`",
     ))
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use undertone_data::{Access, Source, TargetKind, ThoughtDropout, Timing, View};
 
 use super::problem::{Found, can_be_a_folder};
-use crate::names::{BASE, REPLIES, WRITERS, YARDSTICKS};
+use crate::names::{BASE, OUTPUTS, REPLIES, WRITERS, YARDSTICKS};
 
 /// One `[[arm]]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -91,13 +91,21 @@ fn name_rules(name: &str, earlier: &[Arm], key: &str, found: &mut Found) {
         can_be_a_folder(name),
         key,
         format!("the arm's `name` ({name:?}) must be usable as a folder name"),
-        "use letters, digits and `-`",
+        "use up to 100 letters, digits, `-` and `_`",
     );
     found.require(
         !earlier.iter().any(|other| other.name == name),
         key,
         format!("two arms are called `{name}`"),
         "give each its own name",
+    );
+    // Some disks take them for one folder.
+    let alike = earlier.iter().find(|other| other.name != name && other.name.eq_ignore_ascii_case(name));
+    found.require(
+        alike.is_none(),
+        key,
+        format!("the names `{}` and `{name}` differ only in case", alike.map_or("", |other| &other.name)),
+        "choose another name",
     );
     found.require(
         !name.starts_with(&format!("{BASE}-")) && !YARDSTICKS.contains(&name),
@@ -109,6 +117,12 @@ fn name_rules(name: &str, earlier: &[Arm], key: &str, found: &mut Found) {
         !name.starts_with(REPLIES),
         key,
         format!("names that begin with `{REPLIES}` are those of the folders for other lengths of replies"),
+        "choose another name",
+    );
+    found.require(
+        !OUTPUTS.iter().any(|output| output.eq_ignore_ascii_case(name)),
+        key,
+        format!("the name `{name}` is taken by the study's own file or folder of this name"),
         "choose another name",
     );
     found.require(

@@ -33,7 +33,14 @@ impl Found {
     }
 }
 
-/// Whether a name is valid for a folder.
+/// The longest name of an experiment or an arm, in bytes: names of files are made from it.
+const MAX_NAME_BYTES: usize = 100;
+
+/// Whether a name is valid for a folder, and does not look like another.
 pub(super) fn can_be_a_folder(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
+    (1..=MAX_NAME_BYTES).contains(&name.len())
+        && !name.starts_with('.')
+        && name.trim() == name
+        && !name.contains(['/', '\\'])
+        && !name.contains(char::is_control)
 }

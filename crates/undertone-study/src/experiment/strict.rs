@@ -22,7 +22,7 @@ use self::reader::Reader;
 const MAX_BYTES: u64 = 1 << 20;
 
 /// The most problems of one text that are reported.
-const MAX_PROBLEMS: usize = 50;
+const MAX_PROBLEMS: usize = 20;
 
 /// A known name is suggested if its similarity to an unknown one (Jaro–Winkler, from 0 to 1) is above this.
 const SIMILAR: f64 = 0.75;
@@ -64,6 +64,7 @@ pub(super) fn strict<T: DeserializeOwned>(
         problems.push(explained(path, text, &fault).at(line(fault.entry.unwrap_or_default())));
         faulty.insert(fault.entry?);
         if faulty.len() == MAX_PROBLEMS {
+            problems.push(InputError::new(path, format!("has more problems; these are the first {MAX_PROBLEMS}")));
             return None;
         }
     }

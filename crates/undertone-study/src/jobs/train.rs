@@ -66,8 +66,19 @@ impl TrainingJob {
     pub(crate) fn train(&self, context: &Context<'_>, from: Option<&Checkpoint>) -> Result<State, TrainError> {
         let Context { study, base, observer, stop } = *context;
         let experiment = &study.experiment;
+        let config = &experiment.training;
+        let steps = config.epochs * self.windows[0].len().div_ceil(config.conversations_per_step);
+        if steps < config.warmup_steps {
+            tracing::warn!(
+                "{}: the training ends within its warm-up, after {steps} of {} steps: the learning rate reaches {:.1e}, not {:.1e}",
+                self.row,
+                config.warmup_steps,
+                config.learning_rate_at(steps - 1, steps),
+                config.learning_rate
+            );
+        }
         let run = Run {
-            config: &experiment.training,
+            config,
             seed: self.training.random_seed(),
             training: &self.windows,
             validation: &self.validation,

@@ -2,17 +2,21 @@
 
 use undertone_report::{
     attribution_table, comparison_table, decisions_in_words, evidence_table, heterogeneity_in_words, labels_table,
-    metrics_table,
+    metrics_table, one_line,
 };
 
 use super::Results;
 
 impl Results {
-    /// `report.md`
+    /// `report.md`. Names and words from data and models are text in it, never markup.
     pub(crate) fn markdown(&self) -> String {
-        let mut text = format!("# {}\n\n{}\n\n", self.name, self.question);
+        without_markup(&self.marked_down())
+    }
+
+    fn marked_down(&self) -> String {
+        let mut text = format!("# {}\n\n{}\n\n", self.name, one_line(&self.question));
         for warning in &self.warnings {
-            text += &format!("> **{warning}**\n\n");
+            text += &format!("> **{}**\n\n", one_line(warning));
         }
         for (comparison, verdict) in self.comparisons.iter().zip(&self.verdicts) {
             text += &format!("- `{}` − `{}`: {verdict}\n", comparison.arm_b, comparison.arm_a);
@@ -22,7 +26,7 @@ impl Results {
         }
         text += "\n## Setting\n\n";
         for line in self.setting.iter().chain(&self.coverage_lines()) {
-            text += &format!("- {line}\n");
+            text += &format!("- {}\n", one_line(line));
         }
         text += "\n## Comparisons\n\n";
         for table in self.summaries() {
@@ -59,5 +63,23 @@ impl Results {
             text += &format!("{}\n", evidence_table(comparison).markdown());
         }
         text
+    }
+}
+
+/// Markdown without HTML, links and images, which nothing in a report needs.
+fn without_markup(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace("](", "]\\(").replace("![", "!\\[")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn html_links_and_images_are_text() {
+        assert_eq!(
+            without_markup("a <script>x</script> & ![i](http://x) [l](y) 1 > 0 `p`"),
+            "a &lt;script>x&lt;/script> &amp; !\\[i]\\(http://x) [l]\\(y) 1 > 0 `p`"
+        );
     }
 }

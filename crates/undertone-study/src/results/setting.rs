@@ -10,7 +10,12 @@ use crate::experiment::{Arm, ReplyTokens};
 use crate::study::{FoldData, Study};
 
 /// Warnings about the data, and about these arms and their views.
-pub(crate) fn warnings(synthetic: bool, unknown_users: usize, arms: &[(&str, View)]) -> Vec<String> {
+pub(crate) fn warnings(
+    synthetic: bool,
+    unknown_users: usize,
+    look_alike_users: &[Vec<String>],
+    arms: &[(&str, View)],
+) -> Vec<String> {
     let named = |which: &dyn Fn(&View) -> bool| {
         let names: Vec<&str> = arms.iter().filter(|(_, view)| which(view)).map(|(name, _)| *name).collect();
         names.join(", ")
@@ -21,6 +26,14 @@ pub(crate) fn warnings(synthetic: bool, unknown_users: usize, arms: &[(&str, Vie
     }
     if unknown_users > 0 {
         warnings.push(format!("UNKNOWN USERS: the ids of {unknown_users} conversations name no user. Each counts as its own user, in splits and in intervals."));
+    }
+    if let Some(first) = look_alike_users.first() {
+        let first: Vec<String> = first.iter().map(|user| format!("{user:?}")).collect();
+        warnings.push(format!(
+            "LOOK-ALIKE USERS: {} of user ids that differ only in case, white space, invisible characters, width or zeros before a number, such as {}. If they are one person, that person counts as several, and may stand on two sides of a split.",
+            counted(look_alike_users.len(), "group"),
+            first.join(", ")
+        ));
     }
     let oracle = named(&View::is_oracle);
     if !oracle.is_empty() {
@@ -105,10 +118,11 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     ));
     let training = &experiment.training;
     lines.push(format!(
-        "{}, {} per step, peak learning rate {:.1e}, {}, from the same weights in every arm.",
+        "{}, {} per step, learning rate {:.1e} after {} of warm-up, {}, from the same weights in every arm.",
         counted(training.epochs, "epoch"),
         counted(training.conversations_per_step, "window"),
         training.learning_rate,
+        counted(training.warmup_steps, "step"),
         match experiment.training_seeds().as_slice() {
             [seed] => format!("seed {seed}"),
             seeds => format!("seeds {seeds:?}, each arm trained with each"),

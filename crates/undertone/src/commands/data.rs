@@ -53,7 +53,7 @@ pub(crate) fn synthesize(args: &Synthesize, shell: &Shell) -> anyhow::Result<()>
 pub(crate) fn check(args: &DataFiles, shell: &Shell) -> anyhow::Result<()> {
     let (report, stats) = read(args)?;
     if shell.json {
-        shell.print_json(&serde_json::json!({ "read": report, "near_duplicate_tasks": stats.near_duplicate_tasks }));
+        shell.print_json(&serde_json::json!({ "read": report, "near_duplicate_tasks": stats.near_duplicate_tasks, "look_alike_users": stats.look_alike_users }));
         return Ok(());
     }
     let mut text = String::new();
@@ -67,6 +67,14 @@ pub(crate) fn check(args: &DataFiles, shell: &Shell) -> anyhow::Result<()> {
         text += &format!("{count:>8}  unknown fields: `{field}`\n");
     }
     text += &near_duplicates(&stats);
+    let look_alikes = &stats.look_alike_users;
+    text += &format!("{:>8}  groups of users whose ids look alike, and who may be one person\n", look_alikes.len());
+    for users in look_alikes {
+        text += &format!(
+            "          look alike: {}\n",
+            users.iter().map(|user| format!("{user:?}")).collect::<Vec<_>>().join(", ")
+        );
+    }
     shell.print(&text);
     Ok(())
 }

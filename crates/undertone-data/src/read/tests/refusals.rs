@@ -255,13 +255,17 @@ fn unknown_labels() {
 #[test]
 fn unparsable_times() {
     let hint = "hint: a time is RFC 3339 with `Z` or an offset, such as \
-                `2026-04-08T22:11:32.163Z`, or whole milliseconds or seconds since 1970 \
-                (years 2000 to 2099)";
+                `2026-04-08T22:11:32.163Z`, or whole milliseconds or seconds since 1970, \
+                in the years 2000 to 2099; a time that is not known is `null`";
     for (time, shown) in [
         (r#""yesterday""#, "`yesterday`"),
         (r#""2026-04-08T22:11:32""#, "`2026-04-08T22:11:32`"),
         (r#""2026-13-08T22:11:32Z""#, "`2026-13-08T22:11:32Z`"),
         (r#""""#, "``"),
+        (r#""1970-01-01T00:00:00Z""#, "`1970-01-01T00:00:00Z`"),
+        (r#""0001-01-01T00:00:00Z""#, "`0001-01-01T00:00:00Z`"),
+        (r#""9999-12-31T23:59:59Z""#, "`9999-12-31T23:59:59Z`"),
+        ("0", "`0`"),
         ("5", "`5`"),
         ("-9223372036854775808", "`-9223372036854775808`"),
         ("18446744073709551615", "`18446744073709551615`"),
@@ -286,6 +290,17 @@ fn thoughts_on_the_wrong_message() {
     );
     // An empty list is allowed.
     read_one(&message(r#"{"type":"user","content":"hi","reactions":[],"reasons":null}"#));
+}
+
+#[test]
+fn a_text_that_is_too_long_for_a_tokenizer() {
+    let of = |bytes: usize| message(&format!(r#"{{"type":"user","content":"{}"}}"#, "x".repeat(bytes)));
+    read_one(&of(4 << 20));
+    check_error(
+        of((4 << 20) + 1),
+        "`FILE` line 1, `messages[0]`: the text has 4194305 bytes, more than 4194304, the most that is read\n\
+         hint: no model reads so long a text at once; shorten it",
+    );
 }
 
 #[test]
