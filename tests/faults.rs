@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use undertone_testing::checkpoint::Parts;
-use undertone_testing::program::{Workplace, left_by};
+use undertone_testing::program::{Workplace, left_by, lines};
 
 const STUDY: &str = "ablate x.toml --set training.epochs=1";
 
@@ -230,6 +230,40 @@ fn replay_gives_the_same_bytes_and_finds_a_weight_that_training_does_not_give() 
     let ran = place.run(&format!("replay {last}"));
     assert_eq!(ran.status.code(), Some(1), "{}", ran.stderr);
     assert!(ran.stderr.contains("steps 13 to 15, trained again, give other bytes in "), "{}", ran.stderr);
+}
+
+/// A learning rate of 1e30 makes every loss after the first step infinite or not a number.
+const DIVERGING: &str = "train x.toml --arm past --set training.learning_rate=1e30 --set training.clip_norm=0.0 \
+    --set training.conversations_per_step=1 --set training.warmup_steps=0 --set training.save_every_steps=1 \
+    --set training.keep_last=9";
+
+#[test]
+fn a_loss_that_is_no_number_stops_a_training_and_names_its_items() {
+    let place = Workplace::new(12);
+    let ran = place.run(DIVERGING);
+    assert_eq!(ran.status.code(), Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("error: training diverged: after step 1, the loss is "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("; items of this step: user"), "{}", ran.stderr);
+    assert_eq!(checkpoints(&place), ["last"], "nothing was saved after it");
+}
+
+#[test]
+fn steps_with_a_loss_that_is_no_number_are_skipped_up_to_a_limit() {
+    let place = Workplace::new(12);
+    let ran = place.run(&format!("{DIVERGING} --set training.max_skipped_steps=2"));
+    assert_eq!(ran.status.code(), Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("past: step 2: skipped: the loss is "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("error: training diverged: after step 3, the loss is "), "{}", ran.stderr);
+    let log = lines(&place, "out/tiny/past/fold0/log.jsonl");
+    let skipped: Vec<(u64, bool)> =
+        log.iter().map(|line| (line["step"].as_u64().unwrap(), line.get("trouble").is_some())).collect();
+    assert_eq!(skipped, [(1, false), (2, true), (3, true)]);
+    assert!(!log[1]["trouble"]["items"].as_array().unwrap().is_empty());
+    // A skipped step changes neither weights nor moments.
+    let [before, after] = ["step-1", "last"].map(|name| place.read(&format!("out/tiny/past/fold0/{name}.safetensors")));
+    let (before, after) = (Parts::of(&before), Parts::of(&after));
+    assert!(before.data == after.data);
+    assert_eq!(after.envelope["description"]["state"]["skipped_steps"], 2);
 }
 
 #[test]

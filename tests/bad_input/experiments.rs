@@ -61,7 +61,7 @@ fn an_unknown_key_names_its_line_and_the_nearest_key() {
         "train x.toml",
         "error: `x.toml` line 26: unknown key `warmup_step`\n\n\
         hint: did you mean `warmup_steps`? The keys here are: epochs, conversations_per_step, row_tokens, learning_rate, \
-        warmup_steps, schedule, final_learning_rate_share, weight_decay, beta1, beta2, epsilon, clip_norm, recompute, \
+        warmup_steps, schedule, final_learning_rate_share, weight_decay, beta1, beta2, epsilon, clip_norm, max_skipped_steps, recompute, \
         validate_every_steps, patience_validations, save_every_steps, keep_last, keep_best, keep_every_steps",
     );
     place.write("x.toml", EXPERIMENT.replace("[lora]", "[adapters]"));

@@ -3,7 +3,7 @@
 //! A row is a trained arm, the untrained model under one view, or a writer of thoughts. Messages that are worth reading
 //! later go to `tracing` instead.
 
-use undertone_train::{Progress, Scalars};
+use undertone_train::{Progress, Scalars, Trouble};
 
 /// An event in a row.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,9 @@ impl Progress for RowProgress<'_> {
     }
 
     fn step(&self, scalars: &Scalars) {
+        if let Some(Trouble { what, items }) = &scalars.trouble {
+            tracing::warn!("{}: step {}: {what}; items of this step: {}", self.row, scalars.step, items.join(", "));
+        }
         self.observer.observe(self.row, Event::Step(scalars));
     }
 }

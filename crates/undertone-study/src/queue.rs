@@ -11,8 +11,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use undertone_files::InputError;
 use undertone_model::Decoder;
 use undertone_score::KnownRows;
-use undertone_stats::{Attributed, ItemRecord, Written};
-use undertone_train::{Checkpoint, Description, LAST, State};
+use undertone_stats::{Attributed, ItemRecord, Written, counted};
+use undertone_train::{Checkpoint, Description, LAST, State, TrainingConfig};
 
 use crate::arms::{Evaluated, Failed, Training};
 use crate::context::Context;
@@ -181,18 +181,10 @@ fn run(context: &Context<'_>, writer: &MessageWriter, arms: &[Evaluated], job: &
         Some(trained) => {
             let best = train_arm(context, trained, *training, true)?;
             // If all scores are there, the best checkpoint is not read: a damaged one cannot withhold them.
-            let State { step: taken, best: measured, .. } =
-                Description::read(&study.training_folder(name, *training).join(LAST))?.state;
-            let scored = measured.map_or(taken, |measured| measured.step);
+            let last = Description::read(&study.training_folder(name, *training).join(LAST))?;
             let which = training.folder(experiment.seed);
-            let config = &experiment.training;
-            let within_warmup = if taken < config.warmup_steps {
-                let highest = config.learning_rate_at(taken.saturating_sub(1), taken);
-                format!(" It ended within its warm-up: the learning rate reached {highest:.1e}.")
-            } else {
-                String::new()
-            };
-            outcome.scored = Some(format!("`{name}`, {which}: scored after step {scored} of {taken}.{within_warmup}"));
+            let after = scored_after(&last.state, &experiment.training);
+            outcome.scored = Some(format!("`{name}`, {which}: {after}"));
             Some(best)
         }
     };
@@ -220,6 +212,21 @@ fn run(context: &Context<'_>, writer: &MessageWriter, arms: &[Evaluated], job: &
         outcome.first_messages = Some(first_messages(context, training.seed, decoder, &file)?);
     }
     Ok(outcome)
+}
+
+/// After which step a finished training is scored, and what a reader should know of its steps.
+fn scored_after(state: &State, config: &TrainingConfig) -> String {
+    let State { step: taken, best, skipped_steps, .. } = *state;
+    let mut sentences = format!("scored after step {} of {taken}.", best.map_or(taken, |best| best.step));
+    if skipped_steps > 0 {
+        let skipped = counted(skipped_steps, "step");
+        sentences += &format!(" {skipped} skipped, because the loss or the gradient was not finite.");
+    }
+    if taken < config.warmup_steps {
+        let highest = config.learning_rate_at(taken.saturating_sub(1), taken);
+        sentences += &format!(" It ended within its warm-up: the learning rate reached {highest:.1e}.");
+    }
+    sentences
 }
 
 /// Gathers all outcomes in the order of the arms, without the arms that failed.

@@ -154,7 +154,8 @@ fn learning_curves(study: &Study) -> Result<Vec<Curve>, InputError> {
     for arm in study.experiment.trained_arms() {
         let mut by_step: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
         for training in study.trainings() {
-            for scalars in read_log(&study.training_folder(&arm.name, training))? {
+            let log = read_log(&study.training_folder(&arm.name, training))?;
+            for scalars in log.into_iter().filter(|scalars| scalars.loss_nats_per_token.is_finite()) {
                 by_step.entry(scalars.step).or_default().push(scalars.loss_nats_per_token);
             }
         }

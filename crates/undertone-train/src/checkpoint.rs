@@ -38,6 +38,8 @@ pub struct State {
     pub supervised_tokens: u64,
     /// The lowest validation loss so far.
     pub best: Option<Best>,
+    /// Steps that changed no weight, because the loss or the gradient was not finite; they count as taken.
+    pub skipped_steps: usize,
     /// Validations since the lowest loss.
     pub validations_without_gain: usize,
     /// Whether the run has ended: all steps taken, or stopped early.

@@ -42,6 +42,8 @@ pub struct TrainingConfig {
     pub epsilon: f64,
     /// Largest global norm of the gradients; 0 turns clipping off.
     pub clip_norm: f64,
+    /// Steps that may be skipped because the loss or the gradient is not finite; one more stops the training.
+    pub max_skipped_steps: usize,
     /// What the forward pass keeps for the backward pass.
     pub recompute: Recompute,
     /// Steps between validations; 0 validates after each epoch.
@@ -73,6 +75,7 @@ impl Default for TrainingConfig {
             beta2: 0.999,
             epsilon: 1e-8,
             clip_norm: 1.0,
+            max_skipped_steps: 0,
             recompute: Recompute::Blocks,
             validate_every_steps: 0,
             patience_validations: 0,

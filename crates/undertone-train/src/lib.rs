@@ -14,6 +14,7 @@ mod memory;
 mod optimizer;
 mod plan;
 mod train;
+mod trouble;
 
 pub use checkpoint::{Best, Checkpoint, Description, Difference, State};
 pub use config::{Schedule, TrainingConfig};
@@ -23,3 +24,4 @@ pub use memory::peak_mib;
 pub use optimizer::{AdamW, Update, clip_factor, global_norm, scalar};
 pub use plan::Plan;
 pub use train::{Run, TrainError};
+pub use trouble::Trouble;

@@ -4,25 +4,29 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use undertone_files::{InputError, write_whole};
 
 use crate::events::Events;
+use crate::trouble::{RecentLosses, Trouble};
 
 /// The scalars of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scalars {
     /// Steps taken, this one included.
     pub step: usize,
-    /// Σ nats / Σ supervised tokens of the step.
+    /// Σ nats / Σ supervised tokens of the step; not finite only if the step was skipped.
+    #[serde(deserialize_with = "null_is_not_a_number")]
     pub loss_nats_per_token: f64,
     /// The same loss per byte of target text, in bits.
+    #[serde(deserialize_with = "null_is_not_a_number")]
     pub bits_per_byte: f64,
     /// Supervised tokens of the step.
     pub supervised_tokens: usize,
     /// The learning rate.
     pub learning_rate: f64,
-    /// Global norm of the gradients before clipping.
+    /// Global norm of the gradients before clipping; not finite only if the step was skipped.
+    #[serde(deserialize_with = "null_is_not_a_number")]
     pub gradient_norm: f64,
     /// Tokens run through the model per second.
     pub tokens_per_second: f64,
@@ -31,6 +35,14 @@ pub struct Scalars {
     /// Σ nats / Σ tokens on the validation users, if measured after this step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_nats_per_token: Option<f64>,
+    /// What a reader should look at in this step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+}
+
+/// JSON has no NaN; it is written as `null`.
+fn null_is_not_a_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// The file of scalars in the folder of a run.
@@ -69,6 +81,7 @@ pub(crate) struct EventLog {
     jsonl: File,
     path: PathBuf,
     events: Events,
+    recent: RecentLosses,
 }
 
 impl EventLog {
@@ -78,21 +91,32 @@ impl EventLog {
     /// The folder cannot be written.
     pub(crate) fn open(folder: &Path, resumed_at: usize) -> Result<Self, InputError> {
         let path = folder.join(LOG);
-        let kept = lines(folder)?.into_iter().filter(|(scalars, _)| scalars.step <= resumed_at);
-        let kept: Vec<String> = kept.map(|(_, line)| line + "\n").collect();
+        let mut recent = RecentLosses::default();
+        let mut kept = Vec::new();
+        for (scalars, line) in lines(folder)?.into_iter().filter(|(scalars, _)| scalars.step <= resumed_at) {
+            recent.spike(scalars.loss_nats_per_token);
+            kept.push(line + "\n");
+        }
         write_whole(&path, kept.concat().as_bytes())?;
         let jsonl = OpenOptions::new().append(true).open(&path);
         let jsonl = jsonl.map_err(|error| InputError::io(&path, "write the log", &error))?;
         let events = Events::open(&folder.join("tensorboard"), resumed_at)?;
-        Ok(Self { jsonl, path, events })
+        Ok(Self { jsonl, path, events, recent })
     }
 
-    /// Records one step.
+    /// Records one step, which supervised `items`, and returns what is recorded: a spike of the loss is noted.
     ///
     /// # Errors
     /// The files cannot be written.
-    pub(crate) fn step(&mut self, scalars: &Scalars) -> Result<(), InputError> {
-        let line = serde_json::to_string(scalars).expect("scalars are plain data") + "\n";
+    pub(crate) fn step(
+        &mut self,
+        mut scalars: Scalars,
+        items: impl FnOnce() -> Vec<String>,
+    ) -> Result<Scalars, InputError> {
+        if let Some(what) = self.recent.spike(scalars.loss_nats_per_token) {
+            scalars.trouble = Some(Trouble { what, items: items() });
+        }
+        let line = serde_json::to_string(&scalars).expect("scalars are plain data") + "\n";
         let written = self.jsonl.write_all(line.as_bytes());
         written.map_err(|error| InputError::io(&self.path, "write the log", &error))?;
         let always = [
@@ -104,7 +128,8 @@ impl EventLog {
             ("speed/memory_mib", scalars.memory_mib),
         ];
         let validation = scalars.validation_nats_per_token.map(|nats| ("loss/validation_nats_per_token", nats));
-        self.events.scalars(scalars.step, &always.into_iter().chain(validation).collect::<Vec<_>>())
+        self.events.scalars(scalars.step, &always.into_iter().chain(validation).collect::<Vec<_>>())?;
+        Ok(scalars)
     }
 
     /// Waits until all steps are on the disk, so that no checkpoint is ahead of its log.

@@ -16,6 +16,7 @@ use crate::log::{EventLog, Progress, Scalars};
 use crate::memory::resident_mib;
 use crate::optimizer::{AdamW, Update, clip_factor, global_norm, scalar};
 use crate::plan::Plan;
+use crate::trouble::Trouble;
 
 /// A training run, ready to start or to resume.
 pub struct Run<'a> {
@@ -70,6 +71,39 @@ struct Taken<'a> {
     tokens: usize,
 }
 
+impl Taken<'_> {
+    fn supervised_tokens(&self) -> usize {
+        self.windows.iter().map(|window| window.supervised_tokens()).sum()
+    }
+
+    /// The numbers to log, for a step that took so many seconds.
+    fn scalars(&self, step: usize, seconds: f64, validation: Option<f64>) -> Scalars {
+        let bytes: usize = self.windows.iter().flat_map(|window| &window.targets).map(|target| target.bytes).sum();
+        let supervised_tokens = self.supervised_tokens();
+        Scalars {
+            step,
+            loss_nats_per_token: self.nats / supervised_tokens as f64,
+            bits_per_byte: self.nats / std::f64::consts::LN_2 / bytes as f64,
+            supervised_tokens,
+            learning_rate: self.learning_rate,
+            gradient_norm: self.gradient_norm,
+            tokens_per_second: self.tokens as f64 / seconds,
+            memory_mib: resident_mib(),
+            validation_nats_per_token: validation,
+            trouble: self
+                .trouble()
+                .map(|what| Trouble { what: format!("skipped: {what}"), items: items(&self.windows) }),
+        }
+    }
+
+    /// What is not finite; `None` if everything is.
+    fn trouble(&self) -> Option<String> {
+        let Self { nats, gradient_norm, .. } = self;
+        let is_finite = nats.is_finite() && gradient_norm.is_finite();
+        (!is_finite).then(|| format!("the loss is {nats} nats and the gradient norm {gradient_norm}"))
+    }
+}
+
 /// The items that some windows supervise.
 fn items(windows: &[&Stream]) -> Vec<String> {
     windows.iter().flat_map(|window| &window.targets).map(|target| target.item.to_string()).collect()
@@ -117,13 +151,16 @@ impl Run<'_> {
 
         while state.step < steps && !state.finished {
             let begun = Instant::now();
-            let Taken { nats, gradient_norm, learning_rate, windows, tokens } =
-                self.step(model, &mut optimizer, &plan, state.step)?;
-            let supervised_tokens: usize = windows.iter().map(|window| window.supervised_tokens()).sum();
-            let bytes: usize = windows.iter().flat_map(|window| &window.targets).map(|target| target.bytes).sum();
-            state.step += 1;
-            state.supervised_tokens += supervised_tokens as u64;
+            let taken = self.step(model, &mut optimizer, &plan, &state);
             let seconds = begun.elapsed().as_secs_f64();
+            if let Some(what) = taken.trouble() {
+                if state.skipped_steps == config.max_skipped_steps {
+                    return Err(TrainError::NotFinite { step: state.step, what, items: items(&taken.windows) });
+                }
+                state.skipped_steps += 1;
+            }
+            state.step += 1;
+            state.supervised_tokens += taken.supervised_tokens() as u64;
 
             let is_validated =
                 !self.validation.is_empty() && (state.step.is_multiple_of(validate_every) || state.step == steps);
@@ -131,7 +168,7 @@ impl Run<'_> {
             if let Some(nats_per_token) = validation {
                 if !nats_per_token.is_finite() {
                     let what = format!("the validation loss is {nats_per_token} nats per token");
-                    return Err(TrainError::NotFinite { step: state.step, what, items: items(&windows) });
+                    return Err(TrainError::NotFinite { step: state.step, what, items: items(&taken.windows) });
                 }
                 if state.best.is_none_or(|best| nats_per_token < best.nats_per_token) {
                     let before = state.best.map(|best| best.step);
@@ -144,19 +181,8 @@ impl Run<'_> {
             }
             let patience = config.patience_validations;
             state.finished = state.step == steps || (patience > 0 && state.validations_without_gain >= patience);
-            let scalars = Scalars {
-                step: state.step,
-                loss_nats_per_token: nats / supervised_tokens as f64,
-                bits_per_byte: nats / std::f64::consts::LN_2 / bytes as f64,
-                supervised_tokens,
-                learning_rate,
-                gradient_norm,
-                tokens_per_second: tokens as f64 / seconds,
-                memory_mib: resident_mib(),
-                validation_nats_per_token: validation,
-            };
-            log.step(&scalars)?;
-            self.progress.step(&scalars);
+            let scalars = taken.scalars(state.step, seconds, validation);
+            self.progress.step(&log.step(scalars, || items(&taken.windows))?);
             let stopped = self.stop.load(Ordering::Relaxed);
             if state.finished || stopped || self.saves_after(state.step, save_every) {
                 log.sync()?;
@@ -192,15 +218,10 @@ impl Run<'_> {
         Err(InputError::new(self.last(), cause).hint("restore it from a copy, or remove the folder"))
     }
 
-    /// Takes one step of the plan. Waits for the device only once the whole step is queued.
-    fn step(
-        &self,
-        model: &mut Decoder,
-        optimizer: &mut AdamW,
-        plan: &Plan,
-        step: usize,
-    ) -> Result<Taken<'_>, TrainError> {
-        let config = self.config;
+    /// Takes the next step of the plan. Waits for the device only once the whole step is queued, unless the step may be skipped:
+    /// then no weight changes if the loss or the gradient is not finite.
+    fn step(&self, model: &mut Decoder, optimizer: &mut AdamW, plan: &Plan, state: &State) -> Taken<'_> {
+        let (config, step) = (self.config, state.step);
         let epoch = &self.training[step / plan.steps_per_epoch % self.training.len()];
         let windows: Vec<&Stream> = plan.steps[step].iter().map(|&index| &epoch[index]).collect();
         let scale = 1.0 / windows.iter().map(|window| window.supervised_tokens()).sum::<usize>() as f64;
@@ -214,16 +235,21 @@ impl Run<'_> {
         let norm = global_norm(model, &gradients);
         let clip = clip_factor(&norm, config.clip_norm);
         let learning_rate = config.learning_rate_at(step, plan.steps.len());
-        optimizer.step(model, Update { gradients, clip, learning_rate, step }, config);
-
+        let update = Update { gradients, clip, learning_rate, step: step - state.skipped_steps };
+        let may_skip = config.max_skipped_steps > 0;
+        let held_back = if may_skip {
+            Some(update)
+        } else {
+            optimizer.step(model, update, config);
+            None
+        };
         let sum_of_row = |nats| values(nats).into_iter().map(f64::from).sum::<f64>();
         let nats: f64 = nats.into_iter().map(sum_of_row).sum();
-        let gradient_norm = scalar(norm);
-        if !(nats.is_finite() && gradient_norm.is_finite()) {
-            let what = format!("the loss is {nats} nats and the gradient norm {gradient_norm}");
-            return Err(TrainError::NotFinite { step, what, items: items(&windows) });
+        let taken = Taken { nats, gradient_norm: scalar(norm), learning_rate, windows, tokens };
+        if let Some(update) = held_back.filter(|_| taken.trouble().is_none()) {
+            optimizer.step(model, update, config);
         }
-        Ok(Taken { nats, gradient_norm, learning_rate, windows, tokens })
+        taken
     }
 
     fn validate(&self, model: &Decoder) -> f64 {

@@ -75,7 +75,7 @@ fn a_setting_is_checked_like_the_file() {
         FINE,
         &["training.epoch=1", "training.clip_norm=-1", "device=cpu", "nonsense"],
         &[
-            "`--set`, `training.epoch=1`: unknown key `epoch` // did you mean `epochs`? The keys here are: epochs, conversations_per_step, row_tokens, learning_rate, warmup_steps, schedule, final_learning_rate_share, weight_decay, beta1, beta2, epsilon, clip_norm, recompute, validate_every_steps, patience_validations, save_every_steps, keep_last, keep_best, keep_every_steps",
+            "`--set`, `training.epoch=1`: unknown key `epoch` // did you mean `epochs`? The keys here are: epochs, conversations_per_step, row_tokens, learning_rate, warmup_steps, schedule, final_learning_rate_share, weight_decay, beta1, beta2, epsilon, clip_norm, max_skipped_steps, recompute, validate_every_steps, patience_validations, save_every_steps, keep_last, keep_best, keep_every_steps",
             "`--set`, `device=cpu`: `device` has the unknown value `cpu` // the values here are: flex, libtorch, cuda, wgpu",
             "`--set`, `nonsense`: is not of the form `section.key=value` // for example `--set training.epochs=1` or `--set data.path=a.jsonl`",
             "`--set`, `training.clip_norm=-1`: `clip_norm` (-1) is negative // 0 turns clipping off",
