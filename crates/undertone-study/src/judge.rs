@@ -173,7 +173,7 @@ impl<'a> Judge<'a> {
 
     /// The number that the answer is, if it is in `range`.
     fn number(&mut self, asked: &str, range: RangeInclusive<u32>) -> Result<Option<f64>, StudyError> {
-        let number = whole_number(&self.answer(asked)?, *range.end()).filter(|number| range.contains(number));
+        let number = rating(&self.answer(asked)?, range);
         self.silent += usize::from(number.is_none());
         Ok(number.map(f64::from))
     }
@@ -245,17 +245,19 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// The number that an answer consists of; `%`, `/` with the highest number of the scale, and a full stop may follow it.
-fn whole_number(answer: &str, highest: u32) -> Option<u32> {
+/// The number that a judge's answer consists of, if it is in `range`; `%` of 100, `/` with the highest number of the scale, and a full
+/// stop may follow it.
+pub fn rating(answer: &str, range: RangeInclusive<u32>) -> Option<u32> {
     let answer = answer.trim();
     let answer = answer.strip_suffix('.').unwrap_or(answer);
     let digits = match answer.split_once('/') {
-        Some((number, scale)) => (scale.trim() == highest.to_string()).then_some(number)?,
-        None => answer.strip_suffix('%').filter(|_| highest == 100).unwrap_or(answer),
+        Some((number, scale)) => (scale.trim() == range.end().to_string()).then_some(number)?,
+        None => answer.strip_suffix('%').filter(|_| *range.end() == 100).unwrap_or(answer),
     };
     let digits = digits.trim_end();
     // `parse` would take a sign.
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+    let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
+    number.filter(|number| range.contains(number))
 }
 
 #[cfg(test)]
@@ -280,11 +282,13 @@ mod tests {
             ("On a scale from 0 to 100, I would say 85.", None),
             ("I cannot rate this.", None),
             ("８５", None),
+            ("101", None),
             ("99999999999", None),
         ] {
-            assert_eq!(whole_number(answer, 100), number, "{answer}");
+            assert_eq!(rating(answer, 0..=100), number, "{answer}");
         }
-        assert_eq!(whole_number("4/5", 5), Some(4));
-        assert_eq!(whole_number("4%", 5), None);
+        assert_eq!(rating("4/5", 1..=5), Some(4));
+        assert_eq!(rating("4%", 1..=5), None);
+        assert_eq!(rating("0", 1..=5), None);
     }
 }

@@ -85,6 +85,7 @@ pub use experiment::{
 pub use inspect::{Inspected, inspect};
 pub use jobs::predict_thoughts::predict_thoughts;
 pub use jobs::train::train_arm;
+pub use judge::rating;
 pub use observer::{Event, Observer};
 pub use plan::{Plan, plan};
 pub use predict::{Predicted, Prediction};

@@ -27,11 +27,16 @@ impl Parts {
 
     /// Puts the checksums of description and tensors in.
     #[must_use]
-    pub fn sealed(mut self) -> Self {
-        let tensors = self.checksum_of_tensors();
+    pub fn sealed(self) -> Self {
+        self.try_sealed().expect("every tensor is in the file")
+    }
+
+    /// As [`Self::sealed`]; `None` if the header names bytes that the file does not have.
+    pub fn try_sealed(mut self) -> Option<Self> {
+        let tensors = self.checksum_of_tensors()?;
         self.envelope["checksum"] = json!(digest(format!("{tensors}{}", self.envelope["description"]).as_bytes()));
         self.envelope["tensors"] = json!(tensors);
-        self
+        Some(self)
     }
 
     /// The file.
@@ -43,15 +48,15 @@ impl Parts {
     }
 
     /// The checksum of `["NAME",SHAPE]` and the bytes of each tensor, in the order of their names.
-    fn checksum_of_tensors(&self) -> String {
+    fn checksum_of_tensors(&self) -> Option<String> {
         let mut names: Vec<&String> = self.header.keys().filter(|name| *name != "__metadata__").collect();
         names.sort();
         let mut bytes = Vec::new();
         for name in names {
             bytes.extend(json!([name, self.header[name]["shape"]]).to_string().into_bytes());
-            let offset = |end: usize| self.header[name]["data_offsets"][end].as_u64().expect("an offset") as usize;
-            bytes.extend(&self.data[offset(0)..offset(1)]);
+            let offset = |end: usize| self.header[name]["data_offsets"][end].as_u64().map(|offset| offset as usize);
+            bytes.extend(self.data.get(offset(0)?..offset(1)?)?);
         }
-        digest(&bytes)
+        Some(digest(&bytes))
     }
 }

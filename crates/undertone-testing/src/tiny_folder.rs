@@ -85,6 +85,11 @@ fn letters() -> Vec<char> {
 
 /// Every tensor in the order of the blocks; the numbers are the same on every call.
 pub fn weights() -> Vec<Weight> {
+    weights_of(BLOCKS)
+}
+
+/// As [`weights`], of a model with so many blocks.
+pub fn weights_of(blocks: usize) -> Vec<Weight> {
     let mut state = 1_u64;
     // SplitMix64, mapped to numbers from -0.4 to 0.4.
     let mut draw = || {
@@ -100,7 +105,7 @@ pub fn weights() -> Vec<Weight> {
         weights.push(Weight { name, shape: shape.to_vec(), values });
     };
     add("model.embed_tokens.weight".into(), &[VOCABULARY, WIDTH]);
-    for block in 0..BLOCKS {
+    for block in 0..blocks {
         let mut part = |name: &str, shape: &[usize]| add(format!("model.layers.{block}.{name}.weight"), shape);
         part("input_layernorm", &[WIDTH]);
         part("self_attn.q_proj", &[WIDTH, WIDTH]);
