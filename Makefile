@@ -17,7 +17,7 @@ export LIBTORCH := $(LIBTORCH_FOLDER)
 export LD_LIBRARY_PATH := $(LIBTORCH_FOLDER)/lib:$(LD_LIBRARY_PATH)
 endif
 
-.PHONY: help build model encoder demo test bench libtorch lint docs deny check-devices clean
+.PHONY: help build model encoder demo test bench libtorch lint docs deny faults fuzz check-devices clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -63,8 +63,17 @@ docs: ## Build the API documentation; a warning is an error
 check-devices: ## Check that the GPU devices compile
 	DOCS_RS=1 $(CARGO) check $(FLAGS) --features undertone/cuda,undertone/wgpu
 
-deny: ## Check licences and advisories of all dependencies (needs cargo-deny)
-	cargo deny check
+deny: ## Check licences, advisories and sources of all dependencies, without a network
+	scripts/deny.sh
+
+faults: build model ## Try every fault hundreds of times (half an hour); writes the table of docs/reliability.md
+	UNDERTONE_FAULTS=full UNDERTONE_FAULT_TABLE=$(CURDIR)/.cache/faults.md \
+	    $(CARGO) test $(FLAGS) $(FEATURES) --test reliability -- --nocapture
+	python3 scripts/insert_table.py docs/reliability.md faults .cache/faults.md
+
+fuzz: build ## Fuzz everything that reads bytes from outside, ten CPU minutes each (two hours; needs cargo-fuzz)
+	scripts/fuzz.sh 600 | tee .cache/fuzz.md
+	python3 scripts/insert_table.py docs/reliability.md fuzz .cache/fuzz.md
 
 clean: ## Remove everything built and fetched, except checkpoints
 	$(CARGO) clean

@@ -107,10 +107,10 @@ fn cut(path: &Path, last: usize) -> Result<(), InputError> {
     let bytes = std::fs::read(path).map_err(failed)?;
     let (mut kept, mut has_scalars) = (0, false);
     while let Some((event, length)) = first_event(&bytes[kept..]) {
-        if event.get_step() > last as i64 {
+        if event.step > last as u64 {
             break;
         }
-        has_scalars |= event.has_summary();
+        has_scalars |= event.has_summary;
         kept += length;
     }
     if !has_scalars {
@@ -122,10 +122,16 @@ fn cut(path: &Path, last: usize) -> Result<(), InputError> {
     Ok(())
 }
 
+/// What decides whether an event stays.
+struct Found {
+    step: u64,
+    has_summary: bool,
+}
+
 /// The event of the record at the start of `bytes`, and the record's length; `None` if it is incomplete or damaged.
 ///
 /// A record is the length of its data (8 bytes, little-endian), a checksum of the length (4), the data, and their checksum (4).
-fn first_event(bytes: &[u8]) -> Option<(Event, usize)> {
+fn first_event(bytes: &[u8]) -> Option<(Found, usize)> {
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     let (check_of_length, rest) = rest.split_first_chunk::<4>()?;
     let data = rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
@@ -134,7 +140,48 @@ fn first_event(bytes: &[u8]) -> Option<(Event, usize)> {
     if !(is_whole(length, check_of_length) && is_whole(data, check)) {
         return None;
     }
-    Some((Event::parse_from_bytes(data).ok()?, 8 + 4 + data.len() + 4))
+    Some((found(data)?, 8 + 4 + data.len() + 4))
+}
+
+/// Reads the outermost fields of an event: the wire format of protocol buffers. The protobuf crate would recurse without end on
+/// nested groups (RUSTSEC-2024-0437), which no event has.
+fn found(mut data: &[u8]) -> Option<Found> {
+    const STEP: u64 = 2;
+    const SUMMARY: u64 = 5;
+    let mut found = Found { step: 0, has_summary: false };
+    while !data.is_empty() {
+        let tag = varint(&mut data)?;
+        let skipped = match tag & 7 {
+            0 => {
+                let value = varint(&mut data)?;
+                if tag >> 3 == STEP {
+                    found.step = value;
+                }
+                0
+            }
+            1 => 8,
+            2 => usize::try_from(varint(&mut data)?).ok()?,
+            5 => 4,
+            _ => return None,
+        };
+        found.has_summary |= tag >> 3 == SUMMARY;
+        data = data.get(skipped..)?;
+    }
+    Some(found)
+}
+
+/// Takes a number of seven bits a byte, lowest first, off the start of `data`.
+fn varint(data: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = data.split_first()?;
+        *data = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -142,7 +189,7 @@ mod tests {
     use super::*;
 
     /// The steps with scalars in a folder, in the order in which TensorBoard reads them.
-    fn steps(folder: &Path) -> Vec<i64> {
+    fn steps(folder: &Path) -> Vec<u64> {
         let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
         let mut steps = Vec::new();
@@ -150,7 +197,7 @@ mod tests {
             let bytes = std::fs::read(path).unwrap();
             let mut rest = bytes.as_slice();
             while let Some((event, length)) = first_event(rest) {
-                steps.extend(event.has_summary().then(|| event.get_step()));
+                steps.extend(event.has_summary.then_some(event.step));
                 rest = &rest[length..];
             }
             assert!(rest.is_empty(), "a damaged record is left");
