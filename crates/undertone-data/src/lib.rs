@@ -16,6 +16,7 @@ mod encode;
 mod generation;
 mod nearest;
 mod read;
+mod redact;
 mod row;
 mod seed;
 mod source;
@@ -40,6 +41,7 @@ pub use read::{
     AssistantFirst, CleanOptions, Consecutive, EmptyMessages, MAX_LINE_BYTES, MAX_UNKNOWN_FIELDS, OnInvalid,
     ReadOptions, ReadReport, Reader, Record, SKIPPED_REASONS,
 };
+pub use redact::{Redacted, Redactor};
 pub use row::{Document, Row, pack};
 pub use seed::{derived_number, derived_seed, generator, sample_by_hash};
 pub use source::{PREDICTED_TOKENS, Source};

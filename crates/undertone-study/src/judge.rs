@@ -198,6 +198,14 @@ impl<'a> Judge<'a> {
         Ok(answer)
     }
 
+    /// A text from the endpoint, which may repeat the key, without it.
+    fn without_key(&self, text: &str) -> String {
+        match self.api_key.as_deref().filter(|key| !key.is_empty()) {
+            Some(key) => text.replace(key, "[key]"),
+            None => text.to_owned(),
+        }
+    }
+
     /// Requests one chat completion; retries after errors that are likely to be temporary.
     fn ask(&self, asked: &str) -> Result<String, InputError> {
         let JudgeSection { url, model, .. } = self.section;
@@ -220,7 +228,7 @@ impl<'a> Judge<'a> {
             let cause = match request.send_json(&body) {
                 Ok(mut response) => {
                     let status = response.status().as_u16();
-                    let text = response.body_mut().read_to_string().unwrap_or_default();
+                    let text = self.without_key(&response.body_mut().read_to_string().unwrap_or_default());
                     if status == 200 {
                         let answer: Value = serde_json::from_str(&text).unwrap_or_default();
                         let content = answer["choices"][0]["message"]["content"].as_str();
@@ -235,7 +243,7 @@ impl<'a> Judge<'a> {
                     }
                     cause
                 }
-                Err(error) => format!("cannot be reached: {error}"),
+                Err(error) => self.without_key(&format!("cannot be reached: {error}")),
             };
             if attempt == ATTEMPTS || self.stop.load(Ordering::Relaxed) {
                 return Err(refused(format!("{cause} (asked {attempt} times)")));

@@ -9,7 +9,7 @@
 //! use std::path::Path;
 //! use std::sync::atomic::AtomicBool;
 //!
-//! use undertone_study::{Base, Event, Experiment, Observer, Study, run};
+//! use undertone_study::{Base, Choices, Event, Experiment, Observer, Study, run};
 //!
 //! /// Prints the loss of every step.
 //! struct Printer;
@@ -29,7 +29,7 @@
 //! let experiment = Experiment::read(path, &["training.epochs=1".to_owned()])?;
 //! let mut study = Study::prepare(experiment, path, &[])?;
 //! let base = Base::load(&study.experiment)?;
-//! let finished = run(&mut study, &base, &Printer, &AtomicBool::new(false), 1)?;
+//! let finished = run(&mut study, &base, &Printer, &AtomicBool::new(false), Choices::default())?;
 //! for verdict in finished.results.verdicts() {
 //!     println!("{verdict}");
 //! }
@@ -92,6 +92,6 @@ pub use predict::{Predicted, Prediction};
 pub use registration::register;
 pub use replay::{Replay, Replayed};
 pub use results::Results;
-pub use run::{Finished, run};
+pub use run::{Choices, Finished, run};
 pub use study::{FoldData, PredictedThoughts, Study};
 pub use verify::{Verified, verify};

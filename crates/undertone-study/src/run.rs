@@ -40,8 +40,23 @@ pub struct Finished {
     pub failure: Option<StudyError>,
 }
 
+/// How a study runs; results do not depend on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Choices {
+    /// The most trainings in parallel.
+    pub workers: usize,
+    /// Whether the conversations in the report are redacted.
+    pub redact: bool,
+}
+
+impl Default for Choices {
+    fn default() -> Self {
+        Self { workers: 1, redact: false }
+    }
+}
+
 /// Runs a study in its folder, from the start or from where it stopped: trains every arm, scores all on the same
-/// held-out users, compares them, and writes results and report. Runs up to `workers` trainings in parallel.
+/// held-out users, compares them, and writes results and report.
 ///
 /// # Errors
 /// An input is wrong, such as a folder of another study; another process writes in the folder; every trained arm failed;
@@ -51,7 +66,7 @@ pub fn run(
     base: &Base,
     observer: &dyn Observer,
     stop: &AtomicBool,
-    workers: usize,
+    choices: Choices,
 ) -> Result<Finished, StudyError> {
     study.require_targets()?;
     let prepared = prepare_other_replies(study)?;
@@ -68,7 +83,7 @@ pub fn run(
     study.set_predicted(thoughts);
     let study = &*study;
     let ArmResults { arms, mut records, written, attributed, first_messages, mut scored, failed } =
-        run_arms(&Context { study, base, observer, stop }, &writer, workers)?;
+        run_arms(&Context { study, base, observer, stop }, &writer, choices.workers)?;
     // The baseline has no arm, so it comes last.
     records.push(study.unigram());
     for record in records.iter_mut().flatten() {
@@ -84,7 +99,7 @@ pub fn run(
         Some(Err(interrupted @ StudyError::Interrupted(_))) => return Err(interrupted),
         Some(Err(error)) => Some(error),
     };
-    let other_replies = other_replies(&Context { study, base, observer, stop }, prepared, workers, &primary)?;
+    let other_replies = other_replies(&Context { study, base, observer, stop }, prepared, choices.workers, &primary)?;
     let scores = Scores {
         arms: &arms,
         records: &records,
@@ -103,7 +118,7 @@ pub fn run(
     };
     let results = Results::new(study, &base.sha256, scores, course)?;
     let curves = learning_curves(study)?;
-    let files = files(study, &results, scores, curves)?;
+    let files = files(study, &results, scores, (curves, choices.redact))?;
     // An arm that fails now keeps the records that it has.
     let failed_records: Vec<String> = failed.iter().map(|failed| records_file(&failed.arm)).collect();
     let fingerprint = sha256_of_json(&[&study.data_sha256, &base.sha256, &study.experiment.hash()]);
@@ -124,7 +139,7 @@ fn files(
     study: &Study,
     results: &Results,
     scores: Scores<'_>,
-    curves: Vec<Curve>,
+    (curves, redact): (Vec<Curve>, bool),
 ) -> Result<BTreeMap<String, Vec<u8>>, StudyError> {
     let mut files = BTreeMap::new();
     let names = scores.arms.iter().map(|arm| arm.name.as_str()).chain([UNIGRAM]);
@@ -144,7 +159,9 @@ fn files(
             files.insert(name.to_owned(), lines);
         }
     }
-    files.extend(results.html(study, scores, curves).into_iter().map(|(name, content)| (name, content.into_bytes())));
+    files.extend(
+        results.html(study, scores, curves, redact).into_iter().map(|(name, content)| (name, content.into_bytes())),
+    );
     Ok(files)
 }
 

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 /// Maps a request's number and question to an HTTP status and a content.
 type Answer = dyn Fn(usize, &str) -> (u16, String) + Send + Sync;
 
+/// What the server replaces in an answer by the key of the request, as a careless server would repeat it.
+pub const ECHO: &str = "{key}";
+
 /// A server that lives as long as the test program.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -46,7 +49,7 @@ impl Endpoint {
 /// Serves one request of a connection.
 fn serve(mut stream: TcpStream, count: &AtomicUsize, answer: &Answer) {
     let mut reader = BufReader::new(stream.try_clone().expect("a handle can be copied"));
-    let (mut line, mut length) = (String::new(), 0);
+    let (mut line, mut length, mut key) = (String::new(), 0, String::new());
     loop {
         line.clear();
         if reader.read_line(&mut line).unwrap_or(0) == 0 {
@@ -54,6 +57,9 @@ fn serve(mut stream: TcpStream, count: &AtomicUsize, answer: &Answer) {
         }
         if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().expect("a length");
+        }
+        if let Some(value) = line.strip_prefix("authorization: Bearer ") {
+            key = value.trim().to_owned();
         }
         if line.trim().is_empty() {
             break;
@@ -65,6 +71,7 @@ fn serve(mut stream: TcpStream, count: &AtomicUsize, answer: &Answer) {
     let question = request["messages"][0]["content"].as_str().expect("a question").to_owned();
     assert_eq!(request["model"], "fake");
     let (status, content) = answer(count.fetch_add(1, Ordering::SeqCst), &question);
+    let content = content.replace(ECHO, &key);
     let body = match status {
         200 => json!({"choices": [{"message": {"role": "assistant", "content": content}}]}),
         _ => json!({"error": {"message": content}}),

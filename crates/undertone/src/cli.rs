@@ -62,6 +62,8 @@ pub(crate) enum Data {
     Check(DataFiles),
     /// Count users, messages, thoughts, labels, thoughts written after the next message, and near-duplicate task descriptions.
     Stats(DataFiles),
+    /// Replace e-mail addresses, telephone numbers, links and names from surveys, and count them.
+    Redact(Redact),
     /// Generate synthetic conversations with a known effect of thoughts, to rehearse a study; by default as many as in
     /// the published dataset.
     Synthesize(Synthesize),
@@ -95,6 +97,14 @@ pub(crate) struct Synthesize {
     /// Seed of all random draws.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Redact {
+    /// A JSONL file of conversations.
+    pub(crate) source: PathBuf,
+    /// The JSONL file to create.
+    pub(crate) destination: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -188,6 +198,9 @@ pub(crate) struct Ablate {
     /// Only write down the data, items, rules and planned power, before anything is trained; the report compares them.
     #[arg(long, conflicts_with = "plan")]
     pub(crate) register: bool,
+    /// In the report's conversations, replace e-mail addresses, telephone numbers and links; only what is shown changes.
+    #[arg(long)]
+    pub(crate) redact: bool,
     /// Number of arms to train in parallel; each needs its own memory, and all share the cores.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) jobs: u16,

@@ -243,6 +243,15 @@ impl JudgeSection {
             format!("`url` ({:?}) must begin with `http://` or `https://`", self.url),
             "the base of an OpenAI-compatible endpoint, such as `http://localhost:8000/v1`",
         );
+        // The experiment is written to the study's folder, and the address into messages.
+        let address =
+            self.url.split("://").nth(1).unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();
+        found.require(
+            !address.contains('@') && !self.url.contains(['?', '#']),
+            "evaluation.judge.url",
+            "`url` holds a user, a password or a query, which would be written to files",
+            "name the environment variable of a key with `api_key_variable`",
+        );
         found.require(
             !self.is_asked() || !self.model.is_empty(),
             "evaluation.judge.model",

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use undertone_data::{Conversation, Encoded, Item, Message, Placement, Role, Source, Template, ThoughtAt, View};
+use undertone_data::{
+    Conversation, Encoded, Item, Message, Placement, Redactor, Role, Source, Template, ThoughtAt, View,
+};
 use undertone_report::{Explorer, SeenThoughts, ShownConversation, ShownItem, ShownMessage, ShownThought};
 use undertone_stats::{ItemRecord, Written};
 
@@ -65,6 +67,23 @@ pub(super) fn explorer(study: &Study, scores: Scores<'_>, chosen: [&str; 2]) -> 
     let mut explorer = Explorer { arms, chosen, views, conversations, left_out: 0 };
     explorer.limit(MOST_CONVERSATIONS);
     explorer
+}
+
+/// Replaces what identifies people in every text that is shown.
+pub(super) fn redact_texts(explorer: &mut Explorer) {
+    let mut redactor = Redactor::default();
+    let mut replace = |text: &mut String| *text = redactor.redact(text);
+    for ShownConversation { messages, items, words, .. } in &mut explorer.conversations {
+        for message in messages {
+            replace(&mut message.text);
+            message.thoughts.iter_mut().for_each(|thought| replace(&mut thought.text));
+        }
+        items.iter_mut().flat_map(|item| item.written.values_mut()).for_each(&mut replace);
+        words.values_mut().flatten().flatten().for_each(&mut replace);
+    }
+    for item in explorer.conversations.iter_mut().flat_map(|conversation| &mut conversation.items) {
+        redactor.redact_pieces(&mut item.tokens);
+    }
 }
 
 /// Which thoughts each view shows before each target.

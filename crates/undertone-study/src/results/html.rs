@@ -8,7 +8,7 @@ use undertone_report::{
 use undertone_stats::{Comparison, Decision};
 
 use super::breakdowns::many_comparisons;
-use super::explorer::explorer;
+use super::explorer::{explorer, redact_texts};
 use super::{Results, Scores, leading};
 use crate::fingerprint::PROGRAM;
 use crate::study::Study;
@@ -18,8 +18,17 @@ pub(crate) type File = (String, String);
 
 impl Results {
     /// `report.html`, and every plot as an SVG file.
-    pub(crate) fn html(&self, study: &Study, scores: Scores<'_>, curves_of_arms: Vec<Curve>) -> Vec<File> {
-        let report = self.report(study, scores, curves_of_arms);
+    pub(crate) fn html(
+        &self,
+        study: &Study,
+        scores: Scores<'_>,
+        curves_of_arms: Vec<Curve>,
+        redact: bool,
+    ) -> Vec<File> {
+        let mut report = self.report(study, scores, curves_of_arms);
+        if redact {
+            redact_texts(&mut report.explorer);
+        }
         let unit = "difference in nats per token; below zero, b is better";
         let svg = |name: &str, plot: String| (format!("plots/{name}.svg"), plot);
         let mut files = vec![("report.html".to_owned(), page(&report))];

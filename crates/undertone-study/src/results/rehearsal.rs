@@ -139,7 +139,7 @@ fn rehearse(model: &Path, reliability: f64) -> (Planted, Vec<Comparison>) {
         other_replies: &[],
     };
     let results = Results::new(&study, "none", scores, Course::default()).unwrap();
-    let files = results.html(&study, scores, Vec::new());
+    let files = results.html(&study, scores, Vec::new(), false);
     let page = files[0].1.len();
     println!(
         "reliability {reliability}: {} conversations, prepared after {:.1} s, scores drawn after {:.1} s, {:.1} s in all; \

@@ -1,6 +1,6 @@
 //! `undertone ablate`: trains every arm, scores all on the same held-out users, compares them and reports.
 
-use undertone_study::{Base, Context, Experiment, Finished, Study, plan, register, run as run_study};
+use undertone_study::{Base, Choices, Context, Experiment, Finished, Study, plan, register, run as run_study};
 
 use crate::cli::Ablate;
 use crate::progress::Board;
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Ablate, shell: &Shell) -> anyhow::Result<()> {
         return Ok(());
     }
     let Finished { results, folder, checkpoints, failure } =
-        run_study(&mut study, &base, observer, shell.stop, args.jobs.into())?;
+        run_study(&mut study, &base, observer, shell.stop, Choices { workers: args.jobs.into(), redact: args.redact })?;
     match shell.json {
         true => shell.print_json(&results),
         false => shell.print(&results.terminal()),

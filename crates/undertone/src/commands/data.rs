@@ -1,14 +1,15 @@
 //! `undertone data check`, `undertone data stats` and `undertone data synthesize`.
 
+use serde_json::{Map, Value};
 use undertone_data::{
-    CleanOptions, DataStats, OnInvalid, Planted, Quantiles, ReadOptions, ReadReport, Reader, StatsBuilder, Synthetic,
-    ThoughtStats,
+    CleanOptions, DataStats, OnInvalid, Planted, Quantiles, ReadOptions, ReadReport, Reader, Redactor, StatsBuilder,
+    Synthetic, ThoughtStats,
 };
-use undertone_files::{InputError, refuse_existing, write_whole};
+use undertone_files::{InputError, read_regular, refuse_existing, write_whole};
 use undertone_report::{Table, columns, count};
 
-use crate::cli::{DataFiles, Synthesize};
-use crate::shell::Shell;
+use crate::cli::{DataFiles, Redact, Synthesize};
+use crate::shell::{Shell, say};
 
 fn read(args: &DataFiles) -> anyhow::Result<(ReadReport, DataStats)> {
     let on_invalid = if args.skip_invalid { OnInvalid::Skip } else { OnInvalid::Error };
@@ -20,6 +21,34 @@ fn read(args: &DataFiles) -> anyhow::Result<(ReadReport, DataStats)> {
         stats.add(&record.conversation, &record.task_text);
     }
     Ok((reader.report().clone(), stats.finish()))
+}
+
+/// Writes conversations without what identifies people, and prints how much of that there was.
+pub(crate) fn redact(args: &Redact, shell: &Shell) -> anyhow::Result<()> {
+    refuse_existing(&args.destination)?;
+    // Only a valid file is redacted: in a line that cannot be read, nothing could be found.
+    let (records, _) = Reader::open(&[&args.source], ReadOptions::default())?.read_all()?;
+    drop(records);
+    let text = read_regular(&args.source)?;
+    let mut redactor = Redactor::default();
+    let mut lines = String::new();
+    for line in String::from_utf8(text)?.trim_start_matches('\u{feff}').lines().filter(|line| !line.trim().is_empty()) {
+        let mut conversation: Map<String, Value> = serde_json::from_str(line)?;
+        redactor.redact_conversation(&mut conversation);
+        lines += &format!("{}\n", Value::Object(conversation));
+    }
+    write_whole(&args.destination, lines.as_bytes())?;
+    if shell.json {
+        shell.print_json(&redactor.counts);
+        return Ok(());
+    }
+    let mut text = String::new();
+    for (kind, replaced) in &redactor.counts.0 {
+        text += &format!("{:>8}  {kind}\n", count(*replaced));
+    }
+    shell.print(&text);
+    say("Names and addresses in running text have no form to find: the file is still private.");
+    Ok(())
 }
 
 /// Writes synthetic conversations, and prints the planted effect of thoughts.
