@@ -12,15 +12,16 @@ use undertone_testing::tiny_folder;
 
 const CHECKPOINT: &str = "out/tiny/past/fold0/best.safetensors";
 
-/// Every command runs in a name space without any network device, not even a loopback, and opens no socket.
+/// Every command opens no socket, and runs in a name space without any network device if this machine allows one.
 #[test]
 fn nothing_needs_a_network() {
     let has = |words: &[&str]| Command::new(words[0]).args(&words[1..]).output().is_ok_and(|ran| ran.status.success());
-    if !has(&["unshare", "-rn", "true"]) || !has(&["strace", "-V"]) {
-        println!("skipped: no network, because `unshare -rn` or `strace` does not work here");
+    if !has(&["strace", "-V"]) {
+        println!("skipped: no network, because `strace` is not installed");
         assert!(std::env::var_os("CI").is_none(), "CI skips nothing");
         return;
     }
+    let apart = if has(&["unshare", "-rn", "true"]) { "unshare -rn" } else { "" };
     let place = Workplace::new(12);
     place.write("tiny.gguf", tiny_folder::gguf());
     for words in [
@@ -42,8 +43,8 @@ fn nothing_needs_a_network() {
         "replay FILE",
     ] {
         let words = words.replace("FILE", CHECKPOINT);
-        let line = "exec unshare -rn strace -f -qqq -o sockets -e trace=socket,connect \"$0\" \"$@\"; :";
-        place.run_under(line, &words).succeeded();
+        let line = format!("exec {apart} strace -f -qqq -o sockets -e trace=socket,connect \"$0\" \"$@\"; :");
+        place.run_under(&line, &words).succeeded();
         assert_eq!(place.text("sockets"), "", "`undertone {words}` opens a socket");
     }
 }

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use undertone_testing::program::{Ran, Running, Workplace};
+use undertone_testing::program::{Ran, Running, Workplace, left_by};
 use undertone_testing::{events, folders, program, tiny_folder};
 
 /// Where the arm `past` trains.
@@ -285,6 +285,21 @@ fn a_killed_study_goes_on_to_the_same_report() {
     assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
     for (name, bytes) in &ours {
         assert!(*bytes == theirs[name], "`{name}` differs");
+    }
+}
+
+#[test]
+fn neither_threads_nor_jobs_change_a_byte() {
+    let words = "ablate x.toml --set split.folds=2 --set seeds=2 --set training.epochs=1 --set evaluation.writing.messages=2 \
+        --set evaluation.writing.max_new_tokens=4";
+    let [one, two] = [1, 2].map(|count| {
+        let place = Workplace::new(16);
+        place.run_under(&format!("export RAYON_NUM_THREADS={count}"), &format!("{words} --jobs {count}")).succeeded();
+        left_by(&place, "out")
+    });
+    assert_eq!(one.keys().collect::<Vec<_>>(), two.keys().collect::<Vec<_>>());
+    for (name, bytes) in &one {
+        assert!(*bytes == two[name], "`{name}` differs");
     }
 }
 

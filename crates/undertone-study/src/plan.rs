@@ -7,7 +7,7 @@ use serde::Serialize;
 use undertone_data::{PREDICTED_TOKENS, Row, Split, Stream, Target, pack};
 use undertone_model::{Cache, Gradients, Opening, Sampling};
 use undertone_report::{Table, columns, count, decimal};
-use undertone_train::{Description, LAST};
+use undertone_train::{Description, LAST, available_mib, needed_mib};
 
 use crate::amendments::check_folder;
 use crate::arms::{Evaluated, Training, thought_writer_arm};
@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::error::StudyError;
 use crate::experiment::Arm;
 use crate::fingerprint;
+use crate::jobs::attribute::{attributed_tokens, attribution_file, is_attributed};
 use crate::jobs::first_messages::first_messages_file;
 use crate::jobs::predict_thoughts::thoughts_file;
 use crate::jobs::score::scores_file;
@@ -42,8 +43,13 @@ pub struct Plan {
     scorings: Vec<Planned>,
     /// Messages that arms write and first messages of all models, each counted with the most tokens it may have.
     writings: Vec<Planned>,
+    /// Scorings with one thought left out, if the experiment asks for them.
+    attributions: Vec<Planned>,
     tokens_per_second: Speeds,
     hours: f64,
+    /// About how much memory a training needs, in MiB, and how much is available now, if the system reports it.
+    needed_mib: f64,
+    available_mib: Option<f64>,
     power: Option<Power>,
 }
 
@@ -103,10 +109,27 @@ pub fn plan(context: &Context<'_>) -> Result<Plan, StudyError> {
     };
     let mut writings: Vec<Planned> = if chosen.is_empty() { Vec::new() } else { arms.iter().map(writing).collect() };
     writings.extend(first_messages(context, &arms, speeds.writing));
-    let hours = trainings.iter().chain(&scorings).chain(&writings).map(|planned| planned.hours).sum();
+    let attributed = |arm: &&Evaluated| study.trainings().into_iter().any(|one| is_attributed(study, arm, one));
+    let attributions: Vec<Planned> =
+        arms.iter().filter(attributed).map(|arm| left_out(context, arm, speeds.scoring)).collect();
+    let all = trainings.iter().chain(&scorings).chain(&writings).chain(&attributions);
+    let hours = all.map(|planned| planned.hours).sum();
     let power = Power::of(study);
     let name = experiment.name.clone();
-    Ok(Plan { name, trainings, scorings, writings, tokens_per_second: speeds, hours, power })
+    let decoder = context.base.trainable(experiment, experiment.seed);
+    let row_tokens = experiment.training.row_tokens.max(experiment.data.context_tokens);
+    Ok(Plan {
+        name,
+        trainings,
+        scorings,
+        writings,
+        attributions,
+        tokens_per_second: speeds,
+        hours,
+        needed_mib: needed_mib(&decoder, row_tokens, experiment.training.recompute),
+        available_mib: available_mib(),
+        power,
+    })
 }
 
 impl Speeds {
@@ -156,9 +179,28 @@ fn trainings(context: &Context<'_>, arm: &Arm, speed: f64) -> Planned {
     let study = context.study;
     let all = study.trainings();
     let left: Vec<&Training> = all.iter().filter(|training| !is_finished(context, arm, **training)).collect();
-    let epochs = study.experiment.training.epochs;
-    let cost = |training| epochs * tokens(&study.training_streams(arm, training, Split::Train, None));
+    let config = &study.experiment.training;
+    let cost = |training| {
+        let windows = study.training_streams(arm, training, Split::Train, None);
+        let steps = config.epochs * windows.len().div_ceil(config.conversations_per_step);
+        let validations = match config.validate_every_steps {
+            0 => config.epochs,
+            every => steps.div_ceil(every),
+        };
+        // A validation only goes forward, which costs about a third.
+        let validated = tokens(&study.training_streams(arm, training, Split::Validation, None));
+        config.epochs * tokens(&windows) + validations * validated / 3
+    };
     planned(&arm.name, all.len(), left.len(), left.iter().map(|training| cost(**training)).sum(), speed)
+}
+
+/// The scorings of an arm with one thought left out.
+fn left_out(context: &Context<'_>, arm: &Evaluated, speed: f64) -> Planned {
+    let study = context.study;
+    let all: Vec<Training> = study.trainings().into_iter().filter(|one| is_attributed(study, arm, *one)).collect();
+    let left: Vec<&Training> = all.iter().filter(|one| !attribution_file(context, arm, **one).is_current()).collect();
+    let tokens = left.iter().map(|one| attributed_tokens(study, arm, **one)).sum();
+    planned(&arm.name, all.len(), left.len(), tokens, speed)
 }
 
 /// The writers of predicted thoughts, if an arm sees predicted thoughts. Each training user trains two of the three
@@ -268,17 +310,22 @@ impl Plan {
         };
         let rows = self.trainings.iter().map(|planned| row("train", planned));
         let rows = rows.chain(self.scorings.iter().map(|planned| row("score", planned)));
-        let rows = rows.chain(self.writings.iter().map(|planned| row("write", planned))).collect();
+        let rows = rows.chain(self.writings.iter().map(|planned| row("write", planned)));
+        let rows = rows.chain(self.attributions.iter().map(|planned| row("leave out thoughts", planned))).collect();
+        let available = self.available_mib.map_or_else(String::new, |mib| format!("; {mib:.0} MiB are available"));
         let Speeds { training, scoring, writing } = self.tokens_per_second;
         let table = Table {
             title: format!("What `{}` would run", self.name),
             header: columns(&["", "arm"], &["runs", "finished", "tokens left", "hours"]),
             rows,
-            notes: vec![format!(
-                "Measured now: {training:.0} tokens a second in training, {scoring:.0} in scoring, {writing:.0} in writing. \
-                 Total: {} hours on this machine.",
-                decimal(self.hours)
-            )],
+            notes: vec![
+                format!(
+                    "Measured now: {training:.0} tokens a second in training, {scoring:.0} in scoring, {writing:.0} in writing. \
+                     Total: {} hours on this machine.",
+                    decimal(self.hours)
+                ),
+                format!("A training needs about {:.0} MiB of memory{available}.", self.needed_mib),
+            ],
         };
         let power = self.power.as_ref().map_or_else(
             || "No test user has a target, so the study could decide nothing.\n".to_owned(),

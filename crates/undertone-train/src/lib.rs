@@ -20,7 +20,7 @@ pub use checkpoint::{Best, Checkpoint, Description, Difference, State};
 pub use config::{Schedule, TrainingConfig};
 pub use kept::{BEST, LAST, Resumable};
 pub use log::{Progress, Scalars, read_log};
-pub use memory::peak_mib;
+pub use memory::{available_mib, needed_mib, peak_mib};
 pub use optimizer::{AdamW, Update, clip_factor, global_norm, scalar};
 pub use plan::Plan;
 pub use train::{Run, TrainError};

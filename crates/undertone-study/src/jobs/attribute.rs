@@ -42,17 +42,14 @@ pub(crate) fn attribute(
     decoder: impl FnOnce() -> Result<Decoder, InputError>,
     records: &[ItemRecord],
 ) -> Result<Vec<Attributed>, StudyError> {
-    let Context { study, base, .. } = context;
-    let count = study.experiment.evaluation.attribution;
-    let path = study.training_folder(&arm.name, training).join(ATTRIBUTED);
-    let fingerprint = format!("{} {count}", fingerprint::of_records(study, base, arm, training));
-    let file = CachedFile::new(path, fingerprint);
+    let study = context.study;
+    let file = attribution_file(context, arm, training);
     if let Some(path) = file.reuse()? {
         return Ok(read_attributed(path)?);
     }
     context.observe(arm.trained_name(), Event::Doing("leaves out single thoughts"));
     let decoder = decoder()?;
-    let chosen = sample_by_hash(&all_thoughts(study, arm), count, study.experiment.seed);
+    let chosen = chosen(study, arm);
     let scored: BTreeMap<&str, &ItemRecord> = records.iter().map(|record| (record.item.as_str(), record)).collect();
     let conversations: BTreeMap<&str, &Conversation> =
         study.encoded.iter().map(|encoded| (encoded.conversation.id.as_str(), &encoded.conversation)).collect();
@@ -79,6 +76,29 @@ pub(crate) fn attribute(
     }
     file.write(&attributed_lines(&found).expect("written to memory"))?;
     Ok(found)
+}
+
+/// The file with what leaving out single thoughts does in one training.
+pub(crate) fn attribution_file(context: &Context<'_>, arm: &Evaluated, training: Training) -> CachedFile {
+    let Context { study, base, .. } = context;
+    let path = study.training_folder(&arm.name, training).join(ATTRIBUTED);
+    let count = study.experiment.evaluation.attribution;
+    CachedFile::new(path, format!("{} {count}", fingerprint::of_records(study, base, arm, training)))
+}
+
+/// The tokens of all scorings in one training, each with one thought left out.
+pub(crate) fn attributed_tokens(study: &Study, arm: &Evaluated, training: Training) -> usize {
+    let chosen = chosen(study, arm);
+    let cost = |stream: Stream| {
+        let left_out = seen_in(&stream).into_iter().filter(|thought| chosen.contains(&name(&stream, *thought)));
+        left_out.count() * stream.tokens.len()
+    };
+    study.test_streams(arm.shown, training, Split::Test).into_iter().map(cost).sum()
+}
+
+/// The thoughts that are left out, one at a time.
+fn chosen(study: &Study, arm: &Evaluated) -> BTreeSet<String> {
+    sample_by_hash(&all_thoughts(study, arm), study.experiment.evaluation.attribution, study.experiment.seed)
 }
 
 /// Every thought that a target of the first division sees, by window.

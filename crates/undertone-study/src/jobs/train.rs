@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use undertone_data::{Split, Stream};
 use undertone_files::{FolderLock, InputError, Place};
-use undertone_train::{BEST, Checkpoint, Description, Resumable, Run, State, TrainError};
+use undertone_train::{BEST, Checkpoint, Description, Resumable, Run, State, TrainError, available_mib, needed_mib};
 
 use crate::arms::Training;
 use crate::context::Context;
@@ -94,7 +94,17 @@ impl TrainingJob {
             ),
             stop,
         };
-        run.train(&mut base.trainable(experiment, self.training.random_seed()), from)
+        let mut decoder = base.trainable(experiment, self.training.random_seed());
+        let longest = self.windows.iter().flatten().chain(&self.validation).map(|window| window.tokens.len()).max();
+        let needed = needed_mib(&decoder, longest.unwrap_or_default().max(config.row_tokens), config.recompute);
+        if let Some(available) = available_mib().filter(|available| *available < needed) {
+            tracing::warn!(
+                "{}: a training needs about {needed:.0} MiB of memory and {available:.0} MiB are available, so the system may end it; \
+                 `training.recompute = \"blocks\"` and a lower `training.row_tokens` need less",
+                self.row
+            );
+        }
+        run.train(&mut decoder, from)
     }
 
     /// Runs the training from the start or from its last checkpoint, and returns its best checkpoint. Reuses a finished
