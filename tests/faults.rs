@@ -136,6 +136,16 @@ fn a_damaged_last_checkpoint_is_replaced_from_an_earlier_one() {
     }
 }
 
+/// How often a study saves, and what it keeps, may change while it runs.
+#[test]
+fn checkpoints_may_be_kept_otherwise_in_a_study_that_has_begun() {
+    let place = Workplace::new(12);
+    place.run(STUDY).succeeded();
+    let keys = "--set training.keep_last=3 --set training.keep_best=2 --set training.save_every_steps=1";
+    place.run(&format!("{STUDY} {keys}")).succeeded();
+    assert!(!place.path("out/tiny/amendments.json").exists());
+}
+
 #[test]
 fn a_missing_last_checkpoint_does_not_start_the_training_anew() {
     let place = Workplace::new(12);
@@ -195,7 +205,7 @@ fn verify_names_every_damaged_file_of_a_study() {
         place.write(&name, flipped);
         let ran = place.run("verify out/tiny");
         assert_eq!(ran.status.code(), Some(2), "{name}: {}", ran.stderr);
-        assert!(ran.stderr.contains(": 1 are damaged") || name.ends_with("manifest.json"), "{}", ran.stderr);
+        assert!(ran.stderr.contains(", 1 of them damaged; ") || name.ends_with("manifest.json"), "{}", ran.stderr);
         assert!(ran.stderr.contains(&format!("error: `{name}`")), "{name}: {}", ran.stderr);
         place.write(&name, good);
     }
@@ -263,6 +273,9 @@ fn steps_with_a_loss_that_is_no_number_are_skipped_up_to_a_limit() {
     let [before, after] = ["step-1", "last"].map(|name| place.read(&format!("out/tiny/past/fold0/{name}.safetensors")));
     let (before, after) = (Parts::of(&before), Parts::of(&after));
     assert!(before.data == after.data);
+    // The limit may be raised later.
+    let ran = place.run(&format!("{DIVERGING} --set training.max_skipped_steps=3 --resume"));
+    assert!(ran.stderr.contains("error: training diverged: after step 4, the loss is "), "{}", ran.stderr);
     assert_eq!(after.envelope["description"]["state"]["skipped_steps"], 2);
 }
 

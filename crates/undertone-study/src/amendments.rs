@@ -21,10 +21,27 @@ use crate::jobs::predict_thoughts::writer_runs;
 use crate::names::{RECORDS, RESULTS};
 
 /// Prefixes of the keys that may change in a study that has begun.
-const AMENDABLE: [&str; 6] = ["evaluation.", "arm", "comparison", "seeds", "split.repeats", "data.assistant_tokens"];
+const AMENDABLE: [&str; 9] = [
+    "evaluation.",
+    "arm",
+    "comparison",
+    "seeds",
+    "split.repeats",
+    "data.assistant_tokens",
+    "training.keep_",
+    "training.save_every_steps",
+    "training.max_skipped_steps",
+];
 
-/// Keys whose changes the report does not name: how to reach the judge.
-const UNMENTIONED: [&str; 2] = ["evaluation.judge.url", "evaluation.judge.api_key_variable"];
+/// Keys whose changes the report does not name: how to reach the judge, and which checkpoints are kept.
+const UNMENTIONED: [&str; 6] = [
+    "evaluation.judge.url",
+    "evaluation.judge.api_key_variable",
+    "training.save_every_steps",
+    "training.keep_last",
+    "training.keep_best",
+    "training.keep_every_steps",
+];
 
 /// The key of an amendment that changes the primary comparison, declared or not.
 const PRIMARY: &str = "primary comparison";

@@ -134,7 +134,7 @@ fn bearing_on(experiment: &Experiment, arm: Arm) -> Value {
     let (seeds, comparisons, arms) = (Default::default(), Vec::new(), vec![arm]);
     let split = SplitSection { repeats: 1, ..experiment.split.clone() };
     let data = experiment.data.laid_out();
-    let training = experiment.training.without_checkpoints();
+    let training = experiment.training.of_weights();
     let experiment = Experiment { name, output, seeds, data, split, training, comparisons, arms, ..experiment.clone() };
     let mut keys = serde_json::to_value(experiment).expect("plain data");
     keys.as_object_mut().expect("an experiment is a table").remove("evaluation");

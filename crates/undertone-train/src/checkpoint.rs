@@ -212,10 +212,11 @@ impl Checkpoint {
     pub fn restore_optimizer(&self, model: &Decoder) -> Result<AdamW, InputError> {
         let device = model.device();
         let mut optimizer = AdamW::default();
+        let State { step, skipped_steps, .. } = self.description.state;
         for parameter in model.parameters().into_iter().filter(|parameter| parameter.trainable) {
             let read =
                 |moment: &str| self.tensor(&format!("{moment}/{}", parameter.name), parameter.value().dims(), &device);
-            if self.description.state.step > 0 {
+            if step > skipped_steps {
                 optimizer
                     .moments
                     .insert(parameter.name.clone(), Moments { first: read("first")?, second: read("second")? });

@@ -88,11 +88,12 @@ impl Default for TrainingConfig {
 }
 
 impl TrainingConfig {
-    /// The same training with the default number of checkpoints: how many there are does not affect the weights.
+    /// The same training without the keys that do not affect the weights: which checkpoints there are, and how many steps may be
+    /// skipped before it stops.
     #[must_use]
-    pub fn without_checkpoints(&self) -> Self {
-        let Self { save_every_steps, keep_last, keep_best, keep_every_steps, .. } = Self::default();
-        Self { save_every_steps, keep_last, keep_best, keep_every_steps, ..self.clone() }
+    pub fn of_weights(&self) -> Self {
+        let Self { save_every_steps, keep_last, keep_best, keep_every_steps, max_skipped_steps, .. } = Self::default();
+        Self { save_every_steps, keep_last, keep_best, keep_every_steps, max_skipped_steps, ..self.clone() }
     }
 
     /// The learning rate of step number `step`, counted from 0, of `steps`.

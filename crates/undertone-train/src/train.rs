@@ -135,13 +135,13 @@ impl Run<'_> {
         let (validate_every, save_every) = (every(config.validate_every_steps), every(config.save_every_steps));
 
         let (mut state, mut optimizer) = (State::default(), AdamW::default());
-        if let Some(checkpoint) = resume {
-            checkpoint.restore_weights(model)?;
-            optimizer = checkpoint.restore_optimizer(model)?;
-            state = checkpoint.description.state.clone();
-        }
-        if resume.is_none() {
-            self.refuse_lost_checkpoint(save_every.min(steps))?;
+        match resume {
+            Some(checkpoint) => {
+                checkpoint.restore_weights(model)?;
+                optimizer = checkpoint.restore_optimizer(model)?;
+                state = checkpoint.description.state.clone();
+            }
+            None => self.refuse_lost_checkpoint(save_every.min(steps))?,
         }
         remove_leftovers_below(self.folder);
         let (last, best) = (Series::of_last(self.folder, config), Series::of_best(self.folder, config));
@@ -154,7 +154,7 @@ impl Run<'_> {
             let taken = self.step(model, &mut optimizer, &plan, &state);
             let seconds = begun.elapsed().as_secs_f64();
             if let Some(what) = taken.trouble() {
-                if state.skipped_steps == config.max_skipped_steps {
+                if state.skipped_steps >= config.max_skipped_steps {
                     return Err(TrainError::NotFinite { step: state.step, what, items: items(&taken.windows) });
                 }
                 state.skipped_steps += 1;

@@ -46,6 +46,9 @@ pub(crate) fn redact(args: &Redact, shell: &Shell) -> anyhow::Result<()> {
     for (kind, replaced) in &redactor.counts.0 {
         text += &format!("{:>8}  {kind}\n", count(*replaced));
     }
+    if text.is_empty() {
+        text += "nothing to replace was found\n";
+    }
     shell.print(&text);
     say("Names and addresses in running text have no form to find: the file is still private.");
     Ok(())

@@ -18,7 +18,7 @@ pub(crate) fn run(args: &Verify, shell: &Shell) -> anyhow::Result<()> {
     let without = format!("{} files, such as logs, have no checksum", unchecked.len());
     match faults.len() {
         0 => say(format!("{counted}: all are as they were written; {without}")),
-        damaged => say(format!("{counted}: {damaged} are damaged; {without}\n")),
+        damaged => say(format!("{counted}, {damaged} of them damaged; {without}\n")),
     }
     if faults.is_empty() { Ok(()) } else { Err(Problems(faults).into()) }
 }
