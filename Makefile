@@ -71,8 +71,8 @@ faults: build model ## Try every fault hundreds of times (half an hour); writes 
 	    $(CARGO) test $(FLAGS) $(FEATURES) --test reliability -- --nocapture
 	python3 scripts/insert_table.py docs/reliability.md faults .cache/faults.md
 
-fuzz: build ## Fuzz everything that reads bytes from outside, ten CPU minutes each (two hours; needs cargo-fuzz)
-	scripts/fuzz.sh 600 | tee .cache/fuzz.md
+fuzz: build ## Fuzz what reads bytes from outside, ten minutes each (two hours; needs cargo-fuzz)
+	scripts/fuzz.sh 600 > .cache/fuzz.md
 	python3 scripts/insert_table.py docs/reliability.md fuzz .cache/fuzz.md
 
 clean: ## Remove everything built and fetched, except checkpoints

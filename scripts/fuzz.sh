@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes every target for some CPU time: scripts/fuzz.sh [SECONDS] [TARGET...]
+# Fuzzes every target for some seconds: scripts/fuzz.sh [SECONDS] [TARGET...]
 #
 # New inputs that reach new code go to .cache/fuzz/corpus/TARGET, findings to .cache/fuzz/findings/TARGET. Only `cargo install
 # cargo-fuzz` is needed: without a sanitizer, the coverage flags work on any toolchain. (The code denies `unsafe` almost
@@ -28,6 +28,8 @@ for target in "${targets[@]}"; do
     { time "$bin/$target" "$corpus" "tests/fuzz/corpus/$target" "$work/seeds/$target" \
         -artifact_prefix="$findings/" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -max_len=65536 \
         -print_final_stats=1 >"$log" 2>&1 || true; } 2>"$log.time"
+    # A finding ends a target with an error and with its statistics; without statistics it never ran.
+    grep --quiet '^stat::number_of_executed_units' "$log" || { tail "$log" >&2; exit 1; }
     stat() { sed -n "s/^stat::$1: *//p" "$log" | tail -n 1; }
     cpu=$(tail -n 1 "$log.time" | awk '{printf "%.0f", $1 + $2}')
     echo "| $target | $cpu | $(stat number_of_executed_units) | $(find "$corpus" -type f | wc -l) | $(stat peak_rss_mb) | $(find "$findings" -type f | wc -l) |"

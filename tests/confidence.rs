@@ -65,7 +65,7 @@ fn holds(bytes: &[u8], text: &str) -> bool {
 /// The key is in the environment of this process, from which the program inherits it.
 #[test]
 fn an_api_key_is_in_no_file_and_no_message() {
-    const CANARY: &str = "canary-6f1d2a-key";
+    const CANARY: &str = "canary/6f1d+2a/key";
     let endpoints = [
         Endpoint::new(|_, _| (200, format!("85 {ECHO}"))),
         Endpoint::new(|_, _| (401, format!("the key {ECHO} is wrong"))),

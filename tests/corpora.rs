@@ -1,6 +1,6 @@
 //! Replays the inputs that fuzzing has kept (`make fuzz` makes new ones): each is read or refused, and nothing panics.
 //!
-//! Every finding of the fuzzer stands here as a file named after what was wrong.
+//! A finding of the fuzzer is added here with its fix.
 
 #[path = "fuzz/entries.rs"]
 mod entries;

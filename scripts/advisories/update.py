@@ -30,6 +30,7 @@ def main() -> None:
             (HERE / path).parent.mkdir(parents=True, exist_ok=True)
             (HERE / path).write_text(git("show", f"HEAD:{path}"))
             copied += 1
+    (HERE / "covered").write_text("".join(f"{name}\n" for name in sorted(names)))
     commit = git("log", "-1", "--format=%H of %cs").strip()
     (HERE / "SOURCE").write_text(f"https://github.com/rustsec/advisory-db, commit {commit}: {copied} advisories\n")
 

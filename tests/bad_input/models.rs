@@ -79,11 +79,18 @@ fn a_tokenizer_that_fails_or_adds_text_of_its_own() {
         "`normalizer`: fails on \" \": index out of bounds: the len is 3 but the index is 3\n\n\
         hint: the file's normalizer or pre-tokenizer is broken; get the file from its publisher again",
     );
+    // It panics only on a text of the data.
+    changed(
+        "normalizer",
+        json!({"type": "Replace", "pattern": {"Regex": "(?=lentil soup)"}, "content": "x"}),
+        "`normalizer`: the tokenizers library fails on \"lentil soup recipe, easy\": index out of bounds: the len is 24 but \
+        the index is 24\n\nhint: the file's normalizer or pre-tokenizer is broken; get the file from its publisher again",
+    );
     changed(
         "pre_tokenizer",
         json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": false}),
-        "`add_prefix_space`: `b` and `a`, encoded one by one, decode to ` b a`: it puts a space before each text\n\n\
-        hint: a text must give exactly its own ids; set `add_prefix_space` to false, or use another base model",
+        "`pre_tokenizer`: `b` and `a`, encoded one by one, decode to ` b a`\n\n\
+        hint: a text must give exactly its own ids; `add_prefix_space` must be false, and nothing may add or remove text",
     );
 }
 

@@ -74,7 +74,8 @@ pub(crate) fn at_random_instants() -> Option<Outcome> {
         studies += 1;
         check_same(&place, &expected, "killed and resumed");
     }
-    let lost = format!("at most {most_lost} step since the last save; {studies} studies end in the same bytes");
+    let lost =
+        format!("at most {most_lost} step since the last save; the same bytes after {studies} of {studies} studies");
     Some(Outcome { fault: "SIGKILL at random instants of a study", tries: kills, lost })
 }
 
@@ -131,7 +132,8 @@ pub(crate) fn inside_checkpoint_writes() -> Option<Outcome> {
         trainings += 1;
         check_same(&place, &expected, "killed inside writes and resumed");
     }
-    let lost = format!("the checkpoint that was being written; {trainings} trainings end in the same bytes");
+    let lost =
+        format!("the checkpoint that was being written; the same bytes after {trainings} of {trainings} trainings");
     Some(Outcome { fault: "SIGKILL inside the write of a checkpoint of 100 MB", tries: kills, lost })
 }
 

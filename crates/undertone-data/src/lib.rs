@@ -14,6 +14,7 @@ mod counts;
 mod distractors;
 mod encode;
 mod generation;
+mod guarded;
 mod nearest;
 mod read;
 mod redact;
@@ -37,6 +38,7 @@ pub use conversation::{
 pub use corpus::{Corpus, CorpusSpec, Division, OnTooLong, Windows, encode};
 pub use encode::{Encoded, EncodedMessage, ThoughtAt, Thoughts};
 pub use generation::StopReason;
+pub use guarded::{TokenizerFailed, caught, guarded};
 pub use read::{
     AssistantFirst, CleanOptions, Consecutive, EmptyMessages, MAX_LINE_BYTES, MAX_UNKNOWN_FIELDS, OnInvalid,
     ReadOptions, ReadReport, Reader, Record, SKIPPED_REASONS,

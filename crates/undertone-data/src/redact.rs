@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 /// What stands for what was replaced, in the order in which overlapping finds count.
 const KINDS: [(&str, &str); 3] = [
     ("[link]", r"(?i)\b(?:https?://|ftp://|www\.)[^\s<>\x22'`)\]}]+"),
-    ("[email]", r"(?i)[a-z0-9._%+'-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)+"),
-    ("[phone]", r"(?:\+|\(\+?|\b)\d[\d\s()/.\-\u{2010}-\u{2015}]{6,}\d\b"),
+    ("[email]", r"[\p{L}\p{N}._%+'-]+@[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)+"),
+    ("[phone]", r"(?:\+|\(\+?|\b)\d[\d \t\u{a0}()/.\-\u{2010}-\u{2015}]{6,}\d\b"),
 ];
 
 static PATTERNS: LazyLock<Vec<(&str, Regex)>> =
@@ -23,7 +23,7 @@ static PATTERNS: LazyLock<Vec<(&str, Regex)>> =
 /// What stands for a name.
 const NAME: &str = "[name]";
 
-/// The digits of a telephone number, without and with its country.
+/// The fewest digits of a telephone number, and the most of a number without separators.
 const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 9..=15;
 
 /// How often each kind was replaced.
@@ -34,7 +34,7 @@ pub struct Redacted(pub BTreeMap<&'static str, usize>);
 #[derive(Debug, Default)]
 pub struct Redactor {
     /// Names of the person whose conversation is read.
-    names: Vec<String>,
+    names: Vec<Regex>,
     /// What was replaced so far.
     pub counts: Redacted,
 }
@@ -51,18 +51,21 @@ impl Redactor {
         for (kind, pattern) in PATTERNS.iter() {
             for found in pattern.find_iter(text) {
                 let text = found.as_str();
-                if *kind == "[phone]" && !is_phone(text) {
-                    continue;
+                let kept = match *kind {
+                    "[phone]" => phone_in(text),
+                    // A full stop or comma after a link ends the sentence.
+                    "[link]" => 0..text.trim_end_matches(['.', ',', ';', ':', '!', '?']).len(),
+                    _ => 0..text.len(),
+                };
+                if !kept.is_empty() {
+                    add(found.start() + kept.start..found.start() + kept.end, *kind);
                 }
-                // A full stop or comma after a link ends the sentence.
-                let kept = if *kind == "[link]" { text.trim_end_matches(['.', ',', ';', ':', '!', '?']) } else { text };
-                add(found.start()..found.start() + kept.len(), *kind);
             }
         }
         for name in &self.names {
-            for (start, found) in text.match_indices(name.as_str()) {
+            for found in name.find_iter(text) {
                 let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-                let end = start + found.len();
+                let (start, end) = (found.start(), found.end());
                 if !is_word(text[..start].chars().next_back()) && !is_word(text[end..].chars().next()) {
                     add(start..end, NAME);
                 }
@@ -126,18 +129,31 @@ impl Redactor {
     }
 }
 
-/// Whether digits with separators are a telephone number, and no date, time or plain number.
-fn is_phone(text: &str) -> bool {
+/// The part of digits with separators that is a telephone number, or several; empty for dates, times and plain numbers.
+fn phone_in(text: &str) -> Range<usize> {
     static DATE: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})\b").expect("a pattern")
+        Regex::new(r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})").expect("a pattern")
     });
-    static THOUSANDS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\d{1,3}(?:[. ]\d{3})+$").expect("a pattern"));
-    let digits = text.chars().filter(char::is_ascii_digit).count();
-    PHONE_DIGITS.contains(&digits) && !text.contains('\n') && !DATE.is_match(text) && !THOUSANDS.is_match(text)
+    static PLAIN: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^(?:\d{1,3}(?:\.\d{3})+|\d+\.\d+)$").expect("a pattern"));
+    let mut kept = 0..text.len();
+    if let Some(date) = DATE.find(text) {
+        if date.start() == 0 {
+            kept.start = date.end();
+        } else if date.end() == text.len() {
+            kept.end = date.start();
+        }
+    }
+    let trimmed = text[kept.clone()].trim();
+    kept.start += text[kept.clone()].len() - text[kept.clone()].trim_start().len();
+    kept.end = kept.start + trimmed.len();
+    let digits = trimmed.chars().filter(char::is_ascii_digit).count();
+    let is_plain = digits == trimmed.len() && digits > *PHONE_DIGITS.end();
+    if digits < *PHONE_DIGITS.start() || is_plain || PLAIN.is_match(trimmed) { 0..0 } else { kept }
 }
 
 /// The names in survey answers, longest first, each with its words.
-fn names(answers: &Value) -> Vec<String> {
+fn names(answers: &Value) -> Vec<Regex> {
     let mut names = Vec::new();
     let mut left = vec![("", answers)];
     while let Some((key, value)) = left.pop() {
@@ -154,7 +170,8 @@ fn names(answers: &Value) -> Vec<String> {
     names.retain(|name| name.chars().count() > 1);
     names.sort_by_key(|name| std::cmp::Reverse(name.len()));
     names.dedup();
-    names
+    let pattern = |name: String| Regex::new(&format!("(?i){}", regex::escape(&name))).ok();
+    names.into_iter().filter_map(pattern).collect()
 }
 
 #[cfg(test)]
@@ -172,6 +189,12 @@ mod tests {
             ("https://user@example.org/me", "[link]"),
             ("Call +49 (0)170 123-45 67 or (555) 123-4567 or 0170/1234567.", "Call [phone] or [phone] or [phone]."),
             ("5551234567", "[phone]"),
+            ("0170 1234567\n2. thanks", "[phone]\n2. thanks"),
+            ("0170 1234567 / 0171 7654321", "[phone]"),
+            ("2026-04-08 0170 1234567", "2026-04-08 [phone]"),
+            ("+49 170 1234567 2026-04-08", "[phone] 2026-04-08"),
+            ("612 345 678", "[phone]"),
+            ("jörg@müller.de", "[email]"),
             ("On 2026-04-08 at 22:11 it was 1 000 000 or 1.000.000 or 12345678.", ""),
             ("08.04.2026 10:30, 3.14159265, v1.2.3, 192.168.0.1, 42", ""),
             ("No @ sign, no www, 20 to 30 people", ""),
@@ -196,7 +219,7 @@ mod tests {
             "id": "user5551234567_task1_conversation1",
             "messages": [{"id": "x@y.org", "timestamp": "2026-04-08T22:11:32.163Z", "type": "user", "content": "I am Jane Roe, jane@x.org.",
                 "reasons": [{"content": "Jane's link: http://x.org", "label": "task_motivation", "timestamp": null}]}],
-            "task_summary": "Ms Roe. Janet and JRoe stay.",
+            "task_summary": "Ms ROE. Janet and JRoe stay.",
             "survey_answers": [{"age": 30, "full_name": "Jane Roe", "gender": "none"}],
         });
         let Value::Object(mut conversation) = conversation else { unreachable!() };

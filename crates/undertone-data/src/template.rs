@@ -12,6 +12,7 @@ use std::collections::HashMap;
 
 use tokenizers::Tokenizer;
 
+use crate::guarded::{TokenizerFailed, guarded};
 use crate::{Role, ThoughtKind};
 
 /// Whose turn a header opens.
@@ -93,11 +94,11 @@ impl Template {
     /// Text as ids, special tokens in it as plain text.
     ///
     /// # Panics
-    /// If the tokenizer fails on the text; a byte-level tokenizer never fails.
+    /// If the tokenizer fails on the text, with [`TokenizerFailed`]; a byte-level tokenizer never fails.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        match self.tokenizer.encode_fast(text, false) {
-            Ok(encoding) => encoding.get_ids().to_vec(),
-            Err(error) => panic!("the tokenizer failed on {text:?}: {error}"),
+        match guarded(|| self.tokenizer.encode_fast(text, false).map_err(|error| error.to_string())) {
+            Ok(Ok(encoding)) => encoding.get_ids().to_vec(),
+            Ok(Err(cause)) | Err(cause) => TokenizerFailed::raise(text, cause),
         }
     }
 

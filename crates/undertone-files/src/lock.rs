@@ -7,6 +7,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,9 @@ use crate::write::refuse_file_as_folder;
 
 /// The name of the locked file in its folder.
 const LOCK: &str = ".lock";
+
+/// Attempts to read who holds a lock; the pause before each grows by a millisecond.
+const ATTEMPTS: u64 = 20;
 
 const HINT: &str = "wait until it ends, or choose another `name`; the lock ends with its process";
 
@@ -103,7 +107,12 @@ fn granted(folder: &Path, file: &File, attempt: Result<(), TryLockError>) -> Res
     match attempt {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
-            let holder = Holder::read(file).or_else(|| holder_inside(folder));
+            // A holder names itself right after it has locked.
+            let named = || Holder::read(file).or_else(|| holder_inside(folder));
+            let holder = (0..ATTEMPTS).find_map(|attempt| {
+                std::thread::sleep(Duration::from_millis(attempt));
+                named()
+            });
             let cause = match holder {
                 Some(Holder { host, pid, since }) => {
                     format!("another run works in this folder: process {pid} on `{host}`, since {since}")

@@ -1,7 +1,7 @@
 //! The list of a folder's files with their checksums, and with what they were made from.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,14 @@ impl Manifest {
     /// The list cannot be read, or was changed after it was written.
     pub fn read(folder: &Path) -> Result<Self, InputError> {
         let path = folder.join(MANIFEST);
-        let files = if path.exists() { Sealed::read(&path)? } else { BTreeMap::new() };
+        let files: BTreeMap<String, Entry> = if path.exists() { Sealed::read(&path)? } else { BTreeMap::new() };
+        // Listed files may be removed, so a list from a stranger must not name those of other folders.
+        let is_inside = |name: &str| {
+            !name.is_empty() && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
+        };
+        if let Some(name) = files.keys().find(|name| !is_inside(name)) {
+            return Err(InputError::new(path, format!("lists `{name}`, which is not in its folder")));
+        }
         Ok(Self { folder: folder.to_owned(), files })
     }
 
@@ -147,6 +154,17 @@ mod tests {
         assert!(current("written.jsonl", "third"));
         std::fs::remove_file(folder.path().join("records.jsonl")).unwrap();
         assert!(!current("records.jsonl", "other"));
+    }
+
+    #[test]
+    fn a_list_that_names_files_elsewhere_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["/etc/passwd", "../other", "plots/../../other", ""] {
+            let entry = Entry { blake3: digest(b""), made_from: String::new() };
+            Sealed::write(&folder.path().join(MANIFEST), BTreeMap::from([(name.to_owned(), entry)])).unwrap();
+            let error = Manifest::read(folder.path()).unwrap_err();
+            assert_eq!(error.cause, format!("lists `{name}`, which is not in its folder"));
+        }
     }
 
     #[test]

@@ -44,6 +44,11 @@ impl fmt::Display for DeviceName {
 }
 
 impl DeviceName {
+    /// Whether it computes in the machine's own memory.
+    pub fn is_cpu(self) -> bool {
+        matches!(self, Self::Flex | Self::Libtorch)
+    }
+
     /// The devices this program was built with.
     pub fn built() -> Vec<Self> {
         [Self::Flex, Self::Libtorch, Self::Cuda, Self::Wgpu].into_iter().filter(|name| name.open().is_ok()).collect()

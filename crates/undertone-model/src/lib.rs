@@ -13,7 +13,6 @@ mod decoder;
 mod device;
 mod dropout;
 mod generate;
-mod guarded;
 pub mod import;
 mod linear;
 mod load;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use undertone_data::{StreamBuilder, Template};
+use undertone_data::{StreamBuilder, Template, TokenizerFailed};
 use undertone_files::{InputError, Place};
 use undertone_model::{Decoder, LlamaConfig, load_tokenizer};
 use undertone_train::Checkpoint;
@@ -96,6 +96,13 @@ pub(crate) fn stream_builder(experiment: &Experiment) -> Result<StreamBuilder, I
         InputError::new(path.join("tokenizer.json"), format!("lacks the token `{}` of the chat template", missing.0))
     })?;
     Ok(StreamBuilder::new(template, &experiment.data.system))
+}
+
+/// The error for a tokenizer that fails on a text, though it passed its checks.
+pub(crate) fn tokenizer_failed(model: &Path, failed: &TokenizerFailed) -> InputError {
+    InputError::new(model.join("tokenizer.json"), failed.to_string())
+        .at(Place::Named("normalizer".into()))
+        .hint("the file's normalizer or pre-tokenizer is broken; get the file from its publisher again")
 }
 
 fn require_folder(path: &Path) -> Result<(), InputError> {

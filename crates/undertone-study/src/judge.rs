@@ -31,6 +31,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// An answer is cut to this many characters.
 const LONGEST_ANSWER: usize = 200;
 
+/// The shortest key that is looked for in answers, in bytes.
+const SHORTEST_KEY: usize = 8;
+
 const ALIKE: &str = "Two messages that a user could have sent next to an AI assistant follow: the true one, and a prediction of it. \
      How alike are they in what the user wants and says? Answer with one whole number from 0 (nothing in common) to 100 \
      (they say the same), and nothing else.";
@@ -198,9 +201,9 @@ impl<'a> Judge<'a> {
         Ok(answer)
     }
 
-    /// A text from the endpoint, which may repeat the key, without it.
+    /// A text from the endpoint, which may repeat the key, without it. A key so short that it is in ordinary text is no secret.
     fn without_key(&self, text: &str) -> String {
-        match self.api_key.as_deref().filter(|key| !key.is_empty()) {
+        match self.api_key.as_deref().filter(|key| key.len() >= SHORTEST_KEY) {
             Some(key) => text.replace(key, "[key]"),
             None => text.to_owned(),
         }
@@ -228,15 +231,17 @@ impl<'a> Judge<'a> {
             let cause = match request.send_json(&body) {
                 Ok(mut response) => {
                     let status = response.status().as_u16();
-                    let text = self.without_key(&response.body_mut().read_to_string().unwrap_or_default());
+                    let text = response.body_mut().read_to_string().unwrap_or_default();
+                    let answer: Value = serde_json::from_str(&text).unwrap_or_default();
                     if status == 200 {
-                        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
                         let content = answer["choices"][0]["message"]["content"].as_str();
                         return content
-                            .map(|content| content.trim().to_owned())
+                            .map(|content| self.without_key(content.trim()))
                             .ok_or_else(|| refused("answered without `choices[0].message.content`".into()));
                     }
-                    let said: String = text.chars().take(LONGEST_ANSWER).collect();
+                    // Only decoded text: in another spelling, a key that the server repeats would not be recognised.
+                    let said = answer["error"]["message"].as_str().or(answer["message"].as_str()).unwrap_or_default();
+                    let said: String = self.without_key(said).chars().take(LONGEST_ANSWER).collect();
                     let cause = format!("answered with HTTP status {status}: {said}");
                     if status != 429 && status < 500 {
                         return Err(refused(cause));

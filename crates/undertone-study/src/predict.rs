@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
-use undertone_data::{Conversation, Encoded, Reader, Role, Speaker, StopReason, ThoughtKind};
+use undertone_data::{Conversation, Encoded, Reader, Role, Speaker, StopReason, ThoughtKind, caught};
 use undertone_files::{InputError, Place};
 use undertone_model::Sampling;
 
-use crate::base::{Base, stream_builder};
+use crate::base::{Base, stream_builder, tokenizer_failed};
 use crate::checkpoint::open_checkpoint;
 use crate::error::StudyError;
 use crate::experiment::Experiment;
@@ -69,7 +69,8 @@ impl Prediction {
         let builder = stream_builder(&experiment)?;
         let context = experiment.data.context_tokens;
         let assistant_tokens = experiment.data.reply_tokens().limit().min(context / 2);
-        let encoded = Encoded::new(conversation, &builder.template, assistant_tokens);
+        let encoded = caught(|| Encoded::new(conversation, &builder.template, assistant_tokens))
+            .map_err(|failed| tokenizer_failed(&experiment.model.path, &failed))?;
         let room = context.saturating_sub(self.sampling.max_new_tokens);
         let (view, _) = arm.shown();
         let (prompt, left_out) = builder.prompt(&encoded, view, self.speaker, room);

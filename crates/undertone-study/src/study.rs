@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use undertone_data::{
     Conversation, Corpus, CorpusSpec, DataStats, Division, Encoded, Fold, Layout, OverlapReport, Purpose, ReadReport,
-    Reader, Source, Split, StatsBuilder, Stream, TargetKind, Thoughts, View, derived_number, encode,
+    Reader, Source, Split, StatsBuilder, Stream, TargetKind, Thoughts, View, caught, derived_number, encode,
 };
 use undertone_files::{InputError, Place};
 use undertone_stats::{ItemRecord, counted, unigram};
 
 use crate::arms::{Evaluated, Training};
-use crate::base::stream_builder;
+use crate::base::{stream_builder, tokenizer_failed};
 use crate::begun::Begun;
 use crate::digest::sha256_of_files;
 use crate::experiment::{Arm, Experiment};
@@ -93,9 +93,11 @@ impl Study {
             windows: begun.as_ref().map(|begun| &begun.windows),
         };
         let data_path = &experiment.data.path.as_slice()[0];
-        let encoded = encode(conversations, &builder, &spec);
+        let encoded = caught(|| encode(conversations, &builder, &spec))
+            .map_err(|failed| tokenizer_failed(&experiment.model.path, &failed))?;
         let parts: Vec<Division> = divisions.iter().map(|(_, division)| division.clone()).collect();
-        let corpora = Corpus::all(data_path, encoded.clone(), &parts, builder, &spec)?;
+        let corpora = caught(|| Corpus::all(data_path, encoded.clone(), &parts, builder, &spec))
+            .map_err(|failed| tokenizer_failed(&experiment.model.path, &failed))??;
         let fold = |((number, division), corpus): ((usize, Division), Corpus)| {
             let conversations = encoded.iter().map(|encoded| &encoded.conversation);
             let parts = conversations.map(|conversation| (division.splits[&conversation.user], conversation));

@@ -9,8 +9,13 @@ use undertone_train::Checkpoint;
 
 use crate::amendments::{AMENDED, CLAIMED};
 use crate::begun::FIXED;
+use crate::jobs::attribute::ATTRIBUTED;
 use crate::judge::{ANSWERS, read_answers};
+use crate::names::{RECORDS, RESULTS, WRITTEN};
 use crate::registration::REGISTERED;
+
+/// Files that are always listed in a manifest.
+const LISTED: [&str; 7] = [RESULTS, RECORDS, WRITTEN, ATTRIBUTED, "report.md", "report.html", "records.parquet"];
 
 /// What is in a folder, file by file.
 #[derive(Debug, Default, Serialize)]
@@ -53,6 +58,8 @@ impl Verified {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if name.starts_with('.') {
                 // A lock, or a file that is not complete.
+            } else if path.is_symlink() {
+                self.unchecked.push(path);
             } else if path.is_dir() {
                 self.add_folder(&path)?;
             } else if name != MANIFEST && !listed.contains(&path) {
@@ -87,8 +94,18 @@ impl Verified {
             CLAIMED => read_sealed_text(path).map(drop),
             FIXED | REGISTERED | AMENDED => Sealed::<Value>::read(path).map(drop),
             ANSWERS => read_answers(path).map(drop),
-            // Models have no checksum of ours, whatever their files are called.
-            name if name.ends_with(".safetensors") && !path.with_file_name("config.json").exists() => {
+            name if LISTED.contains(&name) => {
+                self.files += 1;
+                self.faults.push(
+                    InputError::new(path, format!("is not listed in a `{MANIFEST}` beside it"))
+                        .hint("the list was lost or is of another time; run the same command again"),
+                );
+                return;
+            }
+            // Models and adapters have no checksum of ours, whatever their files are called.
+            name if name.ends_with(".safetensors")
+                && !["config.json", "adapter_config.json"].iter().any(|one| path.with_file_name(one).exists()) =>
+            {
                 self.checkpoints += 1;
                 self.faults.extend(Checkpoint::read(path).err());
                 return;

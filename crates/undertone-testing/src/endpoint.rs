@@ -76,7 +76,9 @@ fn serve(mut stream: TcpStream, count: &AtomicUsize, answer: &Answer) {
         200 => json!({"choices": [{"message": {"role": "assistant", "content": content}}]}),
         _ => json!({"error": {"message": content}}),
     }
-    .to_string();
+    .to_string()
+    // As PHP and others spell it.
+    .replace('/', "\\/");
     let head = format!(
         "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()

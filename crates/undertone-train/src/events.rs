@@ -2,7 +2,7 @@
 //!
 //! Every start of a training opens a new file. First, it removes events of lost steps from the files of earlier starts,
 //! as [`crate::log`] does with its lines. TensorBoard reads the files of a folder in the order of their names. A page that is
-//! open meanwhile forgets the lost steps, too: the new file begins with a session start at the resumed step.
+//! open meanwhile forgets the lost steps, too: the new file begins with a session start at the next step.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -48,7 +48,8 @@ impl Events {
         let mut version = Event::new();
         version.set_file_version("brain.Event:2".to_owned());
         let mut start = Event::new();
-        start.set_step(resumed_at as i64);
+        // TensorBoard forgets what it has read from this step on.
+        start.set_step(resumed_at as i64 + 1);
         let mut session = SessionLog::new();
         session.set_status(SessionLog_SessionStatus::START);
         start.set_session_log(session);

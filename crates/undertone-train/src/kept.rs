@@ -90,10 +90,13 @@ impl Resumable {
     /// # Errors
     /// There are checkpoints, and all are damaged; the error is that of the newest.
     pub fn find(folder: &Path) -> Result<Option<Self>, InputError> {
-        let last = Some(folder.join(LAST)).filter(|last| last.exists());
-        let earlier = earlier(folder, STEP).into_iter().rev().map(|(_, path)| path);
+        let last = folder.join(LAST);
+        let earlier: Vec<PathBuf> = earlier(folder, STEP).into_iter().rev().map(|(_, path)| path).collect();
         let mut damaged = Vec::new();
-        for path in last.into_iter().chain(earlier) {
+        if !last.exists() && !earlier.is_empty() {
+            damaged.push(InputError::new(&last, "is missing"));
+        }
+        for path in Some(last).filter(|last| last.exists()).into_iter().chain(earlier) {
             match Checkpoint::read(&path) {
                 Ok(checkpoint) => return Ok(Some(Self { checkpoint, path, damaged })),
                 Err(error) => damaged.push(error),

@@ -1,7 +1,7 @@
 //! Reports of a run while it trains: scalars as JSONL, as TensorBoard events, and to a [`Progress`].
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -58,13 +58,13 @@ pub fn read_log(folder: &Path) -> Result<Vec<Scalars>, InputError> {
 
 fn lines(folder: &Path) -> Result<Vec<(Scalars, String)>, InputError> {
     let path = folder.join(LOG);
-    let Ok(file) = File::open(&path) else { return Ok(Vec::new()) };
-    let mut lines = Vec::new();
-    for line in BufReader::new(file).lines() {
-        let line = line.map_err(|error| InputError::io(&path, "read the log", &error))?;
-        lines.extend(serde_json::from_str(&line).ok().map(|scalars| (scalars, line)));
+    if !path.exists() {
+        return Ok(Vec::new());
     }
-    Ok(lines)
+    let bytes = std::fs::read(&path).map_err(|error| InputError::io(&path, "read the log", &error))?;
+    // A killed program may leave a line that ends anywhere, also inside a character.
+    let texts = bytes.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    Ok(texts.filter_map(|line| Some((serde_json::from_str(line).ok()?, line.to_owned()))).collect())
 }
 
 /// Receives the progress of a run.
@@ -113,7 +113,8 @@ impl EventLog {
         mut scalars: Scalars,
         items: impl FnOnce() -> Vec<String>,
     ) -> Result<Scalars, InputError> {
-        if let Some(what) = self.recent.spike(scalars.loss_nats_per_token) {
+        let spike = self.recent.spike(scalars.loss_nats_per_token).filter(|_| scalars.trouble.is_none());
+        if let Some(what) = spike {
             scalars.trouble = Some(Trouble { what, items: items() });
         }
         let line = serde_json::to_string(&scalars).expect("scalars are plain data") + "\n";

@@ -35,7 +35,8 @@ fn kib_in(path: &str, key: &str) -> Option<f64> {
 }
 
 /// About how much memory a training of `decoder` needs, in MiB, if its longest row has `row_tokens` tokens: weights, gradients,
-/// moments, and what is kept of the forward pass. On the CPU; measured within 20 % (`experiments/LOG.md`).
+/// moments, what is kept of the forward pass, and a checkpoint that is written. On the CPU; `experiments/LOG.md` compares it with what was
+/// measured.
 pub fn needed_mib(decoder: &Decoder, row_tokens: usize, recompute: Recompute) -> f64 {
     let elements = |trainable: bool| -> f64 {
         let parameters = decoder.parameters().into_iter().filter(|one| !trainable || one.trainable);
@@ -53,7 +54,9 @@ pub fn needed_mib(decoder: &Decoder, row_tokens: usize, recompute: Recompute) ->
         Recompute::Blocks => blocks * width + 3.0 * block,
     };
     let training = all + 3.0 * trained + row_tokens as f64 * kept;
+    // A checkpoint is put together in memory: weights and both moments, then the same as one file.
+    let saving = all + 3.0 * trained + 6.0 * trained;
     // While a model is loaded, each weight is there twice.
     let loading = 2.0 * all;
-    4.0 * training.max(loading) / MIB + BESIDES_MIB
+    4.0 * training.max(loading).max(saving) / MIB + BESIDES_MIB
 }

@@ -97,7 +97,7 @@ impl TrainingJob {
         let mut decoder = base.trainable(experiment, self.training.random_seed());
         let longest = self.windows.iter().flatten().chain(&self.validation).map(|window| window.tokens.len()).max();
         let needed = needed_mib(&decoder, longest.unwrap_or_default().max(config.row_tokens), config.recompute);
-        if let Some(available) = available_mib().filter(|available| *available < needed) {
+        if let Some(available) = available_mib().filter(|available| experiment.device.is_cpu() && *available < needed) {
             tracing::warn!(
                 "{}: a training needs about {needed:.0} MiB of memory and {available:.0} MiB are available, so the system may end it; \
                  `training.recompute = \"blocks\"` and a lower `training.row_tokens` need less",
@@ -137,7 +137,12 @@ impl TrainingJob {
             if !found.damaged.is_empty() {
                 tracing::warn!("{row}: goes on from `{}`, saved after step {}", found.path.display(), state.step);
             }
-            if state.finished && best.exists() {
+            if state.finished && !best.exists() {
+                return Err(InputError::new(&best, "is missing, though the training is finished")
+                    .hint("restore it from a copy, or remove the folder to train again")
+                    .into());
+            }
+            if state.finished {
                 tracing::debug!("{row}: reusing the finished training in `{}`", folder.display());
                 return Ok(best);
             }

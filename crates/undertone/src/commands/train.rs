@@ -4,7 +4,7 @@ use serde_json::json;
 use undertone_data::Source;
 use undertone_files::{FolderLock, write_sealed_text};
 use undertone_study::{Base, Context, Experiment, Observer, Study, Training, predict_thoughts, train_arm};
-use undertone_train::Description;
+use undertone_train::Checkpoint;
 
 use crate::cli::Train;
 use crate::progress::Board;
@@ -30,7 +30,8 @@ pub(crate) fn run(args: &Train, shell: &Shell) -> anyhow::Result<()> {
     let best = train_arm(&context, &arm, training, args.resume)?;
     let folder = study.training_folder(&arm.name, training);
     write_sealed_text(&folder.join("experiment.toml"), &study.experiment.resolved())?;
-    let state = Description::read(&best)?.state;
+    // Read as a whole: a damaged checkpoint of an earlier run is no success.
+    let state = Checkpoint::read(&best)?.description.state;
     say(format!("trained `{}`; best checkpoint: `{}`", arm.name, best.display()));
     if shell.json {
         shell.print_json(&json!({ "arm": arm.name, "checkpoint": best, "state": state }));
