@@ -140,7 +140,7 @@ pub(crate) fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// As [`remove_leftovers`], also in all folders inside.
+/// Removes from `folder`, and from all folders inside, the incomplete files and folders whose owner is dead.
 pub fn remove_leftovers_below(folder: &Path) {
     remove_leftovers(folder);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
