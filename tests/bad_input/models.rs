@@ -83,8 +83,8 @@ fn a_tokenizer_that_fails_or_adds_text_of_its_own() {
     changed(
         "normalizer",
         json!({"type": "Replace", "pattern": {"Regex": "(?=lentil soup)"}, "content": "x"}),
-        "`normalizer`: the tokenizers library fails on \"lentil soup recipe, easy\": index out of bounds: the len is 24 but \
-        the index is 24\n\nhint: the file's normalizer or pre-tokenizer is broken; get the file from its publisher again",
+        "`normalizer`: the tokenizers library fails on \"lentil soup recipe, easy\": index out of bounds: the len is 25 but \
+        the index is 25\n\nhint: the file's normalizer or pre-tokenizer is broken; get the file from its publisher again",
     );
     changed(
         "pre_tokenizer",
