@@ -209,6 +209,15 @@ fn verify_names_every_damaged_file_of_a_study() {
         assert!(ran.stderr.contains(&format!("error: `{name}`")), "{name}: {}", ran.stderr);
         place.write(&name, good);
     }
+    let list = place.read("out/tiny/manifest.json");
+    std::fs::remove_file(place.path("out/tiny/manifest.json")).unwrap();
+    let ran = place.run("verify out");
+    let lost = "error: `out/tiny/manifest.json`: is missing, so that the results beside it have no checksum";
+    assert!(ran.status.code() == Some(2) && ran.stderr.contains(lost), "{}", ran.stderr);
+    place.write("out/tiny/manifest.json", list);
+    // A link is not followed: it may lead in a circle.
+    std::os::unix::fs::symlink(".", place.path("out/tiny/circle")).unwrap();
+    assert_eq!(place.run("verify out/tiny").succeeded().stderr.split(" and ").next(), Some("4 checkpoints"));
     assert_eq!(place.run("verify model").status.code(), Some(2), "a folder without checksums");
 }
 

@@ -55,8 +55,8 @@ impl Manifest {
     /// # Errors
     /// The folder cannot be written.
     pub fn write(&mut self, name: &str, bytes: &[u8], made_from: &str) -> Result<(), InputError> {
-        // A program that is killed here leaves a file without an entry, never a file with a wrong one.
-        if self.files.remove(name).is_some() {
+        // A program that is killed here leaves a file without an entry, never a file with a wrong one or without a list.
+        if self.files.remove(name).is_some() || !self.folder.join(MANIFEST).exists() {
             self.save()?;
         }
         self.write_unlisted(name, bytes, made_from)?;

@@ -14,7 +14,7 @@ use crate::judge::{ANSWERS, read_answers};
 use crate::names::{RECORDS, RESULTS, WRITTEN};
 use crate::registration::REGISTERED;
 
-/// Files that are always listed in a manifest.
+/// Files beside which there is always a manifest. One that is not listed in it was being written when a program was killed.
 const LISTED: [&str; 7] = [RESULTS, RECORDS, WRITTEN, ATTRIBUTED, "report.md", "report.html", "records.parquet"];
 
 /// What is in a folder, file by file.
@@ -72,6 +72,14 @@ impl Verified {
     /// Checks the files that the manifest of a folder lists, and returns their paths.
     fn add_listed(&mut self, folder: &Path) -> Vec<PathBuf> {
         if !folder.join(MANIFEST).exists() {
+            if LISTED.iter().any(|name| folder.join(name).exists()) {
+                self.files += 1;
+                let lost = InputError::new(
+                    folder.join(MANIFEST),
+                    "is missing, so that the results beside it have no checksum",
+                );
+                self.faults.push(lost.hint("restore it from a copy, or run the same command again"));
+            }
             return Vec::new();
         }
         self.files += 1;
@@ -94,14 +102,6 @@ impl Verified {
             CLAIMED => read_sealed_text(path).map(drop),
             FIXED | REGISTERED | AMENDED => Sealed::<Value>::read(path).map(drop),
             ANSWERS => read_answers(path).map(drop),
-            name if LISTED.contains(&name) => {
-                self.files += 1;
-                self.faults.push(
-                    InputError::new(path, format!("is not listed in a `{MANIFEST}` beside it"))
-                        .hint("the list was lost or is of another time; run the same command again"),
-                );
-                return;
-            }
             // Models and adapters have no checksum of ours, whatever their files are called.
             name if name.ends_with(".safetensors")
                 && !["config.json", "adapter_config.json"].iter().any(|one| path.with_file_name(one).exists()) =>
