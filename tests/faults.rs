@@ -162,6 +162,18 @@ fn a_missing_last_checkpoint_does_not_start_the_training_anew() {
     assert_eq!(place.files("out"), before);
 }
 
+/// A kill can come between the last checkpoint and the best one, which is written after it.
+#[test]
+fn a_resumed_training_writes_the_best_checkpoint_that_a_kill_prevented() {
+    let place = Workplace::new(12);
+    place.run(TRAIN).succeeded();
+    let expected = left_by(&place, "out");
+    let best = place.path("out/tiny/past/fold0/best.safetensors");
+    std::fs::remove_file(&best).unwrap();
+    place.run(&format!("{TRAIN} --resume")).succeeded();
+    assert_eq!(left_by(&place, "out"), expected);
+}
+
 #[test]
 fn a_damaged_best_checkpoint_takes_nothing_from_a_finished_study() {
     let place = Workplace::new(12);

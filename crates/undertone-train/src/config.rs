@@ -50,7 +50,7 @@ pub struct TrainingConfig {
     pub validate_every_steps: usize,
     /// Validations without a lower loss before training stops; 0 never stops early.
     pub patience_validations: usize,
-    /// Steps between checkpoints for resuming; 0 saves after each epoch.
+    /// Steps between checkpoints for resuming; 0 saves after each epoch. The first best step is saved, too.
     pub save_every_steps: usize,
     /// Checkpoints for resuming that are kept: the last, and earlier ones to fall back to if it is damaged.
     pub keep_last: usize,

@@ -141,11 +141,14 @@ impl Run<'_> {
                 optimizer = checkpoint.restore_optimizer(model)?;
                 state = checkpoint.description.state.clone();
             }
-            None => self.refuse_lost_checkpoint(save_every.min(steps))?,
+            None => self.refuse_lost_checkpoint()?,
         }
         remove_leftovers_below(self.folder);
         let (last, best) = (Series::of_last(self.folder, config), Series::of_best(self.folder, config));
         let mut saved = resume.map(|_| state.step);
+        if state.best.is_some_and(|best| best.step == state.step) {
+            self.write_best_after_kill(&best, model, &state)?;
+        }
         let mut log = EventLog::open(self.folder, state.step)?;
         self.progress.begin(state.step, steps);
 
@@ -159,6 +162,7 @@ impl Run<'_> {
                 }
                 state.skipped_steps += 1;
             }
+            let best_before = state.best.map(|best| best.step);
             state.step += 1;
             state.supervised_tokens += taken.supervised_tokens() as u64;
 
@@ -171,10 +175,8 @@ impl Run<'_> {
                     return Err(TrainError::NotFinite { step: state.step, what, items: items(&taken.windows) });
                 }
                 if state.best.is_none_or(|best| nats_per_token < best.nats_per_token) {
-                    let before = state.best.map(|best| best.step);
                     state.best = Some(Best { step: state.step, nats_per_token });
                     state.validations_without_gain = 0;
-                    best.write(before, |path| checkpoint::save(path, model, None, &self.describe(&state)))?;
                 } else {
                     state.validations_without_gain += 1;
                 }
@@ -184,10 +186,16 @@ impl Run<'_> {
             let scalars = taken.scalars(state.step, seconds, validation);
             self.progress.step(&log.step(scalars, || items(&taken.windows))?);
             let stopped = self.stop.load(Ordering::Relaxed);
-            if state.finished || stopped || self.saves_after(state.step, save_every) {
+            let is_best = state.best.is_some_and(|best| best.step == state.step);
+            let must_save = state.finished || stopped || self.saves_after(state.step, save_every);
+            // The first best checkpoint is written after a last one: alone, it shows that the last one was lost.
+            if must_save || is_best && saved.is_none() {
                 log.sync()?;
                 last.write(saved, |path| checkpoint::save(path, model, Some(&optimizer), &self.describe(&state)))?;
                 saved = Some(state.step);
+            }
+            if is_best {
+                best.write(best_before, |path| checkpoint::save(path, model, None, &self.describe(&state)))?;
             }
             if stopped && !state.finished {
                 return Err(TrainError::Interrupted(self.last()));
@@ -204,18 +212,22 @@ impl Run<'_> {
         step.is_multiple_of(save_every) || keep_every > 0 && step.is_multiple_of(keep_every)
     }
 
-    /// Refuses to start anew if the best checkpoint is of another training, or shows that there was a last one.
-    fn refuse_lost_checkpoint(&self, first_save: usize) -> Result<(), InputError> {
-        let best = self.best();
-        if !best.exists() {
-            return Ok(());
-        }
-        let Description { training_key, state, .. } = Description::read(&best)?;
-        if training_key == self.description.training_key && state.step <= first_save {
+    /// Refuses to start anew over a best checkpoint: before the first one, a last one was written, which is lost.
+    fn refuse_lost_checkpoint(&self) -> Result<(), InputError> {
+        if !self.best().exists() {
             return Ok(());
         }
         let cause = format!("is missing, but there is a `{BEST}`, which a new training would replace");
         Err(InputError::new(self.last(), cause).hint("restore it from a copy, or remove the folder"))
+    }
+
+    /// Writes the best checkpoint that a kill has prevented: the one of the step from which the training resumes.
+    fn write_best_after_kill(&self, best: &Series<'_>, model: &Decoder, state: &State) -> Result<(), InputError> {
+        let written = Description::read(&self.best()).ok().map(|description| description.state.step);
+        if written == Some(state.step) {
+            return Ok(());
+        }
+        best.write(written, |path| checkpoint::save(path, model, None, &self.describe(state)))
     }
 
     /// Takes the next step of the plan. Waits for the device only once the whole step is queued, unless the step may be skipped:

@@ -28,8 +28,6 @@ static STOP: AtomicBool = AtomicBool::new(false);
 fn main() -> ExitCode {
     undertone_model::keep_freed_memory();
     let cli = Cli::parse();
-    let shell = Shell::new(&cli, &STOP);
-    notes::start(&cli, &shell);
     let trains = match &cli.command {
         Command::Train(_) => true,
         Command::Ablate(args) => !args.plan,
@@ -38,6 +36,8 @@ fn main() -> ExitCode {
     if let Err(error) = signals::handle(trains, &STOP) {
         say(format!("warning: Ctrl-C will not save a checkpoint: {error}"));
     }
+    let shell = Shell::new(&cli, &STOP);
+    notes::start(&cli, &shell);
     match run(&cli, &shell) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => explain(&error),

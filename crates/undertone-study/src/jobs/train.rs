@@ -137,12 +137,14 @@ impl TrainingJob {
             if !found.damaged.is_empty() {
                 tracing::warn!("{row}: goes on from `{}`, saved after step {}", found.path.display(), state.step);
             }
-            if state.finished && !best.exists() {
+            // A best checkpoint of the last step is written after the last one, which has its weights.
+            let is_best = state.best.is_none_or(|best| best.step == state.step);
+            if state.finished && !best.exists() && !is_best {
                 return Err(InputError::new(&best, "is missing, though the training is finished")
                     .hint("restore it from a copy, or remove the folder to train again")
                     .into());
             }
-            if state.finished {
+            if state.finished && best.exists() {
                 tracing::debug!("{row}: reusing the finished training in `{}`", folder.display());
                 return Ok(best);
             }
