@@ -174,6 +174,18 @@ fn a_resumed_training_writes_the_best_checkpoint_that_a_kill_prevented() {
     assert_eq!(left_by(&place, "out"), expected);
 }
 
+/// A kill can come between the last save and the removal of checkpoints that are not kept.
+#[test]
+fn a_finished_training_removes_checkpoints_that_are_not_kept() {
+    let place = Workplace::new(12);
+    place.run(TRAIN).succeeded();
+    let expected = left_by(&place, "out");
+    let kept = place.read("out/tiny/past/fold0/step-12.safetensors");
+    place.write("out/tiny/past/fold0/step-9.safetensors", kept);
+    place.run(&format!("{TRAIN} --resume")).succeeded();
+    assert_eq!(left_by(&place, "out"), expected);
+}
+
 #[test]
 fn a_damaged_best_checkpoint_takes_nothing_from_a_finished_study() {
     let place = Workplace::new(12);

@@ -78,9 +78,11 @@ fn a_disk_that_is_full() {
     refused(&format!("export {CHECKPOINT} new"), &format!("`new/model.safetensors`: {too_large}"));
     refused(
         "train x.toml --arm none --set lora.rank=8",
-        &format!("`out/tiny/none/fold0/best.safetensors`: {too_large}"),
+        &format!("`out/tiny/none/fold0/last.safetensors`: {too_large}"),
     );
-    assert!(!place.path("out/tiny/none/fold0/best.safetensors").exists());
+    for name in ["last", "best"] {
+        assert!(!place.path(&format!("out/tiny/none/fold0/{name}.safetensors")).exists(), "{name}");
+    }
 }
 
 #[test]

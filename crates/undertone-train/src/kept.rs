@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use undertone_files::{InputError, keep_as};
 
-use crate::checkpoint::{Checkpoint, Description};
+use crate::checkpoint::{Checkpoint, Description, State};
 use crate::config::TrainingConfig;
 
 /// The checkpoint from which a training resumes.
@@ -54,15 +54,25 @@ impl<'a> Series<'a> {
         write: impl FnOnce(&Path) -> Result<(), InputError>,
     ) -> Result<(), InputError> {
         let newest = self.folder.join(self.newest);
-        let stays = |step: usize| self.every > 0 && step.is_multiple_of(self.every);
-        if let Some(step) = before.filter(|step| self.kept > 1 || stays(*step)) {
+        if let Some(step) = before.filter(|step| self.kept > 1 || self.stays(*step)) {
             // After a fall back to an earlier checkpoint, a later one stands there, which is lost.
             if Description::read(&newest).is_ok_and(|description| description.state.step == step) {
                 keep_as(&newest, &self.folder.join(format!("{}-{step}.safetensors", self.prefix)))?;
             }
         }
         write(&newest)?;
-        let passing = earlier(self.folder, self.prefix).into_iter().filter(|(step, _)| !stays(*step));
+        self.remove_surplus(before)
+    }
+
+    /// Whether the checkpoint of a step stays for good.
+    fn stays(&self, step: usize) -> bool {
+        self.every > 0 && step.is_multiple_of(self.every)
+    }
+
+    /// Removes earlier checkpoints that are not kept. `before` is the step of the one before the newest; later ones are
+    /// lost after a fall back.
+    fn remove_surplus(&self, before: Option<usize>) -> Result<(), InputError> {
+        let passing = earlier(self.folder, self.prefix).into_iter().filter(|(step, _)| !self.stays(*step));
         let (older, lost): (Vec<_>, Vec<_>) =
             passing.partition(|(step, _)| before.is_some_and(|before| *step <= before));
         let surplus = (older.len() + 1).saturating_sub(self.kept.max(1));
@@ -71,6 +81,17 @@ impl<'a> Series<'a> {
         }
         Ok(())
     }
+}
+
+/// Removes the checkpoints of a finished training that are not kept: a kill can come between the last save and their
+/// removal.
+///
+/// # Errors
+/// A file cannot be removed.
+pub fn remove_surplus(folder: &Path, config: &TrainingConfig, state: &State) -> Result<(), InputError> {
+    let before = |step: usize| Some(step.saturating_sub(1));
+    Series::of_last(folder, config).remove_surplus(before(state.step))?;
+    Series::of_best(folder, config).remove_surplus(state.best.and_then(|best| before(best.step)))
 }
 
 /// The checkpoint to resume from: `last.safetensors`, or the newest earlier one if that is damaged.

@@ -18,7 +18,7 @@ mod trouble;
 
 pub use checkpoint::{Best, Checkpoint, Description, Difference, State};
 pub use config::{Schedule, TrainingConfig};
-pub use kept::{BEST, LAST, Resumable};
+pub use kept::{BEST, LAST, Resumable, remove_surplus};
 pub use log::{Progress, Scalars, read_log};
 pub use memory::{available_mib, needed_mib, peak_mib};
 pub use optimizer::{AdamW, Update, clip_factor, global_norm, scalar};

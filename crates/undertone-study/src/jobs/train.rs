@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use undertone_data::{Split, Stream};
 use undertone_files::{FolderLock, InputError, Place};
-use undertone_train::{BEST, Checkpoint, Description, Resumable, Run, State, TrainError, available_mib, needed_mib};
+use undertone_train::{
+    BEST, Checkpoint, Description, Resumable, Run, State, TrainError, available_mib, needed_mib, remove_surplus,
+};
 
 use crate::arms::Training;
 use crate::context::Context;
@@ -145,6 +147,7 @@ impl TrainingJob {
                     .into());
             }
             if state.finished && best.exists() {
+                remove_surplus(folder, &context.study.experiment.training, state)?;
                 tracing::debug!("{row}: reusing the finished training in `{}`", folder.display());
                 return Ok(best);
             }
