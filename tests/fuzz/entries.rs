@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use serde_json::Value;
 use tempfile::TempDir;
 use undertone_data::{CleanOptions, OnInvalid, ReadOptions, Reader, Template};
-use undertone_model::{Decoder, LlamaConfig, import, load_tokenizer};
+use undertone_model::{Decoder, ModelConfig, import, load_tokenizer};
 use undertone_study::{Experiment, rating, verify};
 use undertone_testing::checkpoint::Parts;
 use undertone_testing::tiny_folder;
@@ -33,8 +33,8 @@ fn put(name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-fn original_config() -> LlamaConfig {
-    LlamaConfig::from_json(Path::new("config.json"), tiny_folder::config()).expect("the tiny model is right")
+fn original_config() -> ModelConfig {
+    ModelConfig::from_json(Path::new("config.json"), tiny_folder::config()).expect("the tiny model is right")
 }
 
 /// Loads the tiny model with one file replaced.

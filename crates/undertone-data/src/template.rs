@@ -32,7 +32,7 @@ pub enum Speaker {
 
 impl Speaker {
     /// Every speaker.
-    const ALL: [Self; 8] = [
+    pub const ALL: [Self; 8] = [
         Self::System,
         Self::Message(Role::User),
         Self::Message(Role::Assistant),

@@ -4,26 +4,31 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
-use undertone_files::StagedFolder;
-use undertone_files::{InputError, Place};
-use undertone_model::{LlamaConfig, load_tokenizer};
+use serde_json::{Map, Value, json};
+use undertone_data::END;
+use undertone_files::{InputError, Place, StagedFolder, read_bounded};
+use undertone_model::{ModelConfig, load_tokenizer};
 
-/// Files that a tokenizer may have besides `tokenizer.json`. Newer releases of transformers keep the
-/// chat template in a file of its own.
-const TOKENIZER_COMPANIONS: [&str; 4] =
-    ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
+use crate::chat_template::chat_template;
+
+/// Files of a tokenizer that may name the token at which generation ends.
+const NAME_THE_END: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
+
+/// The longest settings of a tokenizer or of generation that are read, in bytes.
+const MAX_SETTINGS_BYTES: u64 = 16 << 20;
 
 /// The folder of a base model that fits the fine-tuned model.
 pub(crate) struct Base<'a> {
     pub(crate) folder: &'a Path,
-    config: LlamaConfig,
+    config: ModelConfig,
+    /// The token that ends every turn of training.
+    end: u32,
 }
 
 impl<'a> Base<'a> {
     /// Reads the configuration and the tokenizer of `folder`, and compares them with the model's.
-    pub(crate) fn read(folder: &'a Path, model: &LlamaConfig) -> Result<Self, InputError> {
-        let config = LlamaConfig::read(folder)?;
+    pub(crate) fn read(folder: &'a Path, model: &ModelConfig) -> Result<Self, InputError> {
+        let config = ModelConfig::read(folder)?;
         let path = folder.join("config.json");
         for ((key, theirs), (_, ours)) in settings(&config).into_iter().zip(settings(model)) {
             if theirs != ours {
@@ -37,14 +42,25 @@ impl<'a> Base<'a> {
             return Err(InputError::new(tokenizer, "is missing; an export needs the tokenizer")
                 .hint("give the folder of the model that was fine-tuned, complete with its tokenizer"));
         }
-        load_tokenizer(folder, &config)?;
-        Ok(Self { folder, config })
+        let Some(end) = load_tokenizer(folder, &config)?.token_to_id(END) else {
+            let cause = format!("has no token `{END}`, with which every turn of training ends");
+            return Err(InputError::new(tokenizer, cause).hint("give the folder of the model that was fine-tuned"));
+        };
+        Ok(Self { folder, config, end })
     }
 
-    /// The original `config.json`, with the architecture and the type of the exported weights.
+    /// The tokens at which generation ends: that of a turn, then those of the base model.
+    fn ends(&self) -> Value {
+        let mut ids = vec![self.end];
+        ids.extend(self.config.eos_token_ids.iter().filter(|id| **id != self.end));
+        if ids.len() == 1 { json!(self.end) } else { json!(ids) }
+    }
+
+    /// The original `config.json`, with the architecture and the type of the exported weights, and the end of a turn.
     pub(crate) fn float32_config(&self) -> Value {
         let mut config = self.config.original.clone();
-        config["architectures"] = json!(["LlamaForCausalLM"]);
+        config["architectures"] = json!([self.config.family.architecture]);
+        config["eos_token_id"] = self.ends();
         // transformers renamed `torch_dtype` to `dtype`, and reads both.
         let spelt: Vec<&str> = ["torch_dtype", "dtype"].into_iter().filter(|key| config.get(key).is_some()).collect();
         for key in if spelt.is_empty() { vec!["torch_dtype"] } else { spelt } {
@@ -53,25 +69,69 @@ impl<'a> Base<'a> {
         config
     }
 
-    /// Copies `tokenizer.json` and its companions.
+    /// Copies `generation_config.json`, if there is one, with the end of a turn.
+    pub(crate) fn copy_generation_config(&self, staged: &mut StagedFolder) -> Result<(), InputError> {
+        self.copy_changed(staged, "generation_config.json", |settings| {
+            settings.insert("eos_token_id".to_owned(), self.ends());
+        })
+    }
+
+    /// Copies `tokenizer.json` and its companions, with the end of a turn, and writes the chat template of training in
+    /// place of the base model's.
     pub(crate) fn copy_tokenizer(&self, staged: &mut StagedFolder) -> Result<(), InputError> {
         staged.copy(self.folder, "tokenizer.json")?;
-        TOKENIZER_COMPANIONS.iter().try_for_each(|name| staged.copy_if_present(self.folder, name))
+        for name in NAME_THE_END {
+            self.copy_changed(staged, name, |settings| {
+                settings.shift_remove("chat_template");
+                let is_named = |token: &Value| token == END || token["content"] == END;
+                if !settings.get("eos_token").is_some_and(is_named) {
+                    settings.insert("eos_token".to_owned(), json!(END));
+                }
+            })?;
+        }
+        staged.copy_if_present(self.folder, "added_tokens.json")?;
+        staged.write_text("chat_template.jinja", &chat_template())
+    }
+
+    /// Copies a JSON object, if there is one, changed; byte for byte if it has no change.
+    fn copy_changed(
+        &self,
+        staged: &mut StagedFolder,
+        name: &str,
+        change: impl FnOnce(&mut Map<String, Value>),
+    ) -> Result<(), InputError> {
+        let path = self.folder.join(name);
+        if !path.exists() {
+            return Ok(());
+        }
+        let bytes = read_bounded(&path, MAX_SETTINGS_BYTES)?;
+        let mut settings: Map<String, Value> = serde_json::from_slice(&bytes)
+            .map_err(|error| InputError::new(&path, format!("is not a JSON object: {error}")))?;
+        let original = settings.clone();
+        change(&mut settings);
+        if settings == original {
+            return staged.copy(self.folder, name);
+        }
+        staged.write_json(name, &Value::Object(settings))
     }
 }
 
 /// The settings that must be equal in two configurations of one model, as text.
-fn settings(config: &LlamaConfig) -> [(&'static str, String); 10] {
+fn settings(config: &ModelConfig) -> [(&'static str, String); 13] {
+    let rotary: Vec<String> = config.rotary.iter().map(ToString::to_string).collect();
     [
+        ("model_type", config.family.model_type.to_owned()),
         ("hidden_size", config.hidden_size.to_string()),
         ("intermediate_size", config.intermediate_size.to_string()),
-        ("num_hidden_layers", config.num_hidden_layers.to_string()),
+        ("num_hidden_layers", config.layers.len().to_string()),
         ("num_attention_heads", config.num_attention_heads.to_string()),
         ("num_key_value_heads", config.num_key_value_heads.to_string()),
         ("head_dim", config.head_dim.to_string()),
         ("vocab_size", config.vocab_size.to_string()),
         ("rms_norm_eps", config.rms_norm_eps.to_string()),
-        ("rope_theta", config.rope_theta.to_string()),
+        ("rope_theta", rotary.join(", ")),
+        ("sliding_window", format!("{:?}", config.layers)),
+        ("embedding_multiplier", format!("{:?}", config.factors)),
         ("tie_word_embeddings", config.tie_word_embeddings.to_string()),
     ]
 }

@@ -48,9 +48,10 @@ This is {what} from `{base}` with Undertone. `undertone.json` records how it was
 ```
 
 Conversations are ChatML with the roles `system`, `user`, `assistant`, `reason` (why the user sent the
-message before it) and `reaction` (what the user thought of the reply before it). The chat template is
-the base model's, unchanged: it may insert a system text of its own where a conversation has none, so
-begin with the one that the fine-tuning used.
+message before it) and `reaction` (what the user thought of the reply before it). `apply_chat_template` renders them
+exactly as in training. It inserts no system text, so begin with the one that the fine-tuning used. With
+`add_generation_prompt=True` it opens a turn of the user; `generation_role` names another role. Generation ends with the
+turn, at `<|im_end|>`.
 "
     )
 }

@@ -16,8 +16,9 @@ use crate::verify::Probe;
 /// Writes a complete Hugging Face folder: the fully fine-tuned weights, or W + s·BA for LoRA.
 ///
 /// `base` is the folder of the model that was fine-tuned. Its `config.json` is kept except for the
-/// architecture and the type of the weights; its `generation_config.json` and tokenizer files are
-/// copied byte for byte. `provenance` becomes `undertone.json`. Weights are F32; a model with tied
+/// architecture, the type of the weights and the tokens at which generation ends: the end of a turn comes first. So it
+/// does in `generation_config.json` and in the tokenizer's files, which are copied otherwise. `chat_template.jinja` is
+/// that of training. `provenance` becomes `undertone.json`. Weights are F32; a model with tied
 /// embeddings gets no `lm_head.weight`.
 ///
 /// # Errors
@@ -43,7 +44,7 @@ pub fn hugging_face(
     let mut staged = StagedFolder::create(destination)?;
     staged.write_json("config.json", &base.float32_config())?;
     write_weights(&mut staged, "model.safetensors", &merged_weights(&model))?;
-    staged.copy_if_present(base.folder, "generation_config.json")?;
+    base.copy_generation_config(&mut staged)?;
     base.copy_tokenizer(&mut staged)?;
     staged.write_json("undertone.json", provenance)?;
     staged.write_text("README.md", &card::of_model(destination, base.folder))?;
@@ -69,11 +70,30 @@ fn merged_weights(model: &Decoder) -> Vec<Weight<'_>> {
         Weight { values: Box::new(|| Ok(values(linear.merged()))), ..matrix(&linear.weight) }
     }
     let mut weights = vec![matrix(&model.embedding)];
-    for block in &model.blocks {
-        weights.extend([vector(&block.input_norm), vector(&block.post_norm)]);
-        weights.extend(Projection::ALL.map(|projection| merged(block.linear(projection))));
+    for (index, block) in model.blocks.iter().enumerate() {
+        weights.extend(block.norms().map(|norm| vector(&norm.weight)));
+        let linears = Projection::ALL.map(|projection| block.linear(projection));
+        if model.config.family.fused {
+            let [q, k, v, o, gate, up, down] = linears;
+            let path = format!("model.layers.{index}");
+            weights.push(fused(format!("{path}.self_attn.qkv_proj.weight"), vec![q, k, v]));
+            weights.push(merged(o));
+            weights.push(fused(format!("{path}.mlp.gate_up_proj.weight"), vec![gate, up]));
+            weights.push(merged(down));
+        } else {
+            weights.extend(linears.map(merged));
+        }
+        weights.extend(linears.into_iter().filter_map(|linear| linear.bias.as_ref()).map(vector));
     }
-    weights.push(vector(&model.norm));
+    weights.push(vector(&model.norm.weight));
     weights.extend(model.output.as_ref().map(matrix));
     weights
+}
+
+/// Linear layers that the file has as one matrix: their rows follow each other.
+fn fused<'a>(name: String, linears: Vec<&'a Linear>) -> Weight<'a> {
+    let rows = linears.iter().map(|linear| linear.weight.value().dims()[0]).sum();
+    let width = linears[0].weight.value().dims()[1];
+    let values = move || Ok(linears.iter().flat_map(|linear| values(linear.merged())).collect());
+    Weight { name, shape: vec![rows, width], values: Box::new(values) }
 }

@@ -14,6 +14,7 @@
 
 mod base;
 mod card;
+mod chat_template;
 mod exported;
 mod hugging_face;
 mod peft;

@@ -42,6 +42,15 @@ pub fn peft(model: &Decoder, base: &Path, destination: &Path, provenance: &Value
         return Err(InputError::new(destination, "is not written: the model has no adapters")
             .hint("export a fully fine-tuned model as a Hugging Face folder"));
     };
+    if model.config.family.fused
+        && lora.targets.iter().any(|target| !matches!(target, Projection::O | Projection::Down))
+    {
+        let cause = format!(
+            "is not written: `{}` has queries, keys and values in one matrix, and these adapters have one each",
+            model.config.family.model_type
+        );
+        return Err(InputError::new(destination, cause).hint("export a Hugging Face folder, with the adapters merged"));
+    }
     let base = Base::read(base, &model.config)?;
     let model = model.to_device(&Device::flex());
     refuse_broken(&model, destination)?;

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use undertone_data::derived_seed;
 use undertone_export::{Exported, hugging_face, peft};
 use undertone_files::InputError;
-use undertone_model::{Cache, Decoder, LlamaConfig, LoraConfig, Projection, load_tokenizer};
+use undertone_model::{Cache, Decoder, LoraConfig, ModelConfig, Projection, load_tokenizer};
 use undertone_testing::folders;
 
 /// Random values in ±`bound`; the name is the seed.
@@ -54,30 +54,36 @@ fn tokenizer() -> Value {
     })
 }
 
-/// A temporary folder with a model in `base/`, and this model.
+/// A temporary folder with a Llama in `base/`, and this model.
 fn base(tied: bool) -> (TempDir, Decoder) {
+    base_of(&config(tied))
+}
+
+/// A temporary folder with a model in `base/`, and this model.
+fn base_of(config: &Value) -> (TempDir, Decoder) {
     let work = tempfile::tempdir().unwrap();
     let folder = work.path().join("base");
     fs::create_dir(&folder).unwrap();
     let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
     // The spacing shows whether a file is copied or written anew.
-    write("config.json", &config(tied).to_string());
+    write("config.json", &config.to_string());
     write("tokenizer.json", &format!(" {}", tokenizer()));
     write("tokenizer_config.json", r#"{ "chat_template":"{% for m in messages %}…{% endfor %}"}"#);
     write("special_tokens_map.json", r#"{"eos_token" : "<|im_end|>"}"#);
     write("generation_config.json", r#"{"eos_token_id":  1}"#);
 
     let mut weights = Vec::new();
-    let config = LlamaConfig::read(&folder).unwrap();
+    let config = ModelConfig::read(&folder).unwrap();
     let decoder = Decoder::assemble(config, &Device::flex(), |name, shape| {
         let values = random(name, shape.iter().product(), 0.5);
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         weights.push((name.to_owned(), shape.to_vec(), bytes));
         Ok::<_, Infallible>(values)
     });
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
     let views =
         weights.iter().map(|(name, shape, bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
-    fs::write(folder.join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
+    fs::write(folder.join("model.safetensors"), safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
     (work, decoder.unwrap())
 }
 
@@ -165,6 +171,7 @@ fn a_merged_model_is_complete_and_equal() {
         "tokenizer.json",
         "tokenizer_config.json",
         "special_tokens_map.json",
+        "chat_template.jinja",
         "undertone.json",
         "README.md",
     ];
@@ -180,11 +187,8 @@ fn a_merged_model_is_complete_and_equal() {
     let ids = load_tokenizer(&to, &read_back.config).unwrap().encode("the town", false).unwrap();
     assert_eq!(ids.get_ids(), [11, 2, 8, 7, 9, 6]);
 
-    check_copied(
-        &from,
-        &to,
-        &["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"],
-    );
+    check_copied(&from, &to, &["tokenizer.json", "special_tokens_map.json", "generation_config.json"]);
+    assert_eq!(json(&to, "tokenizer_config.json"), json!({"eos_token": "<|im_end|>"}));
     let mut expected = config(true);
     expected["torch_dtype"] = json!("float32");
     assert_eq!(json(&to, "config.json"), expected);
@@ -194,6 +198,67 @@ fn a_merged_model_is_complete_and_equal() {
     assert!(!shapes.contains_key("lm_head.weight"));
     assert_eq!(shapes["model.norm.weight"], [16]);
     assert_eq!(shapes["model.layers.1.mlp.down_proj.weight"], [16, 24]);
+}
+
+/// Merged exports have the tensors of the base model under its names, fused matrices and biases too.
+#[test]
+fn every_family_is_exported_whole() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/families");
+    for entry in fs::read_dir(golden).unwrap() {
+        let path = entry.unwrap().path();
+        let config = json(path.parent().unwrap(), path.file_name().unwrap().to_str().unwrap())["config"].clone();
+        let (work, model) = base_of(&config);
+        let (from, to) = (work.path().join("base"), work.path().join("merged"));
+        let model = with_adapters(model, &lora(false, &Projection::ALL), 0.5);
+        let exported = hugging_face(&model, &from, &to, &provenance()).unwrap();
+        assert!(exported.largest_logit_difference < 1e-3, "{}: {exported:?}", path.display());
+        let shapes = [&from, &to].map(|folder| shapes(&folder.join("model.safetensors")));
+        assert_eq!(shapes[0], shapes[1], "{}", path.display());
+        let mut expected = config;
+        let mut written = json(&to, "config.json");
+        for key in ["dtype", "torch_dtype"] {
+            for config in [&mut written, &mut expected] {
+                config.as_object_mut().unwrap().shift_remove(key);
+            }
+        }
+        assert_eq!(written, expected, "{}", path.display());
+
+        let adapter = peft(&model, &from, &work.path().join("adapter"), &provenance());
+        match adapter {
+            Ok(_) => assert!(!model.config.family.fused),
+            Err(error) => {
+                assert!(model.config.family.fused, "{error}");
+                let cause = "is not written: `phi3` has queries, keys and values in one matrix, and these adapters have one each";
+                assert_eq!(error.cause, cause);
+            }
+        }
+    }
+}
+
+/// As SmolLM2 without Instruct: its texts end with token 0, and the turns of training with another.
+#[test]
+fn generation_ends_where_a_turn_of_training_ends() {
+    let (work, model) = base(true);
+    let (from, to) = (work.path().join("base"), work.path().join("merged"));
+    let write = |name: &str, text: &str| fs::write(from.join(name), text).unwrap();
+    let mut of_base = config(true);
+    of_base["eos_token_id"] = json!(0);
+    write("config.json", &of_base.to_string());
+    write("generation_config.json", r#"{"eos_token_id": 0, "temperature": 0.5}"#);
+    write("tokenizer_config.json", r#"{"eos_token": {"content": "<|im_start|>"}, "model_max_length": 64}"#);
+    write("special_tokens_map.json", r#"{"eos_token": "<|im_start|>"}"#);
+    hugging_face(&model, &from, &to, &provenance()).unwrap();
+    assert_eq!(json(&to, "config.json")["eos_token_id"], json!([1, 0]));
+    assert_eq!(json(&to, "generation_config.json"), json!({"eos_token_id": [1, 0], "temperature": 0.5}));
+    assert_eq!(json(&to, "tokenizer_config.json"), json!({"eos_token": "<|im_end|>", "model_max_length": 64}));
+    assert_eq!(json(&to, "special_tokens_map.json"), json!({"eos_token": "<|im_end|>"}));
+    // What an export exports stays.
+    let again = work.path().join("again");
+    let read_back = Decoder::load(&to, &Device::flex()).unwrap();
+    hugging_face(&read_back, &to, &again, &provenance()).unwrap();
+    for name in ["config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja"] {
+        assert_eq!(fs::read(to.join(name)).unwrap(), fs::read(again.join(name)).unwrap(), "{name}");
+    }
 }
 
 #[test]
@@ -209,6 +274,7 @@ fn an_adapter_is_complete_and_equal() {
             "tokenizer.json",
             "tokenizer_config.json",
             "special_tokens_map.json",
+            "chat_template.jinja",
             "undertone.json",
             "README.md",
         ];
@@ -222,7 +288,7 @@ fn an_adapter_is_complete_and_equal() {
             }
         );
         assert_eq!(listing(work.path()), ["adapter", "base"]);
-        check_copied(&from, &to, &["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]);
+        check_copied(&from, &to, &["tokenizer.json", "special_tokens_map.json"]);
         assert_eq!(json(&to, "undertone.json"), provenance());
         assert_eq!(
             json(&to, "adapter_config.json"),
@@ -344,7 +410,7 @@ fn a_refused_export_leaves_nothing_behind() {
             export,
             |work, model| {
                 // Every weight is finite, but their products are not. The base has the same weights.
-                for (parameter, factor) in [(&mut model.norm, 3e38), (&mut model.embedding, 1e3)] {
+                for (parameter, factor) in [(&mut model.norm.weight, 3e38), (&mut model.embedding, 1e3)] {
                     parameter.set(parameter.value().clone() * factor);
                     let values: Vec<f32> = parameter.value().clone().into_data().try_into_vec().unwrap();
                     replace_in_base(work, &parameter.name, &values);
@@ -358,10 +424,10 @@ fn a_refused_export_leaves_nothing_behind() {
         check_refused(
             export,
             |work, _| {
-                fs::create_dir(work.join("base/chat_template.jinja")).unwrap();
+                fs::create_dir(work.join("base/added_tokens.json")).unwrap();
                 work.join("out")
             },
-            "chat_template.jinja: is not a regular file",
+            "added_tokens.json: is not a regular file",
             None,
         );
         check_refused(

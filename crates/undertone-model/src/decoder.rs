@@ -1,4 +1,4 @@
-//! The Llama decoder: one forward for training, evaluation and generation.
+//! The decoder: one forward for training, evaluation and generation, of every family.
 //!
 //! Gradients are computed block by block, last to first. With [`Recompute::Blocks`] the forward keeps only the input of
 //! each block, and the block's forward runs again before its backward; with [`Recompute::Off`] the forward keeps all
@@ -10,13 +10,14 @@ use std::sync::Arc;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use undertone_data::{Document, Row};
-use undertone_ops::{MatmulPrecision, NormBackward, Operators, Rotation, operators};
+use undertone_ops::{MatmulPrecision, Operators, Rotation, operators};
 
-use crate::block::{Activations, Block};
+use crate::block::{Activations, Block, scaled};
 use crate::cache::{BlockCache, Cache};
-use crate::config::LlamaConfig;
+use crate::config::{ModelConfig, Rotary};
 use crate::dropout::DropoutKey;
-use crate::linear::{Adapter, Linear, LoraConfig, Projection};
+use crate::linear::{Adapter, LoraConfig};
+use crate::norm::Norm;
 use crate::parameter::{Gradients, Parameter, values};
 use crate::pass::Pass;
 
@@ -31,17 +32,17 @@ pub enum Recompute {
     Off,
 }
 
-/// A Llama with or without adapters.
+/// A decoder with or without adapters.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     /// Sizes and constants.
-    pub config: LlamaConfig,
+    pub config: ModelConfig,
     /// Token embedding, `[vocabulary, width]`.
     pub embedding: Parameter,
     /// The blocks in order.
     pub blocks: Vec<Block>,
-    /// The final norm, `[1, width]`.
-    pub norm: Parameter,
+    /// The final norm.
+    pub norm: Norm,
     /// The vocabulary projection, `[vocabulary, width]`, if it is not the embedding.
     pub output: Option<Parameter>,
     /// The adapters' configuration, if there are any.
@@ -55,13 +56,13 @@ pub struct Decoder {
 pub(crate) struct Weights {
     pub(crate) embedding: Parameter,
     pub(crate) blocks: Vec<Block>,
-    pub(crate) norm: Parameter,
+    pub(crate) norm: Norm,
     pub(crate) output: Option<Parameter>,
 }
 
 impl Decoder {
     /// A decoder that multiplies in f32.
-    pub(crate) fn new(config: LlamaConfig, weights: Weights) -> Self {
+    pub(crate) fn new(config: ModelConfig, weights: Weights) -> Self {
         let Weights { embedding, blocks, norm, output } = weights;
         let precision = MatmulPrecision::Highest;
         let operators = operators(&embedding.value().device(), precision);
@@ -113,13 +114,18 @@ impl Decoder {
     /// Every parameter, in a fixed order.
     pub fn parameters(&self) -> Vec<&Parameter> {
         let blocks = self.blocks.iter().flat_map(Block::parameters);
-        [&self.embedding].into_iter().chain(blocks).chain([&self.norm]).chain(self.output.as_ref()).collect()
+        [&self.embedding].into_iter().chain(blocks).chain([&self.norm.weight]).chain(self.output.as_ref()).collect()
     }
 
     /// Every parameter, mutable, in the same order.
     pub fn parameters_mut(&mut self) -> Vec<&mut Parameter> {
         let blocks = self.blocks.iter_mut().flat_map(Block::parameters_mut);
-        [&mut self.embedding].into_iter().chain(blocks).chain([&mut self.norm]).chain(self.output.as_mut()).collect()
+        [&mut self.embedding]
+            .into_iter()
+            .chain(blocks)
+            .chain([&mut self.norm.weight])
+            .chain(self.output.as_mut())
+            .collect()
     }
 
     /// The device of the weights.
@@ -142,8 +148,9 @@ impl Decoder {
         self.output.as_ref().unwrap_or(&self.embedding)
     }
 
+    /// The input of the vocabulary projection: the final norm of `hidden`, times the factor of the logits.
     fn final_norm(&self, hidden: &Tensor<2>) -> Tensor<2> {
-        self.operators.rms_norm(hidden, self.norm.value(), self.config.rms_norm_eps)
+        scaled(self.norm.forward(hidden, self.operators()), self.config.factors.logits)
     }
 
     fn indices(&self, ids: impl Iterator<Item = usize>) -> Tensor<1, Int> {
@@ -153,12 +160,17 @@ impl Decoder {
     }
 
     fn embed(&self, tokens: &[u32]) -> Tensor<2> {
-        self.embedding.value().clone().select(0, self.indices(tokens.iter().map(|&id| id as usize)))
+        let rows = self.embedding.value().clone().select(0, self.indices(tokens.iter().map(|&id| id as usize)));
+        scaled(rows, self.config.factors.embedding)
     }
 
     fn pass<'a>(&'a self, positions: &[u32], documents: &'a [Document], dropout: Option<DropoutKey>) -> Pass<'a> {
-        let rotation = Rotation::new(positions, self.config.head_dim, self.config.rope_theta, &self.device());
-        Pass { operators: self.operators(), documents, rotation, dropout }
+        let (width, device) = (self.config.head_dim, self.device());
+        let rotation = |rotary: &Rotary| {
+            Rotation::new(positions, width, &rotary.frequencies(), rotary.attention_factor(), &device)
+        };
+        let rotations = self.config.rotary.iter().map(rotation).collect();
+        Pass { operators: self.operators(), documents, rotations, dropout }
     }
 
     /// Nats of every supervised token of a row, in the order of [`Row::supervised`].
@@ -216,15 +228,8 @@ impl Decoder {
         let computed =
             self.operators.nats_and_gradients(&normed, vocabulary.weight(), &targets, scale, vocabulary.trainable);
         gradients.add_if(vocabulary, computed.d_weight);
-        let (d_selected, d_norm) = self.operators.rms_norm_backward(NormBackward {
-            x: &selected,
-            weight: self.norm.value(),
-            epsilon: self.config.rms_norm_eps,
-            d_y: &computed.d_x,
-            d_x: selected.zeros_like(),
-            weight_gradient: self.norm.trainable,
-        });
-        gradients.add_if(&self.norm, d_norm);
+        let d_normed = scaled(computed.d_x, self.config.factors.logits);
+        let d_selected = self.norm.backward(&selected, &d_normed, selected.zeros_like(), self.operators(), gradients);
 
         let mut d_x = zeros.select_assign(0, predictors, d_selected, IndexingUpdateOp::Add);
         for (block, activations) in self.blocks.iter().zip(activations).rev() {
@@ -233,7 +238,8 @@ impl Decoder {
         if self.embedding.trainable {
             let ids = self.indices(row.tokens.iter().map(|&id| id as usize));
             let zeros = self.embedding.value().zeros_like();
-            gradients.add(&self.embedding.name, zeros.select_assign(0, ids, d_x, IndexingUpdateOp::Add));
+            let d_rows = scaled(d_x, self.config.factors.embedding);
+            gradients.add(&self.embedding.name, zeros.select_assign(0, ids, d_rows, IndexingUpdateOp::Add));
         }
         Some(computed.nats)
     }
@@ -275,52 +281,5 @@ impl Decoder {
             block.forward_behind(x, &pass, &mut caches)
         };
         self.blocks.iter().enumerate().fold(self.embed(tokens), run)
-    }
-}
-
-impl Block {
-    /// One of the seven linear layers.
-    pub fn linear(&self, projection: Projection) -> &Linear {
-        match projection {
-            Projection::Q => &self.q,
-            Projection::K => &self.k,
-            Projection::V => &self.v,
-            Projection::O => &self.o,
-            Projection::Gate => &self.gate,
-            Projection::Up => &self.up,
-            Projection::Down => &self.down,
-        }
-    }
-
-    fn linear_mut(&mut self, projection: Projection) -> &mut Linear {
-        match projection {
-            Projection::Q => &mut self.q,
-            Projection::K => &mut self.k,
-            Projection::V => &mut self.v,
-            Projection::O => &mut self.o,
-            Projection::Gate => &mut self.gate,
-            Projection::Up => &mut self.up,
-            Projection::Down => &mut self.down,
-        }
-    }
-
-    fn parameters(&self) -> Vec<&Parameter> {
-        let mut all = vec![&self.input_norm, &self.post_norm];
-        for projection in Projection::ALL {
-            let linear = self.linear(projection);
-            all.push(&linear.weight);
-            all.extend(linear.adapter.iter().flat_map(|adapter| [&adapter.a, &adapter.b]));
-        }
-        all
-    }
-
-    fn parameters_mut(&mut self) -> Vec<&mut Parameter> {
-        let mut all = vec![&mut self.input_norm, &mut self.post_norm];
-        for linear in [&mut self.q, &mut self.k, &mut self.v, &mut self.o, &mut self.gate, &mut self.up, &mut self.down]
-        {
-            all.push(&mut linear.weight);
-            all.extend(linear.adapter.iter_mut().flat_map(|adapter| [&mut adapter.a, &mut adapter.b]));
-        }
-        all
     }
 }

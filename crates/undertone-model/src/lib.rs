@@ -16,6 +16,7 @@ mod generate;
 pub mod import;
 mod linear;
 mod load;
+mod norm;
 mod parameter;
 mod pass;
 mod safetensors_header;
@@ -24,14 +25,17 @@ mod tokenizer;
 mod weight_file;
 mod weights;
 
-pub use block::Block;
+pub use block::{Around, Block};
 pub use cache::Cache;
-pub use config::LlamaConfig;
+pub use config::{
+    Biases, FAMILIES, Factors, Family, HasBias, Layer, ModelConfig, Norms, QueryNorms, Rotary, Scaling, Windows,
+};
 pub use decoder::{Decoder, Recompute};
 pub use device::{DeviceName, NotBuilt};
 pub use dropout::DropoutKey;
 pub use generate::{Opening, Sampling};
 pub use linear::{Adapter, Linear, LoraConfig, Projection};
+pub use norm::Norm;
 pub use parameter::{Gradients, Parameter, values};
 pub use safetensors_header::{SafetensorsHeader, TensorEntry};
 pub use sentence::SentenceEncoder;

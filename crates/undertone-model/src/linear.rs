@@ -1,4 +1,4 @@
-//! A linear layer `xWᵀ` with an optional low-rank adapter: `xWᵀ + s·(drop(x)Aᵀ)Bᵀ`.
+//! A linear layer `xWᵀ + b` with an optional low-rank adapter: `xWᵀ + b + s·(drop(x)Aᵀ)Bᵀ`.
 //!
 //! LoRA (Hu et al. 2021, arXiv 2106.09685) with PEFT's shapes: A is `[rank, in]`, B is `[out, rank]`,
 //! s = alpha / rank, or alpha / √rank for rank-stabilised LoRA (arXiv 2312.03732). Training never forms
@@ -26,11 +26,11 @@ pub enum Projection {
     V,
     /// Attention output.
     O,
-    /// SwiGLU gate.
+    /// Gate of the feed-forward network.
     Gate,
-    /// SwiGLU up.
+    /// What the gate multiplies.
     Up,
-    /// SwiGLU down.
+    /// Output of the feed-forward network.
     Down,
 }
 
@@ -38,7 +38,7 @@ impl Projection {
     /// All seven.
     pub const ALL: [Self; 7] = [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
 
-    /// Its path inside a block of a Hugging Face Llama.
+    /// Its path inside a block.
     pub fn path(self) -> &'static str {
         match self {
             Self::Q => "self_attn.q_proj",
@@ -115,6 +115,8 @@ impl Adapter {
 pub struct Linear {
     /// W, `[out, in]`.
     pub weight: Parameter,
+    /// b, `[1, out]`.
+    pub bias: Option<Parameter>,
     /// The adapter.
     pub adapter: Option<Adapter>,
 }
@@ -142,7 +144,11 @@ impl Linear {
         residual: Option<Tensor<2>>,
         pass: &Pass<'_>,
     ) -> (Tensor<2>, Option<Tensor<2>>) {
-        pass.operators.linear(x, self.weight.weight(), self.low_rank(pass).as_ref(), residual)
+        let (y, hidden) = pass.operators.linear(x, self.weight.weight(), self.low_rank(pass).as_ref(), residual);
+        match &self.bias {
+            None => (y, hidden),
+            Some(bias) => (y + bias.value().clone(), hidden),
+        }
     }
 
     /// The gradient of `x`, added to `d_x`; gradients of parameters are added to `gradients`.
@@ -165,6 +171,9 @@ impl Linear {
             weight_gradient: self.weight.trainable,
         });
         gradients.add_if(&self.weight, computed.weight);
+        if let Some(bias) = self.bias.as_ref().filter(|bias| bias.trainable) {
+            gradients.add(&bias.name, d_y.clone().sum_dim(0));
+        }
         if let (Some(adapter), Some([d_a, d_b])) = (&self.adapter, computed.low_rank) {
             gradients.add(&adapter.a.name, d_a);
             gradients.add(&adapter.b.name, d_b);

@@ -15,7 +15,7 @@ use tokenizers::Tokenizer;
 use undertone_data::guarded;
 use undertone_files::{InputError, Place};
 
-use crate::config::LlamaConfig;
+use crate::config::ModelConfig;
 use undertone_files::read_bounded;
 
 /// The longest `tokenizer.json` that is read, in bytes. Vocabularies of 260,000 tokens have 35
@@ -31,7 +31,7 @@ const TEMPLATE_TOKENS: [&str; 2] = ["<|im_start|>", "<|im_end|>"];
 /// The file is missing, too long, or no byte-pair tokenizer; uses a part that is not supported or
 /// would make encoding random; has an id that the embedding does not; or lacks `<|im_start|>` or
 /// `<|im_end|>` as special tokens, which the template needs.
-pub fn load_tokenizer(folder: &Path, config: &LlamaConfig) -> Result<Tokenizer, InputError> {
+pub fn load_tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer, InputError> {
     let path = folder.join("tokenizer.json");
     let tokenizer = parse(&path, &read_bounded(&path, MAX_TOKENIZER_BYTES)?, config.vocab_size)?;
     let added = tokenizer.get_added_tokens_decoder();
@@ -247,11 +247,11 @@ mod tests {
         file
     }
 
-    fn config(vocab_size: usize) -> LlamaConfig {
+    fn config(vocab_size: usize) -> ModelConfig {
         let original = json!({"model_type": "llama", "hidden_size": 4, "intermediate_size": 4,
             "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": vocab_size,
             "rms_norm_eps": 1e-5, "max_position_embeddings": 8});
-        LlamaConfig::from_json(Path::new("config.json"), original).unwrap()
+        ModelConfig::from_json(Path::new("config.json"), original).unwrap()
     }
 
     fn load(bytes: &[u8], vocab_size: usize) -> Result<Tokenizer, InputError> {

@@ -9,8 +9,8 @@ use std::time::Instant;
 use burn::tensor::{Device, Distribution, Tensor};
 use undertone_data::Document;
 use undertone_ops::{
-    AdamWStep, Heads, LinearBackward, LowRank, MatmulPrecision, Moments, NormBackward, PackedCopies, Rotation, Weight,
-    operators,
+    Activation, AdamWStep, Heads, LinearBackward, LowRank, MatmulPrecision, Moments, NormBackward, PackedCopies,
+    Rotation, Weight, operators,
 };
 
 const RUNS: usize = 40;
@@ -86,15 +86,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         });
     }
     let positions: Vec<u32> = (0..tokens as u32).collect();
-    let rotation = Rotation::new(&positions, 64, 1e5, &device);
+    let rotation = Rotation::new(&positions, 64, &Rotation::frequencies(64, 1e5), 1.0, &device);
     let mut rotated = Some(x.clone() + 1.0);
     time("rotate", 4 * BLOCKS, &mut || {
         rotated = rotated.take().map(|x| operators.rotate(x, &rotation, false));
     });
     let (gate, up) = (random(tokens, 1536), random(tokens, 1536));
-    time("swiglu", 2 * BLOCKS, &mut || drop(operators.swiglu(&gate, &up)));
-    time("swiglu_backward", BLOCKS, &mut || drop(operators.swiglu_backward(&gate, &up, gate.clone())));
-    let heads = Heads { heads: 9, key_heads: 3, width: 64 };
+    let silu = Activation::Silu;
+    time("gated", 2 * BLOCKS, &mut || drop(operators.gated(silu, &gate, &up)));
+    time("gated_backward", BLOCKS, &mut || drop(operators.gated_backward(silu, &gate, &up, gate.clone())));
+    let heads = Heads::new(9, 3, 64);
     let documents = [Document { id: String::new(), start: 0, trunk: tokens, branches: Vec::new(), tokens }];
     let (q, k, v) = (random(tokens, 576), random(tokens, 192), random(tokens, 192));
     time("attend", BLOCKS, &mut || drop(operators.attend([&q, &k, &v], heads, &documents)));

@@ -2,15 +2,16 @@
 
 use std::ops::Range;
 
-use burn::tensor::activation::{sigmoid, silu, softmax};
+use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 use undertone_data::Document;
 
+use crate::kernels::elementwise::{GELU_CUBIC, GELU_LINEAR};
 use crate::operators::Operators;
 use crate::tile::{Tile, tiles};
 use crate::types::{
-    AdamWStep, Attended, Heads, LinearBackward, LinearGradients, LowRank, Moments, NatsAndGradients, NormBackward,
-    Rotation,
+    Activation, AdamWStep, Attended, Heads, LinearBackward, LinearGradients, LowRank, Moments, NatsAndGradients,
+    NormBackward, Rotation,
 };
 use crate::weight::Weight;
 
@@ -27,6 +28,14 @@ const CHUNK_POSITIONS: usize = 256;
 /// Added to the score of a hidden key: so large that the score is lost to rounding and cannot change any
 /// result, and finite, so that no backend meets an infinity.
 const HIDDEN: f32 = -1e30;
+
+/// The argument z of an activation x σ(z).
+fn argument(activation: Activation, gate: &Tensor<2>) -> Tensor<2> {
+    match activation {
+        Activation::Silu => gate.clone(),
+        Activation::GeluTanh => gate.clone() * (gate.clone().square() * GELU_CUBIC + 1.0) * GELU_LINEAR,
+    }
+}
 
 fn inverse_root_mean_square(x: &Tensor<2>, epsilon: f64) -> Tensor<2> {
     (x.clone().square().mean_dim(1) + epsilon).sqrt().recip()
@@ -50,26 +59,40 @@ impl Operators for Composed {
     fn rotate(&self, x: Tensor<2>, rotation: &Rotation, back: bool) -> Tensor<2> {
         let [tokens, row] = x.dims();
         let half = rotation.cos.dims()[1];
-        let heads = row / (2 * half);
-        let x = x.reshape([tokens, heads, 2 * half]);
+        let width = rotation.width;
+        let x = x.reshape([tokens, row / width, width]);
         let cos = rotation.cos.clone().unsqueeze_dim::<3>(1);
         let sin = rotation.sin.clone().unsqueeze_dim::<3>(1) * if back { -1.0 } else { 1.0 };
-        let (first, second) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
+        let (first, second) = (x.clone().narrow(2, 0, half), x.clone().narrow(2, half, half));
         let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
         let turned_second = second * cos + first * sin;
-        Tensor::cat(vec![turned_first, turned_second], 2).reshape([tokens, row])
+        let mut parts = vec![turned_first, turned_second];
+        if width > 2 * half {
+            parts.push(x.narrow(2, 2 * half, width - 2 * half));
+        }
+        Tensor::cat(parts, 2).reshape([tokens, row])
     }
 
-    fn swiglu(&self, gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
-        silu(gate.clone()) * up.clone()
+    fn gated(&self, activation: Activation, gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
+        gate.clone() * sigmoid(argument(activation, gate)) * up.clone()
     }
 
-    /// dgate = d ∘ up ∘ (σ + silu (1 − σ)), dup = d ∘ silu.
-    fn swiglu_backward(&self, gate: &Tensor<2>, up: &Tensor<2>, d_out: Tensor<2>) -> [Tensor<2>; 2] {
-        let sigma = sigmoid(gate.clone());
+    /// Both activations are x σ(z). With value v: dgate = d ∘ up ∘ (σ + v (1 − σ) z′), dup = d ∘ v.
+    fn gated_backward(
+        &self,
+        activation: Activation,
+        gate: &Tensor<2>,
+        up: &Tensor<2>,
+        d_out: Tensor<2>,
+    ) -> [Tensor<2>; 2] {
+        let sigma = sigmoid(argument(activation, gate));
         let value = gate.clone() * sigma.clone();
         let d_up = d_out.clone() * value.clone();
-        let slope = sigma.clone() + value.clone() - value * sigma;
+        let rest = value.clone() - value * sigma.clone();
+        let slope = match activation {
+            Activation::Silu => sigma + rest,
+            Activation::GeluTanh => sigma + rest * (gate.clone().square() * (3.0 * GELU_CUBIC) + 1.0) * GELU_LINEAR,
+        };
         [d_out * up.clone() * slope, d_up]
     }
 
@@ -80,7 +103,7 @@ impl Operators for Composed {
             let p = probabilities(&queries, &gather(k, &tile.keys, heads), tile, heads);
             ungroup_heads(p.matmul(gather(v, &tile.keys, heads)), tile.queries.len())
         };
-        let rows = tiles(documents, past, TILE_TOKENS).iter().map(attend_tile).collect();
+        let rows = tiles(documents, past, TILE_TOKENS, heads.window).iter().map(attend_tile).collect();
         Attended { rows: Tensor::cat(rows, 0), logsumexp: None }
     }
 
@@ -96,7 +119,7 @@ impl Operators for Composed {
     ) -> [Tensor<2>; 3] {
         let mut d_q = Vec::new();
         let (mut d_k, mut d_v) = (k.zeros_like(), v.zeros_like());
-        for tile in tiles(documents, 0, TILE_TOKENS) {
+        for tile in tiles(documents, 0, TILE_TOKENS, heads.window) {
             let part = |rows: &Tensor<2>| group_heads(rows.clone().slice([tile.queries.clone()]), heads);
             let (queries, d_rows) = (part(q), part(d_out));
             let (keys, values) = (gather(k, &tile.keys, heads), gather(v, &tile.keys, heads));
@@ -104,7 +127,7 @@ impl Operators for Composed {
             let d_values = p.clone().swap_dims(1, 2).matmul(d_rows.clone());
             let d_p = d_rows.matmul(values.swap_dims(1, 2));
             let along = (p.clone() * d_p.clone()).sum_dim(2);
-            let d_s = p * (d_p - along) * heads.scale();
+            let d_s = p * (d_p - along) * heads.scale;
             d_q.push(ungroup_heads(d_s.clone().matmul(keys), tile.queries.len()));
             let d_keys = d_s.swap_dims(1, 2).matmul(queries);
             let mut from = 0;
@@ -219,7 +242,7 @@ impl Operators for Composed {
 /// head, so that each key head needs one matrix product and keys are not repeated.
 fn group_heads(rows: Tensor<2>, heads: Heads) -> Tensor<3> {
     let [tokens, _] = rows.dims();
-    let Heads { heads, key_heads, width } = heads;
+    let Heads { heads, key_heads, width, .. } = heads;
     let group = heads / key_heads;
     let rows = rows.reshape([tokens, key_heads, group, width]);
     rows.permute([1, 2, 0, 3]).reshape([key_heads, group * tokens, width])
@@ -251,7 +274,7 @@ fn probabilities(queries: &Tensor<3>, keys: &Tensor<3>, tile: &Tile, heads: Head
         row[own.clone()].fill(0.0);
     }
     let bias = Tensor::<4>::from_data(TensorData::new(bias, [1, 1, tokens, count]), &queries.device());
-    let scores = queries.clone().matmul(keys.clone().swap_dims(1, 2)) * heads.scale();
+    let scores = queries.clone().matmul(keys.clone().swap_dims(1, 2)) * heads.scale;
     let scores = scores.reshape([key_heads, rows / tokens, tokens, count]) + bias;
     softmax(scores, 3).reshape([key_heads, rows, count])
 }

@@ -15,8 +15,8 @@ use crate::kernels::{cross_entropy, elementwise};
 use crate::operators::Operators;
 use crate::precision::MatmulPrecision;
 use crate::types::{
-    AdamWStep, Attended, Heads, LinearBackward, LinearGradients, LowRank, Moments, NatsAndGradients, NormBackward,
-    Rotation,
+    Activation, AdamWStep, Attended, Heads, LinearBackward, LinearGradients, LowRank, Moments, NatsAndGradients,
+    NormBackward, Rotation,
 };
 use crate::weight::{Side, Weight};
 
@@ -203,19 +203,25 @@ impl Operators for Fused {
 
     fn rotate(&self, x: Tensor<2>, rotation: &Rotation, back: bool) -> Tensor<2> {
         let mut x = Host::owned(x);
-        let half = rotation.cos.dims()[1];
+        let widths = [rotation.width, rotation.cos.dims()[1]];
         let direction = if back { -1.0 } else { 1.0 };
-        elementwise::rotate(x.slice_mut(), &Host::of(&rotation.cos), &Host::of(&rotation.sin), half, direction);
+        elementwise::rotate(x.slice_mut(), &Host::of(&rotation.cos), &Host::of(&rotation.sin), widths, direction);
         x.into_tensor()
     }
 
-    fn swiglu(&self, gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
-        tensor(elementwise::swiglu(&Host::of(gate), &Host::of(up)), gate.dims())
+    fn gated(&self, activation: Activation, gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
+        tensor(elementwise::gated(activation, &Host::of(gate), &Host::of(up)), gate.dims())
     }
 
-    fn swiglu_backward(&self, gate: &Tensor<2>, up: &Tensor<2>, d_out: Tensor<2>) -> [Tensor<2>; 2] {
+    fn gated_backward(
+        &self,
+        activation: Activation,
+        gate: &Tensor<2>,
+        up: &Tensor<2>,
+        d_out: Tensor<2>,
+    ) -> [Tensor<2>; 2] {
         let mut d_gate = Host::owned(d_out);
-        let d_up = elementwise::swiglu_backward(&Host::of(gate), &Host::of(up), d_gate.slice_mut());
+        let d_up = elementwise::gated_backward(activation, &Host::of(gate), &Host::of(up), d_gate.slice_mut());
         [d_gate.into_tensor(), tensor(d_up, gate.dims())]
     }
 

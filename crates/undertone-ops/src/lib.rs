@@ -26,7 +26,7 @@ pub use memory::{keep_freed_memory, release_freed_memory};
 pub use operators::Operators;
 pub use precision::MatmulPrecision;
 pub use types::{
-    AdamWStep, Attended, Heads, LinearBackward, LinearGradients, LowRank, Moments, NatsAndGradients, NormBackward,
-    Rotation,
+    Activation, AdamWStep, Attended, Heads, LinearBackward, LinearGradients, LowRank, Moments, NatsAndGradients,
+    NormBackward, Rotation,
 };
 pub use weight::{PackedCopies, Weight};

@@ -6,8 +6,8 @@ use burn::tensor::Tensor;
 use undertone_data::Document;
 
 use crate::types::{
-    AdamWStep, Attended, Heads, LinearBackward, LinearGradients, LowRank, Moments, NatsAndGradients, NormBackward,
-    Rotation,
+    Activation, AdamWStep, Attended, Heads, LinearBackward, LinearGradients, LowRank, Moments, NatsAndGradients,
+    NormBackward, Rotation,
 };
 use crate::weight::Weight;
 
@@ -26,13 +26,19 @@ pub trait Operators: Debug + Send + Sync {
     /// which is its backward.
     fn rotate(&self, x: Tensor<2>, rotation: &Rotation, back: bool) -> Tensor<2>;
 
-    /// silu(gate) ∘ up (arXiv 2002.05202).
-    fn swiglu(&self, gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2>;
+    /// activation(gate) ∘ up (arXiv 2002.05202).
+    fn gated(&self, activation: Activation, gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2>;
 
     /// The gradients of gate and up.
-    fn swiglu_backward(&self, gate: &Tensor<2>, up: &Tensor<2>, d_out: Tensor<2>) -> [Tensor<2>; 2];
+    fn gated_backward(
+        &self,
+        activation: Activation,
+        gate: &Tensor<2>,
+        up: &Tensor<2>,
+        d_out: Tensor<2>,
+    ) -> [Tensor<2>; 2];
 
-    /// Attention within every document by the rule of trunk and branches. Queries are `[tokens, heads · width]`,
+    /// Attention within every document by the rule of trunk and branches, and within the window. Queries are `[tokens, heads · width]`,
     /// keys and values `[past + tokens, key_heads · width]`.
     fn attend(&self, qkv: [&Tensor<2>; 3], heads: Heads, documents: &[Document]) -> Attended;
 

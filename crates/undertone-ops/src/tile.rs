@@ -36,25 +36,30 @@ impl Tile {
 }
 
 /// The tiles of all documents, of at most `size` queries, in the order of their queries. `past` cached keys
-/// precede the key of the first query.
+/// precede the key of the first query. With a window, a query sees only the last so many keys of its path.
 ///
 /// # Panics
 /// If `past` is not 0 and the row is not a single document without branches.
-pub(crate) fn tiles(documents: &[Document], past: usize, size: usize) -> Vec<Tile> {
+pub(crate) fn tiles(documents: &[Document], past: usize, size: usize, window: Option<usize>) -> Vec<Tile> {
     let is_plain = documents.len() == 1 && documents[0].branches.is_empty();
     assert!(past == 0 || is_plain, "a cache serves one plain row");
-    documents.iter().enumerate().flat_map(|(index, document)| of_document(index, document, past, size)).collect()
+    let of_document = |(index, document)| of_document(index, document, past, size, window);
+    documents.iter().enumerate().flat_map(of_document).collect()
 }
 
-fn of_document(index: usize, document: &Document, past: usize, size: usize) -> Vec<Tile> {
+fn of_document(index: usize, document: &Document, past: usize, size: usize, window: Option<usize>) -> Vec<Tile> {
     let start = document.start;
+    // The first key that is seen at a position of a path.
+    let first_seen = |position: usize| window.map_or(0, |window| (position + 1).saturating_sub(window));
     let mut tiles = Vec::new();
     for from in (0..document.trunk).step_by(size) {
         let queries = start + from..start + document.trunk.min(from + size);
-        let keys = [start..past + queries.end, 0..0];
+        let lowest = first_seen(past + from);
+        let keys = [start + lowest..past + queries.end, 0..0];
         tiles.push(Tile::new(index, queries, keys, |query| {
-            let seen = past + query - start + 1;
-            [0..seen, seen..seen]
+            let position = past + query - start;
+            let seen = first_seen(position) - lowest..position + 1 - lowest;
+            [seen.clone(), seen.end..seen.end]
         }));
     }
     let mut first = 0;
@@ -67,15 +72,23 @@ fn of_document(index: usize, document: &Document, past: usize, size: usize) -> V
         let group = &document.branches[first..last];
         let anchor = group.iter().map(|branch| branch.anchor).max().unwrap_or(0);
         let own = start + begin..start + group[group.len() - 1].span.end;
+        // The branch of a query, and the first position of its path that the query sees.
+        let place = |query: usize| {
+            let branch = group.iter().find(|branch| branch.span.contains(&(query - start)));
+            let branch = branch.expect("queries of a tile are tokens of its branches");
+            (branch, first_seen(branch.anchor + query - start - branch.span.start))
+        };
         // One long branch takes several tiles.
         for from in own.clone().step_by(size) {
             let queries = from..own.end.min(from + size);
-            let keys = [start..start + anchor, own.start..queries.end];
+            let lowest = queries.clone().map(&place).map(|(branch, seen)| seen.min(branch.anchor));
+            let lowest = lowest.min().unwrap_or(0);
+            let keys = [start + lowest..start + anchor, own.start..queries.end];
             tiles.push(Tile::new(index, queries, keys, |query| {
-                let branch = group.iter().find(|branch| branch.span.contains(&(query - start)));
-                let branch = branch.expect("queries of a tile are tokens of its branches");
-                let behind = |token: usize| anchor + token - own.start;
-                [0..branch.anchor, behind(start + branch.span.start)..behind(query) + 1]
+                let (branch, seen) = place(query);
+                let behind = |token: usize| anchor - lowest + token - own.start;
+                let own_seen = start + branch.span.start + seen.saturating_sub(branch.anchor);
+                [seen.min(branch.anchor) - lowest..branch.anchor - lowest, behind(own_seen)..behind(query) + 1]
             }));
         }
         first = last;
@@ -121,14 +134,15 @@ mod tests {
         let branched = stream(600, branches);
         // After another document, so that offsets matter.
         let row = Row::of([&stream(7, Vec::new()), &branched]);
-        for size in [1, 64, 256] {
-            let tiles = tiles(&row.documents, 0, size);
+        for (size, window) in [(1, None), (64, None), (256, None), (64, Some(1)), (64, Some(130)), (256, Some(700))] {
+            let tiles = tiles(&row.documents, 0, size, window);
             let queries: Vec<usize> = tiles.iter().flat_map(|tile| tile.queries.clone()).collect();
             assert_eq!(queries, (0..1312).collect::<Vec<_>>(), "every query once, in order");
             for query in 0..1305 {
-                let expected: Vec<usize> =
-                    (0..1305).filter(|&key| branched.sees(query, key)).map(|key| key + 7).collect();
-                assert_eq!(seen(&tiles, query + 7), expected, "query {query}");
+                // A path has its keys in the order of their rows, so a window keeps the last ones.
+                let path: Vec<usize> = (0..1305).filter(|&key| branched.sees(query, key)).map(|key| key + 7).collect();
+                let hidden = path.len().saturating_sub(window.unwrap_or(usize::MAX));
+                assert_eq!(seen(&tiles, query + 7), path[hidden..], "query {query}, window {window:?}");
             }
         }
     }

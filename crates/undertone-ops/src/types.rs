@@ -4,8 +4,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::weight::Weight;
 
-/// Numbers of heads: groups of query heads share a key head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The heads of attention, their scale and their window: groups of query heads share a key head.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Heads {
     /// Query heads.
     pub heads: usize,
@@ -13,13 +13,26 @@ pub struct Heads {
     pub key_heads: usize,
     /// Elements of a head.
     pub width: usize,
+    /// The factor of the scores.
+    pub scale: f32,
+    /// The last keys of its path that a query sees, its own included; all of them if `None`.
+    pub window: Option<usize>,
 }
 
 impl Heads {
-    /// The factor of the scores: 1 / √width.
-    pub(crate) fn scale(&self) -> f32 {
-        (self.width as f32).powf(-0.5)
+    /// Heads with scores times 1 / √width, and without a window.
+    pub fn new(heads: usize, key_heads: usize, width: usize) -> Self {
+        Self { heads, key_heads, width, scale: (width as f32).powf(-0.5), window: None }
     }
+}
+
+/// The activation of a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x σ(x) (arXiv 1702.03118), also called swish.
+    Silu,
+    /// The approximation of GELU by a hyperbolic tangent (arXiv 1606.08415): x σ(2 √(2/π) (x + 0.044715 x³)).
+    GeluTanh,
 }
 
 /// The result of attention, with what its backward needs.
@@ -31,28 +44,34 @@ pub struct Attended {
     pub logsumexp: Option<Tensor<2>>,
 }
 
-/// Cosines and sines of every token's position, `[tokens, width/2]`.
+/// Cosines and sines of every token's position, `[tokens, pairs]`.
 ///
 /// Rotary position embedding (Su et al., arXiv 2104.09864) with Hugging Face's pairing: element i of a
-/// head rotates with element i + width/2.
+/// head rotates with element i + pairs. Elements from 2 · pairs on stay.
 #[derive(Debug, Clone)]
 pub struct Rotation {
+    /// Elements of a head.
+    pub(crate) width: usize,
     pub(crate) cos: Tensor<2>,
     pub(crate) sin: Tensor<2>,
 }
 
 impl Rotation {
-    /// For these positions and heads of `width` elements. Angles are computed in f32, as in the reference
-    /// implementation: at position 8,000, f64 angles would differ from its angles by more than rounding.
-    pub fn new(positions: &[u32], width: usize, theta: f64, device: &Device) -> Self {
-        let half = width / 2;
-        let frequency = |i: usize| 1.0 / (theta as f32).powf((2 * i) as f32 / width as f32);
-        let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+    /// For these positions and heads of `width` elements, with the frequency of each pair in radians per position.
+    /// Cosines and sines are multiplied by `factor`. Angles are computed in f32, as in the reference implementation: at
+    /// position 8,000, f64 angles would differ from its angles by more than rounding.
+    pub fn new(positions: &[u32], width: usize, frequencies: &[f32], factor: f32, device: &Device) -> Self {
         let table = |turn: fn(f32) -> f32| {
             let angles = positions.iter().flat_map(|&position| frequencies.iter().map(move |f| position as f32 * f));
-            Tensor::from_data(TensorData::new(angles.map(turn).collect(), [positions.len(), half]), device)
+            let values = angles.map(|angle| turn(angle) * factor).collect();
+            Tensor::from_data(TensorData::new(values, [positions.len(), frequencies.len()]), device)
         };
-        Self { cos: table(f32::cos), sin: table(f32::sin) }
+        Self { width, cos: table(f32::cos), sin: table(f32::sin) }
+    }
+
+    /// The frequencies of the original method for `width` rotated elements: θ^(−2i/width).
+    pub fn frequencies(width: usize, theta: f64) -> Vec<f32> {
+        (0..width / 2).map(|i| 1.0 / (theta as f32).powf((2 * i) as f32 / width as f32)).collect()
     }
 }
 

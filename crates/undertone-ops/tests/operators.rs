@@ -6,12 +6,12 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use undertone_data::{Branch, Document};
 use undertone_ops::{
-    AdamWStep, Composed, Fused, Heads, LinearBackward, LowRank, MatmulPrecision, Moments, NormBackward, Operators,
-    PackedCopies, Rotation, Weight,
+    Activation, AdamWStep, Composed, Fused, Heads, LinearBackward, LowRank, MatmulPrecision, Moments, NormBackward,
+    Operators, PackedCopies, Rotation, Weight,
 };
 
 const EPSILON: f64 = 1e-5;
-const HEADS: Heads = Heads { heads: 6, key_heads: 2, width: 10 };
+const HEADS: Heads = Heads { heads: 6, key_heads: 2, width: 10, scale: 0.3, window: None };
 const FUSED: Fused = Fused::new(MatmulPrecision::Highest);
 
 /// Random numbers from −1 to 1; the name is the seed.
@@ -77,29 +77,45 @@ fn rms_norm() {
 #[test]
 fn rotate() {
     let positions: Vec<u32> = (0..77).map(|index| index * 13 % 500).collect();
-    let rotation = Rotation::new(&positions, HEADS.width, 1e5, &Device::flex());
     let (x, d_y) = (random("x", [77, 60]), random("dy", [77, 60]));
-    let [expected] = autodiff([&x], &d_y, |[x]| {
-        let tracked = Rotation::new(&positions, HEADS.width, 1e5, &x.device());
-        Composed.rotate(x.clone(), &tracked, false)
-    });
-    for operators in [&Composed as &dyn Operators, &FUSED] {
-        let turned = operators.rotate(x.clone(), &rotation, false);
-        close("y", &Composed.rotate(x.clone(), &rotation, false), &turned, 1e-6);
-        close("x", &x, &operators.rotate(turned, &rotation, true), 1e-6);
-        close("dx", &expected, &operators.rotate(d_y.clone(), &rotation, true), 1e-6);
+    // All elements of a head, and the first six of ten.
+    for rotated in [HEADS.width, 6] {
+        let frequencies = Rotation::frequencies(rotated, 1e5);
+        let rotation = |device: &Device| Rotation::new(&positions, HEADS.width, &frequencies, 1.0, device);
+        let [expected] = autodiff([&x], &d_y, |[x]| Composed.rotate(x.clone(), &rotation(&x.device()), false));
+        let rotation = rotation(&Device::flex());
+        for operators in [&Composed as &dyn Operators, &FUSED] {
+            let turned = operators.rotate(x.clone(), &rotation, false);
+            close("y", &Composed.rotate(x.clone(), &rotation, false), &turned, 1e-6);
+            close("x", &x, &operators.rotate(turned.clone(), &rotation, true), 1e-6);
+            close("dx", &expected, &operators.rotate(d_y.clone(), &rotation, true), 1e-6);
+            let stays = |tensor: &Tensor<2>| values(&tensor.clone().narrow(1, rotated, HEADS.width - rotated));
+            assert!(rotated == HEADS.width || stays(&turned) == stays(&x));
+        }
     }
 }
 
 #[test]
-fn swiglu() {
+fn gated() {
     let [gate, up, d_y] = ["gate", "up", "dy"].map(|name| random(name, [501, 77]) * 9.0);
-    let expected = autodiff([&gate, &up], &d_y, |[gate, up]| Composed.swiglu(gate, up));
+    for activation in [Activation::Silu, Activation::GeluTanh] {
+        let expected = autodiff([&gate, &up], &d_y, |[gate, up]| Composed.gated(activation, gate, up));
+        for operators in [&Composed as &dyn Operators, &FUSED] {
+            close("y", &Composed.gated(activation, &gate, &up), &operators.gated(activation, &gate, &up), 1e-6);
+            let [d_gate, d_up] = operators.gated_backward(activation, &gate, &up, d_y.clone());
+            close("dgate", &expected[0], &d_gate, 3e-6);
+            close("dup", &expected[1], &d_up, 1e-6);
+        }
+    }
+}
+
+/// 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))) at 1 and −2, by a calculator.
+#[test]
+fn gelu_has_its_values() {
+    let gate = Tensor::from_data(TensorData::new(vec![1.0_f32, -2.0], [1, 2]), &Device::flex());
     for operators in [&Composed as &dyn Operators, &FUSED] {
-        close("y", &Composed.swiglu(&gate, &up), &operators.swiglu(&gate, &up), 1e-6);
-        let [d_gate, d_up] = operators.swiglu_backward(&gate, &up, d_y.clone());
-        close("dgate", &expected[0], &d_gate, 1e-6);
-        close("dup", &expected[1], &d_up, 1e-6);
+        let values = values(&operators.gated(Activation::GeluTanh, &gate, &gate.ones_like()));
+        assert!((values[0] - 0.841_192).abs() < 1e-6 && (values[1] + 0.045_402).abs() < 1e-6, "{values:?}");
     }
 }
 
@@ -119,14 +135,17 @@ fn attention() {
     let documents = documents();
     let (q, d_y) = (random("q", [376, 60]) * 3.0, random("dy", [376, 60]));
     let [k, v] = ["k", "v"].map(|name| random(name, [376, 20]) * 3.0);
-    let expected = autodiff([&q, &k, &v], &d_y, |qkv| Composed.attend(qkv, HEADS, &documents).rows);
-    for operators in [&Composed as &dyn Operators, &FUSED] {
-        let attend = |qkv| operators.attend(qkv, HEADS, &documents);
-        let attended = attend([&q, &k, &v]);
-        close("y", &Composed.attend([&q, &k, &v], HEADS, &documents).rows, &attended.rows, 2e-6);
-        let gradients = operators.attend_backward([&q, &k, &v], &attended, &d_y, HEADS, &documents);
-        for ((name, expected), gradient) in ["dq", "dk", "dv"].iter().zip(&expected).zip(&gradients) {
-            close(name, expected, gradient, 5e-6);
+    // A window within a tile, one that reaches over tiles, and none.
+    for window in [Some(5), Some(140), None] {
+        let heads = Heads { window, ..HEADS };
+        let expected = autodiff([&q, &k, &v], &d_y, |qkv| Composed.attend(qkv, heads, &documents).rows);
+        for operators in [&Composed as &dyn Operators, &FUSED] {
+            let attended = operators.attend([&q, &k, &v], heads, &documents);
+            close("y", &Composed.attend([&q, &k, &v], heads, &documents).rows, &attended.rows, 2e-6);
+            let gradients = operators.attend_backward([&q, &k, &v], &attended, &d_y, heads, &documents);
+            for ((name, expected), gradient) in ["dq", "dk", "dv"].iter().zip(&expected).zip(&gradients) {
+                close(name, expected, gradient, 5e-6);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use undertone_data::{StreamBuilder, Template, TokenizerFailed};
 use undertone_files::{InputError, Place};
-use undertone_model::{Decoder, LlamaConfig, load_tokenizer};
+use undertone_model::{Decoder, ModelConfig, load_tokenizer};
 use undertone_train::Checkpoint;
 
 use crate::digest::sha256_of_files;
@@ -83,7 +83,7 @@ impl Base {
 pub(crate) fn stream_builder(experiment: &Experiment) -> Result<StreamBuilder, InputError> {
     let path = &experiment.model.path;
     require_folder(path)?;
-    let config = LlamaConfig::read(path)?;
+    let config = ModelConfig::read(path)?;
     if experiment.data.context_tokens > config.max_position_embeddings {
         let cause = format!(
             "`data.context_tokens` ({}) exceeds the model's context of {}",

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
-use undertone_model::{Decoder, LlamaConfig};
+use undertone_model::{Decoder, ModelConfig};
 
 /// The number of tokens: 256 bytes and the two tokens of the template.
 pub const VOCABULARY: usize = 258;
@@ -39,7 +39,7 @@ pub fn decoder(device: &Device, seed: u64) -> Decoder {
         "rope_theta": 10000.0, "max_position_embeddings": 4096, "tie_word_embeddings": true,
         "hidden_act": "silu", "bos_token_id": 256, "eos_token_id": 257,
     });
-    let config = LlamaConfig::from_json(Path::new("config.json"), json).unwrap();
+    let config = ModelConfig::from_json(Path::new("config.json"), json).unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let decoder = Decoder::assemble(config, device, |name, shape| {
         let count: usize = shape.iter().product();

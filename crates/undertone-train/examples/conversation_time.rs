@@ -25,7 +25,7 @@ use undertone_data::{
     StreamBuilder, Target, TargetKind, Template, View, encode, pack,
 };
 use undertone_model::{
-    Decoder, DeviceName, Gradients, LlamaConfig, LoraConfig, MatmulPrecision, Recompute, load_tokenizer,
+    Decoder, DeviceName, Gradients, LoraConfig, MatmulPrecision, ModelConfig, Recompute, load_tokenizer,
 };
 use undertone_score::KnownRows;
 use undertone_train::{AdamW, TrainingConfig, Update, clip_factor, global_norm, peak_mib};
@@ -147,7 +147,7 @@ fn key(arm: &str, target: &Target) -> String {
 
 /// Every conversation with a target, in file order.
 fn conversations(model: &Path, data: &Path, work: Work) -> Result<Vec<Conversation>, Box<dyn std::error::Error>> {
-    let config = LlamaConfig::read(model)?;
+    let config = ModelConfig::read(model)?;
     let template = Template::new(load_tokenizer(model, &config)?)?;
     let builder = StreamBuilder::new(template, "");
     let past = View { access: Access::Past, ..View::default() };

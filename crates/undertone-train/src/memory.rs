@@ -48,7 +48,7 @@ pub fn needed_mib(decoder: &Decoder, row_tokens: usize, recompute: Recompute) ->
     let heads = (config.query_width() + 2 * config.key_value_width()) as f64;
     // Norms, residuals and attention's output; queries, keys and values; gate and up.
     let block = 4.0 * width + heads + 2.0 * inner;
-    let blocks = config.num_hidden_layers as f64;
+    let blocks = config.layers.len() as f64;
     let kept = match recompute {
         Recompute::Off => (blocks + 2.0) * block,
         Recompute::Blocks => blocks * width + 3.0 * block,

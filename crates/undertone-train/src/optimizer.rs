@@ -28,14 +28,14 @@ pub struct Update {
 }
 
 impl AdamW {
-    /// Takes one step. Norms do not decay; a Llama has no biases.
+    /// Takes one step. Norms and biases do not decay.
     pub fn step(&mut self, model: &mut Decoder, update: Update, config: &TrainingConfig) {
         let Update { mut gradients, clip, learning_rate, step } = update;
         let operators = model.shared_operators();
         let correct = |beta: f64| (1.0 - beta.powi(i32::try_from(step + 1).unwrap_or(i32::MAX))) as f32;
         for parameter in model.parameters_mut().into_iter().filter(|parameter| parameter.trainable) {
             let Some(gradient) = gradients.0.remove(&parameter.name) else { continue };
-            let decays = !parameter.name.ends_with("norm.weight");
+            let decays = !parameter.name.ends_with("norm.weight") && !parameter.name.ends_with(".bias");
             let step = AdamWStep {
                 learning_rate: learning_rate as f32,
                 decay: if decays { (learning_rate * config.weight_decay) as f32 } else { 0.0 },

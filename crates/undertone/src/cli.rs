@@ -25,6 +25,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// List the families of models that can be trained.
+    Models,
     /// Convert a GGUF file to a Hugging Face folder.
     Import(Import),
     /// Check, summarize or generate conversation files.

@@ -46,6 +46,10 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli, shell: &Shell) -> anyhow::Result<()> {
     match &cli.command {
+        Command::Models => {
+            commands::models::run(shell);
+            Ok(())
+        }
         Command::Import(args) => commands::import::run(args, shell),
         Command::Data(Data::Check(args)) => commands::data::check(args, shell),
         Command::Data(Data::Stats(args)) => commands::data::stats(args, shell),

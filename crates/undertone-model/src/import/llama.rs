@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use undertone_files::InputError;
 
 use super::gguf::Gguf;
-use crate::config::LlamaConfig;
+use crate::config::ModelConfig;
 use crate::weights::listed;
 
 /// The supported keys of the architecture. Any other key might change the numbers and is refused.
@@ -140,7 +140,7 @@ pub(super) fn special_ids(gguf: &Gguf) -> Result<Vec<(&'static str, u64)>, Input
 /// # Errors
 ///
 /// A tensor is missing, has another shape than the configuration asks for, or is not used by the model.
-pub(super) fn tensor_plans(gguf: &Gguf, config: &LlamaConfig) -> Result<Vec<TensorPlan>, InputError> {
+pub(super) fn tensor_plans(gguf: &Gguf, config: &ModelConfig) -> Result<Vec<TensorPlan>, InputError> {
     let plan = |gguf_name: String, name: String, shape: &[usize], permuted_heads| TensorPlan {
         gguf_name,
         name,
@@ -164,7 +164,7 @@ pub(super) fn tensor_plans(gguf: &Gguf, config: &LlamaConfig) -> Result<Vec<Tens
 
     let vocabulary: &[usize] = &[config.vocab_size, width];
     let mut plans = vec![plan("token_embd.weight".into(), "model.embed_tokens.weight".into(), vocabulary, None)];
-    for layer in 0..config.num_hidden_layers {
+    for layer in 0..config.layers.len() {
         for (gguf_part, part, shape, permuted_heads) in parts {
             let gguf_name = format!("blk.{layer}.{gguf_part}.weight");
             // Checked before the next tensor is planned, so that an absurd number of layers fails at the first missing

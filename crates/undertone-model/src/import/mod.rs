@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use undertone_files::InputError;
 
 use self::gguf::Gguf;
-use crate::config::LlamaConfig;
+use crate::config::ModelConfig;
 use crate::weight_file::{Weight, write_weights};
 use undertone_files::StagedFolder;
 
@@ -39,7 +39,7 @@ pub struct ImportReport {
     /// control characters, and the first bytes of two ranges of unassigned characters.
     pub unencodable_bytes: Vec<u8>,
     /// The configuration that was written.
-    pub config: LlamaConfig,
+    pub config: ModelConfig,
 }
 
 /// Imports a GGUF file of the Llama architecture with a byte-level BPE tokenizer.
@@ -54,7 +54,7 @@ pub struct ImportReport {
 pub fn gguf(source: &Path, destination: &Path) -> Result<ImportReport, InputError> {
     let gguf = Gguf::open(source)?;
     let tokenizer = tokenizer::tokenizer_files(&gguf)?;
-    let config = LlamaConfig::from_json(source, llama::config_json(&gguf, tokenizer.tokens)?)?;
+    let config = ModelConfig::from_json(source, llama::config_json(&gguf, tokenizer.tokens)?)?;
     let plans = llama::tensor_plans(&gguf, &config)?;
     // Built once to check that the library accepts it, and that its merges can be applied.
     let tokenizer_json = tokenizer.tokenizer.to_string();
@@ -101,7 +101,7 @@ pub fn gguf(source: &Path, destination: &Path) -> Result<ImportReport, InputErro
 }
 
 /// `generation_config.json`: the special ids, as the configuration has them.
-fn generation_config(config: &LlamaConfig) -> Value {
+fn generation_config(config: &ModelConfig) -> Value {
     let mut generation = Map::new();
     generation.insert("_from_model_config".into(), json!(true));
     for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use undertone_files::InputError;
 use undertone_model::import::{self, ImportReport};
-use undertone_model::{LlamaConfig, WeightFiles, load_tokenizer};
+use undertone_model::{ModelConfig, WeightFiles, load_tokenizer};
 
 use tiny::{Gguf, Meta, Stored, WIDTH, tiny};
 
@@ -53,10 +53,10 @@ fn a_tiny_file_becomes_a_folder_that_reads_back() {
     assert_eq!(report.parameters, 32 * (6 + 32 + 16 + 16 + 32 + 3 * 32 + 3));
     assert_eq!(report.unencodable_bytes.len(), 256 - 13 - 2);
 
-    let config = LlamaConfig::read(&model).unwrap();
+    let config = ModelConfig::read(&model).unwrap();
     assert_eq!(config, report.config);
     assert_eq!((config.head_dim, config.num_key_value_heads, config.vocab_size), (16, 1, 6));
-    assert_eq!((config.rms_norm_eps, config.rope_theta), (1e-5, 100_000.0));
+    assert_eq!((config.rms_norm_eps, config.rotary[0].theta), (1e-5, 100_000.0));
     assert_eq!((config.bos_token_id, config.eos_token_ids, config.tie_word_embeddings), (Some(0), vec![1], true));
 
     let mut files = WeightFiles::open(&model).unwrap();
@@ -86,7 +86,7 @@ fn a_tiny_file_becomes_a_folder_that_reads_back() {
     assert_eq!((up[0], up[15], up[16], up[31], up[32]), (-0.5, -0.5, 5.5, 5.5, -0.5));
     files.finish().unwrap();
 
-    let config = LlamaConfig::read(&model).unwrap();
+    let config = ModelConfig::read(&model).unwrap();
     let tokenizer = load_tokenizer(&model, &config).unwrap();
     let ids = |text: &str| tokenizer.encode(text, false).unwrap().get_ids().to_vec();
     assert_eq!(ids("<|im_start|>abba<|extra|><|im_end|>"), [0, 4, 3, 2, 5, 1]);
@@ -182,7 +182,7 @@ fn metadata_that_contradict_themselves_are_refused() {
     );
     check_refused(
         |gguf| gguf.set("llama.block_count", Meta::U32(0)),
-        "tiny.gguf, `num_hidden_layers`: is `0`, not a whole number from 1 to 1000000",
+        "tiny.gguf, `num_hidden_layers`: is `0`, not a whole number from 1 to 10000",
     );
     check_refused(
         |gguf| gguf.set("llama.embedding_length", Meta::U32(64)),
@@ -405,12 +405,12 @@ fn smollm2_is_imported_as_the_reference_reads_it() {
     );
     assert_eq!(report.unencodable_bytes, [0x04, 0x06, 0x13, 0x14, 0x16, 0x1D, 0xF1, 0xF2]);
 
-    let config = LlamaConfig::read(&report.destination).unwrap();
+    let config = ModelConfig::read(&report.destination).unwrap();
     assert_eq!(config, report.config);
-    assert_eq!((config.num_hidden_layers, config.hidden_size, config.intermediate_size), (30, 576, 1536));
+    assert_eq!((config.layers.len(), config.hidden_size, config.intermediate_size), (30, 576, 1536));
     assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (9, 3, 64));
     assert_eq!((config.vocab_size, config.max_position_embeddings), (49_152, 8192));
-    assert_eq!((config.rope_theta, config.rms_norm_eps), (100_000.0, 1e-5));
+    assert_eq!((config.rotary[0].theta, config.rms_norm_eps), (100_000.0, 1e-5));
     assert_eq!((config.tie_word_embeddings, config.bos_token_id, &config.eos_token_ids[..]), (true, Some(1), &[2][..]));
 
     let mut files = WeightFiles::open(&report.destination).unwrap();

@@ -67,7 +67,7 @@ impl Running {
     /// Where the highest grows, scales down the sums of earlier blocks in `out`, in rows of `width`.
     fn take(&mut self, scores: &mut [f32], out: &mut [f32], width: usize, place: (&Blocks, &Block, Group<'_>)) {
         let (blocks, block, group) = place;
-        let factor = group.heads.scale();
+        let factor = group.heads.scale;
         let rows = scores.chunks_exact_mut(block.keys.len()).zip(out.chunks_exact_mut(width));
         let states = self.highest.iter_mut().zip(&mut self.total);
         vectorised(
@@ -101,7 +101,7 @@ pub(crate) fn attend(numbers: Numbers, [q, k, v]: [&[f32]; 3], heads: Heads, doc
     let Heads { key_heads, width, .. } = heads;
     let row = heads.heads * width;
     let past = k.len() / (key_heads * width) - q.len() / row;
-    let works = Work::all(documents, past, numbers);
+    let works = Work::all(documents, past, numbers, heads.window);
     let keys: Vec<Vec<[Rhs<'_>; 2]>> = for_each_key_head(documents, past, heads, |key_head, tokens| {
         let [k, v] = [k, v].map(|rows| head(rows, key_head, key_heads, width, &tokens));
         [numbers.shared(k.transposed()), numbers.shared(v)]
@@ -134,7 +134,7 @@ pub(crate) fn attend(numbers: Numbers, [q, k, v]: [&[f32]; 3], heads: Heads, doc
                 for (row, out) in out.chunks_exact_mut(wide).enumerate() {
                     let Some(index) = group.index(row) else { continue };
                     scale(out, 1.0 / running.total[row]);
-                    logsumexp[index] = running.highest[row] * heads.scale() + running.total[row].ln();
+                    logsumexp[index] = running.highest[row] * heads.scale + running.total[row].ln();
                 }
                 group.scatter(out, wide, rows);
             }
@@ -156,7 +156,7 @@ pub(crate) fn attend_backward(
     documents: &[Document],
 ) -> [Vec<f32>; 3] {
     let Heads { key_heads, width, .. } = heads;
-    let works = Work::all(documents, 0, numbers);
+    let works = Work::all(documents, 0, numbers, heads.window);
     let keys: Vec<Vec<[Rhs<'_>; 3]>> = for_each_key_head(documents, 0, heads, |key_head, tokens| {
         let [k, v] = [k, v].map(|rows| head(rows, key_head, key_heads, width, &tokens));
         [numbers.shared(k.transposed()), numbers.shared(v.transposed()), numbers.shared(k)]
@@ -244,7 +244,7 @@ fn to_gradients(
     row_sums: &[(f32, f32)],
     (blocks, block, group): (&Blocks, &Block, Group<'_>),
 ) {
-    let (factor, count) = (group.heads.scale(), block.keys.len());
+    let (factor, count) = (group.heads.scale, block.keys.len());
     vectorised(
         #[inline(always)]
         || {

@@ -1,11 +1,16 @@
-//! Norm, rotation, SwiGLU and AdamW: one pass over memory each.
+//! Norm, rotation, gates and AdamW: one pass over memory each.
 
 #![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
 use super::{exp, sum, vectorised};
-use crate::types::AdamWStep;
+use crate::types::{Activation, AdamWStep};
+
+/// GELU by a hyperbolic tangent is x σ(`GELU_LINEAR` · x (1 + `GELU_CUBIC` x²)); this is 2 √(2/π).
+pub(crate) const GELU_LINEAR: f32 = 1.595_769_2;
+/// See [`GELU_LINEAR`].
+pub(crate) const GELU_CUBIC: f32 = 0.044_715;
 
 /// Least number of elements in a task: fewer are not worth a thread.
 const TASK_ELEMENTS: usize = 1 << 14;
@@ -88,9 +93,9 @@ pub(crate) fn rms_norm_d_weight(x: &[f32], d_y: &[f32], width: usize, epsilon: f
     })
 }
 
-/// Rotates element i of each head with element i + half, in place. `x` is `[tokens, heads, 2 · half]`,
+/// Rotates element i of each head with element i + half, in place. `x` is `[tokens, heads, width]`,
 /// `cos` and `sin` are `[tokens, half]`; `direction` is 1, or −1 to rotate back.
-pub(crate) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], half: usize, direction: f32) {
+pub(crate) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], [width, half]: [usize; 2], direction: f32) {
     let tokens = cos.len() / half;
     let row = x.len() / tokens.max(1);
     let chunk = rows_per_task(row);
@@ -101,8 +106,8 @@ pub(crate) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], half: usize, direc
             || {
                 let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
                 for (x, (cos, sin)) in x.chunks_exact_mut(row).zip(angles) {
-                    for head in x.chunks_exact_mut(2 * half) {
-                        let (first, second) = head.split_at_mut(half);
+                    for head in x.chunks_exact_mut(width) {
+                        let (first, second) = head[..2 * half].split_at_mut(half);
                         for i in 0..half {
                             let (a, b, sin) = (first[i], second[i], sin[i] * direction);
                             first[i] = a * cos[i] - b * sin;
@@ -115,8 +120,32 @@ pub(crate) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], half: usize, direc
     });
 }
 
-/// silu(gate) ∘ up, with silu(x) = x σ(x).
-pub(crate) fn swiglu(gate: &[f32], up: &[f32]) -> Vec<f32> {
+/// The value and the slope of x σ(x).
+#[inline(always)]
+fn silu(x: f32) -> (f32, f32) {
+    let sigmoid = 1.0 / (1.0 + exp(-x));
+    let value = x * sigmoid;
+    (value, sigmoid + value - value * sigmoid)
+}
+
+/// The value and the slope of GELU by a hyperbolic tangent.
+#[inline(always)]
+fn gelu_tanh(x: f32) -> (f32, f32) {
+    let cubic = GELU_CUBIC * x * x;
+    let sigmoid = 1.0 / (1.0 + exp(-GELU_LINEAR * x * (1.0 + cubic)));
+    let value = x * sigmoid;
+    (value, sigmoid + (value - value * sigmoid) * GELU_LINEAR * (1.0 + 3.0 * cubic))
+}
+
+/// activation(gate) ∘ up.
+pub(crate) fn gated(activation: Activation, gate: &[f32], up: &[f32]) -> Vec<f32> {
+    match activation {
+        Activation::Silu => gated_by(silu, gate, up),
+        Activation::GeluTanh => gated_by(gelu_tanh, gate, up),
+    }
+}
+
+fn gated_by(activation: impl Fn(f32) -> (f32, f32) + Sync, gate: &[f32], up: &[f32]) -> Vec<f32> {
     assert_eq!(gate.len(), up.len(), "equal shapes");
     let mut out = Box::new_uninit_slice(gate.len());
     let inputs = gate.par_chunks(TASK_ELEMENTS).zip(up.par_chunks(TASK_ELEMENTS));
@@ -125,7 +154,7 @@ pub(crate) fn swiglu(gate: &[f32], up: &[f32]) -> Vec<f32> {
             #[inline(always)]
             || {
                 for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                    out.write(gate / (1.0 + exp(-gate)) * up);
+                    out.write(activation(*gate).0 * up);
                 }
             },
         );
@@ -134,9 +163,21 @@ pub(crate) fn swiglu(gate: &[f32], up: &[f32]) -> Vec<f32> {
     unsafe { out.assume_init() }.into_vec()
 }
 
-/// The gradients of gate and up: dgate = d ∘ up ∘ σ (1 + gate (1 − σ)), dup = d ∘ silu. That of gate overwrites
-/// `d_out`, that of up is returned.
-pub(crate) fn swiglu_backward(gate: &[f32], up: &[f32], d_out: &mut [f32]) -> Vec<f32> {
+/// The gradients of gate and up: dgate = d ∘ up ∘ slope, dup = d ∘ value. That of gate overwrites `d_out`, that of up
+/// is returned.
+pub(crate) fn gated_backward(activation: Activation, gate: &[f32], up: &[f32], d_out: &mut [f32]) -> Vec<f32> {
+    match activation {
+        Activation::Silu => gated_by_backward(silu, gate, up, d_out),
+        Activation::GeluTanh => gated_by_backward(gelu_tanh, gate, up, d_out),
+    }
+}
+
+fn gated_by_backward(
+    activation: impl Fn(f32) -> (f32, f32) + Sync,
+    gate: &[f32],
+    up: &[f32],
+    d_out: &mut [f32],
+) -> Vec<f32> {
     assert_eq!([gate.len(); 2], [up.len(), d_out.len()], "equal shapes");
     let mut d_up = Box::new_uninit_slice(gate.len());
     let inputs = gate.par_chunks(TASK_ELEMENTS).zip(up.par_chunks(TASK_ELEMENTS));
@@ -146,10 +187,9 @@ pub(crate) fn swiglu_backward(gate: &[f32], up: &[f32], d_out: &mut [f32]) -> Ve
             #[inline(always)]
             || {
                 for (((d, d_up), gate), up) in d.iter_mut().zip(d_up).zip(gate).zip(up) {
-                    let sigmoid = 1.0 / (1.0 + exp(-gate));
-                    let silu = gate * sigmoid;
-                    d_up.write(*d * silu);
-                    *d = *d * up * (sigmoid + silu - silu * sigmoid);
+                    let (value, slope) = activation(*gate);
+                    d_up.write(*d * value);
+                    *d = *d * up * slope;
                 }
             },
         );

@@ -6,6 +6,7 @@ pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod replay;
 pub(crate) mod train;

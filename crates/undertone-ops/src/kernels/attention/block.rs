@@ -31,15 +31,18 @@ impl Blocks {
             start / size * size..end.next_multiple_of(size)
         };
         let runs: Vec<Range<usize>> = tile.keys.iter().map(whole).collect();
-        // Index of the last run's first key: among the tile's keys, and among the keys of all blocks.
+        // A range in one of the runs, moved from an index among the tile's keys to one among the keys of all blocks.
+        let moved = |range: &Range<usize>, run: usize| {
+            let from: usize = tile.keys[..run].iter().map(Range::len).sum();
+            let to: usize = runs[..run].iter().map(Range::len).sum();
+            let to = to + tile.keys[run].start - document.start - runs[run].start;
+            range.start - from + to..range.end - from + to
+        };
         let last = tile.keys.len() - 1;
-        let from: usize = tile.keys[..last].iter().map(Range::len).sum();
-        let to: usize = runs[..last].iter().map(Range::len).sum();
-        let to = to + tile.keys[last].start - document.start - runs[last].start;
-        let moved = |range: &Range<usize>| range.start - from + to..range.end - from + to;
-        let seen = tile.seen.iter().map(|[trunk, own]| match own.is_empty() {
-            true => [trunk.clone(), trunk.end..trunk.end],
-            false => [trunk.clone(), moved(own)],
+        let seen = tile.seen.iter().map(|[trunk, own]| {
+            let trunk = if trunk.is_empty() { 0..0 } else { moved(trunk, 0) };
+            let own = if own.is_empty() { trunk.end..trunk.end } else { moved(own, last) };
+            [trunk, own]
         });
         let mut all = Vec::new();
         let mut first = 0;

@@ -23,12 +23,12 @@ pub(super) struct Work {
 
 impl Work {
     /// The tiles of all documents, in the order of their queries.
-    pub(super) fn all(documents: &[Document], past: usize, numbers: Numbers) -> Vec<Self> {
+    pub(super) fn all(documents: &[Document], past: usize, numbers: Numbers, window: Option<usize>) -> Vec<Self> {
         let work = |tile: Tile| {
             let blocks = Blocks::new(&tile, &documents[tile.document], numbers.block());
             Self { tile, blocks }
         };
-        tiles(documents, past, TILE_TOKENS).into_iter().map(work).collect()
+        tiles(documents, past, TILE_TOKENS, window).into_iter().map(work).collect()
     }
 
     pub(super) fn group(&self, heads: Heads, key_head: usize, numbers: Numbers) -> Group<'_> {
