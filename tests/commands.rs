@@ -418,3 +418,18 @@ fn stdout_is_json_and_nothing_else() {
         quiet.stderr
     );
 }
+
+#[test]
+fn models_lists_every_family() {
+    let place = Workplace::new(1);
+    let shown = place.run("models").succeeded().stdout;
+    let listed = place.run("models --json").succeeded();
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    let names: Vec<&str> = listed.as_array().unwrap().iter().map(|one| one["model_type"].as_str().unwrap()).collect();
+    let expected = ["llama", "qwen2", "qwen3", "mistral", "gemma3_text", "smollm3", "olmo2", "phi3", "granite"];
+    assert_eq!(names, expected);
+    for name in names {
+        assert!(shown.lines().any(|line| line.starts_with(name)), "{name} is not in {shown}");
+    }
+    assert!(shown.contains("`<|im_start|>`"), "{shown}");
+}

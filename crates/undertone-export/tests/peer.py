@@ -50,7 +50,15 @@ def main(out: Path) -> int:
         assert tokenizer(expected["text"], add_special_tokens=False).input_ids == expected["tokens"], folder
         turns = [{"role": role, "content": "x"} for role in ["system", "user", "reason", "assistant", "reaction"]]
         text = tokenizer.apply_chat_template(turns, tokenize=False)
-        assert text == "".join(f"<|im_start|>{turn['role']}\nx<|im_end|>\n" for turn in turns), text
+        expected_text = "".join(f"<|im_start|>{turn['role']}\nx<|im_end|>\n" for turn in turns)
+        assert text == expected_text, text
+        opened = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        assert opened == expected_text + "<|im_start|>user\n", opened
+        opened = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True, generation_role="reason"
+        )
+        assert opened == expected_text + "<|im_start|>reason\n", opened
+        assert tokenizer.eos_token == "<|im_end|>", tokenizer.eos_token
 
     without, *exports = found.values()
     return 0 if without > 0.1 and all(largest <= TOLERANCE for largest in exports) else 1
