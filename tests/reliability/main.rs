@@ -69,9 +69,9 @@ fn check_same(place: &Workplace, expected: &BTreeMap<String, Vec<u8>>, what: &st
     let files = left_by(place, "out");
     let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&files), names(expected), "{what}");
-    for (name, bytes) in &files {
-        assert!(*bytes == expected[name], "{what}: `{name}` differs");
-    }
+    let differ: Vec<&String> =
+        files.iter().filter(|(name, bytes)| **bytes != expected[*name]).map(|(name, _)| name).collect();
+    assert!(differ.is_empty(), "{what}: these differ: {differ:?}");
 }
 
 /// Checks that no file that was written is damaged, whatever happened; there may be none yet.

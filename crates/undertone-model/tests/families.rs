@@ -8,8 +8,9 @@ use std::path::Path;
 use burn::tensor::{Tensor, TensorData};
 use serde::Deserialize;
 use serde_json::Value;
-use undertone_data::{Branch, Document, Item, Row, Target, TargetKind};
+use undertone_data::{Branch, Document, Row};
 use undertone_model::{Cache, Decoder, DeviceName, Gradients, LoraConfig, ModelConfig, Recompute, values};
+use undertone_testing::tiny::target;
 
 /// Numbers may differ by this share of the largest one.
 const TOLERANCE: f64 = 2e-4;
@@ -57,21 +58,6 @@ fn close(what: &str, ours: &[f64], reference: &[f64]) -> f64 {
 
 fn wide(tensor: Tensor<2>) -> Vec<f64> {
     values(tensor).into_iter().map(f64::from).collect()
-}
-
-fn target(span: std::ops::Range<usize>) -> Target {
-    let item = Item { conversation: "golden".into(), message: 0, kind: TargetKind::NextPrompt, thought: 0 };
-    Target {
-        item,
-        candidate: None,
-        span,
-        bytes: 1,
-        seen: Vec::new(),
-        quoted: false,
-        lacks_words: false,
-        earlier_user_messages: 0,
-        reply_tokens_lost: 0,
-    }
 }
 
 /// The ids as one row; the tokens from `trunk` on are a branch.

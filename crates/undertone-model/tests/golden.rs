@@ -6,9 +6,10 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use undertone_data::{Branch, Document, Item, Row, Target, TargetKind};
+use undertone_data::{Branch, Document, Row, Target};
 use undertone_model::{Cache, Decoder, DeviceName, MatmulPrecision, Opening, Sampling, load_tokenizer};
 use undertone_testing::folders;
+use undertone_testing::tiny::target;
 
 /// Logits and nats may differ from the reference by this much.
 const TOLERANCE: f64 = 2e-3;
@@ -45,21 +46,6 @@ struct Paths {
 fn read<T: for<'a> Deserialize<'a>>(shared: &Path, name: &str) -> T {
     let path = shared.join("reference").join(name);
     serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn target(span: std::ops::Range<usize>) -> Target {
-    let item = Item { conversation: "golden".into(), message: 0, kind: TargetKind::NextPrompt, thought: 0 };
-    Target {
-        item,
-        candidate: None,
-        span,
-        bytes: 1,
-        seen: Vec::new(),
-        quoted: false,
-        lacks_words: false,
-        earlier_user_messages: 0,
-        reply_tokens_lost: 0,
-    }
 }
 
 fn row(trunk: &[u32], branches: &[(usize, Vec<u32>)], targets: Vec<Target>) -> Row {

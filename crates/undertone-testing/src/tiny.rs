@@ -1,6 +1,7 @@
-//! A tiny random Llama and a byte-level tokenizer, for tests that need no real weights.
+//! A tiny random Llama, a byte-level tokenizer and targets, for tests that need no real weights.
 
 use std::convert::Infallible;
+use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -9,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
+use undertone_data::{Item, Target, TargetKind};
 use undertone_model::{Decoder, ModelConfig};
 
 /// The number of tokens: 256 bytes and the two tokens of the template.
@@ -50,4 +52,20 @@ pub fn decoder(device: &Device, seed: u64) -> Decoder {
     });
     let Ok(decoder) = decoder;
     decoder
+}
+
+/// A target over these tokens of a row.
+pub fn target(span: Range<usize>) -> Target {
+    let item = Item { conversation: "tiny".into(), message: 0, kind: TargetKind::NextPrompt, thought: 0 };
+    Target {
+        item,
+        candidate: None,
+        span,
+        bytes: 1,
+        seen: Vec::new(),
+        quoted: false,
+        lacks_words: false,
+        earlier_user_messages: 0,
+        reply_tokens_lost: 0,
+    }
 }

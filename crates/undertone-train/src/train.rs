@@ -187,15 +187,24 @@ impl Run<'_> {
             self.progress.step(&log.step(scalars, || items(&taken.windows))?);
             let stopped = self.stop.load(Ordering::Relaxed);
             let is_best = state.best.is_some_and(|best| best.step == state.step);
-            let must_save = state.finished || stopped || self.saves_after(state.step, save_every);
-            // The first best checkpoint is written after a last one: alone, it shows that the last one was lost.
-            if must_save || is_best && saved.is_none() {
+            let save_last = |saved: &mut Option<usize>| {
                 log.sync()?;
-                last.write(saved, |path| checkpoint::save(path, model, Some(&optimizer), &self.describe(&state)))?;
-                saved = Some(state.step);
+                last.write(*saved, |path| checkpoint::save(path, model, Some(&optimizer), &self.describe(&state)))?;
+                *saved = Some(state.step);
+                Ok::<_, InputError>(())
+            };
+            // The first best checkpoint is written after a last one: alone, it shows that the last one was lost. Later ones
+            // are written before, so that a last checkpoint never knows of a best one that is not there.
+            let is_first_best = is_best && saved.is_none();
+            if is_first_best {
+                save_last(&mut saved)?;
             }
             if is_best {
                 best.write(best_before, |path| checkpoint::save(path, model, None, &self.describe(&state)))?;
+            }
+            let must_save = state.finished || stopped || self.saves_after(state.step, save_every);
+            if must_save && !is_first_best {
+                save_last(&mut saved)?;
             }
             if stopped && !state.finished {
                 return Err(TrainError::Interrupted(self.last()));
