@@ -29,7 +29,7 @@ impl Norm {
     /// `[tokens, n · width]`, each piece normed.
     pub(crate) fn forward(&self, x: &Tensor<2>, operators: &dyn Operators) -> Tensor<2> {
         let shape = x.dims();
-        operators.rms_norm(&self.pieces(x.clone()), &self.scale(), self.epsilon).reshape(shape)
+        whole(operators.rms_norm(&self.pieces(x.clone()), &self.scale(), self.epsilon), shape)
     }
 
     /// The gradient of x, added to `d_x`; adds that of w to `gradients`.
@@ -51,6 +51,11 @@ impl Norm {
             weight_gradient: self.weight.trainable,
         });
         gradients.add_if(&self.weight, d_weight);
-        d_x.reshape(shape)
+        whole(d_x, shape)
     }
+}
+
+/// Pieces as the rows that they are of; rows of one piece stay as they are.
+fn whole(pieces: Tensor<2>, shape: [usize; 2]) -> Tensor<2> {
+    if pieces.dims() == shape { pieces } else { pieces.reshape(shape) }
 }
