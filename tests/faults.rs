@@ -162,7 +162,7 @@ fn a_missing_last_checkpoint_does_not_start_the_training_anew() {
     assert_eq!(place.files("out"), before);
 }
 
-/// A kill can come between the last checkpoint and the best one, which is written after it.
+/// A kill can come between the first last checkpoint and the first best one, which is written after it.
 #[test]
 fn a_resumed_training_writes_the_best_checkpoint_that_a_kill_prevented() {
     let place = Workplace::new(12);

@@ -16,8 +16,8 @@ use crate::verify::Probe;
 /// Writes a complete Hugging Face folder: the fully fine-tuned weights, or W + s·BA for LoRA.
 ///
 /// `base` is the folder of the model that was fine-tuned. Its `config.json` is kept except for the
-/// architecture, the type of the weights and the tokens at which generation ends: the end of a turn comes first. So it
-/// does in `generation_config.json` and in the tokenizer's files, which are copied otherwise. `chat_template.jinja` is
+/// architecture, the type of the weights and the tokens at which generation ends: the end of a turn comes first, also
+/// in `generation_config.json` and in the tokenizer's files. The rest of these files is copied. `chat_template.jinja` is
 /// that of training. `provenance` becomes `undertone.json`. Weights are F32; a model with tied
 /// embeddings gets no `lm_head.weight`.
 ///

@@ -24,6 +24,7 @@ use crate::linear::Projection;
 
 /// The largest `config.json` that is read, in bytes. Published ones have about a thousand.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
 /// Which linear layers have a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HasBias {

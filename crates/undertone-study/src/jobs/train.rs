@@ -139,7 +139,7 @@ impl TrainingJob {
             if !found.damaged.is_empty() {
                 tracing::warn!("{row}: goes on from `{}`, saved after step {}", found.path.display(), state.step);
             }
-            // A best checkpoint of the last step is written after the last one, which has its weights.
+            // The first best checkpoint is written after a last one of the same step, which has its weights.
             let is_best = state.best.is_none_or(|best| best.step == state.step);
             if state.finished && !best.exists() && !is_best {
                 return Err(InputError::new(&best, "is missing, though the training is finished")
