@@ -137,6 +137,41 @@ fn the_whole_story() {
     assert!((before - after).abs() < 1e-4, "{before} became {after}");
 }
 
+/// A model whose turns are those of Llama 3 learns, writes and is exported in its own format.
+#[test]
+fn a_model_keeps_its_own_chat_format() {
+    let place = Workplace::new(16);
+    let tokenizer = tiny_folder::tokenizer().to_string();
+    place
+        .write("model/tokenizer.json", tokenizer.replace("<|im_start|>", "<|begin|>").replace("<|im_end|>", "<|eot|>"));
+    let template = "{{ bos_token }}{% for message in messages %}{{ '[' + message['role'] + ']\\n\\n' + message['content'] | trim + '<|eot|>' }}{% endfor %}";
+    let settings = serde_json::json!({"bos_token": "<|begin|>", "eos_token": "<|eot|>", "chat_template": template});
+    place.write("model/tokenizer_config.json", settings.to_string());
+    let words = "inspect x.toml --arm past --conversation user9001_task1_conversation1 --json";
+    let stream = &place.run(words).json()["streams"][0];
+    let text: String = strings(stream["pieces"].as_array().unwrap(), "text").concat();
+    assert!(text.starts_with("<|begin|>[user]\n\n"), "{text}");
+    assert!(
+        text.contains("<|eot|>[reaction]\n\nWay too much to read while standing on the bus.<|eot|>[reason]\n\n"),
+        "{text}"
+    );
+    place.run("train x.toml --arm past").succeeded();
+    let scored = place.run(&format!("evaluate {CHECKPOINT} --against base --json")).json();
+    assert!(loss(&scored, CHECKPOINT) < loss(&scored, "base") - 0.1, "{scored}");
+    place.run(&format!("predict {CHECKPOINT} data.jsonl --max-new-tokens 9")).succeeded();
+    place.run(&format!("export {CHECKPOINT} exported")).succeeded();
+    let exported = place.text("exported/chat_template.jinja");
+    assert!(exported.contains(r"'reason': ['[reason]\n\n', '<|eot|>']"), "{exported}");
+    // As a base model, the export writes turns in the same way.
+    let stream = &place.run(&format!("{words} --set model.path=exported")).json()["streams"][0];
+    assert_eq!(strings(stream["pieces"].as_array().unwrap(), "text").concat(), text);
+
+    // A checkpoint is not used with another format than that of its training.
+    place.write("model/tokenizer_config.json", settings.to_string().replace("'['", "'<'"));
+    let refused = place.run(&format!("evaluate {CHECKPOINT}"));
+    assert!(refused.stderr.contains("chat format") && refused.status.code() == Some(2), "{}", refused.stderr);
+}
+
 #[test]
 fn a_study_is_the_same_wherever_it_runs() {
     let (one, other) = (Workplace::new(12), Workplace::new(12));

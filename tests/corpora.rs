@@ -68,6 +68,8 @@ fn seeds() {
         "tiny",
         br#"{"metadata": {"total_size": 32192}, "weight_map": {"model.norm.weight": "model.safetensors"}}"#,
     );
+    let chatml = "{% for message in messages %}{{ '<|im_start|>' ~ message.role ~ '\n' ~ message['content'] | trim ~ '<|im_end|>\n' }}{% endfor %}";
+    put("template", "chatml", chatml.as_bytes());
     put("template", "text", "Hello <|im_start|>user\nworld<|im_end|> é你🎉".as_bytes());
     put("answer", "number", b"85");
     put("answer", "scale", b" 85 / 100.\n");

@@ -47,20 +47,53 @@ fn a_tokenizer_that_does_not_fit_the_model() {
         hint: `tokenizer.json` and `config.json` belong to different models",
     );
     place.write("model/config.json", tiny_folder::config().to_string());
-    let other = tiny_folder::tokenizer().to_string().replace("<|im_end|>", "</s>");
-    place.write("model/tokenizer.json", other);
-    check(
-        &place,
-        "train x.toml",
-        "error: `model/tokenizer.json`, `<|im_end|>`: is not in the vocabulary, and the chat template needs it\n\n\
-        hint: choose an instruction-tuned base model with the ChatML template, such as SmolLM2-Instruct",
-    );
     place.write("model/tokenizer.json", "{\"model\": ");
     check(
         &place,
         "train x.toml",
         "error: `model/tokenizer.json`: is not a tokenizer file: EOF while parsing a value at line 1 column 10",
     );
+}
+
+#[test]
+fn a_chat_template_that_cannot_be_trained_with() {
+    let place = place();
+    let hint = "hint: describe the format in `[model.format]` of the experiment: the headers of `user` and `assistant`, and the \
+                `end` of a turn";
+    let refused = |words: &str, expected: &str| check(&place, words, &format!("error: {expected}\n\n{hint}"));
+    place.write(
+        "model/chat_template.jinja",
+        "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}",
+    );
+    refused(
+        "train x.toml",
+        "`model/chat_template.jinja`: is not a chat template that can be trained with: behind a reply it writes \"\\nuser: \", \
+         which does not begin with a special token that could end the reply",
+    );
+    place.write("model/chat_template.jinja", "{% for message in messages %}");
+    refused(
+        "inspect x.toml --conversation user9001_task1_conversation1",
+        "`model/chat_template.jinja`: is not a chat template that can be trained with: line 1: unexpected end of input, \
+         expected end of block",
+    );
+    place.write("model/chat_template.jinja", [0xff]);
+    refused("train x.toml", "`model/chat_template.jinja`: is not UTF-8");
+    // The template is not needed if the experiment describes the format, and the tokens of the format are.
+    let by_hand = "train x.toml --set model.format.headers.user=U: --set model.format.headers.assistant=A: --set model.format.end=";
+    refused(
+        &format!("{by_hand}<|eot_id|>"),
+        "`model/tokenizer.json`, `<|eot_id|>`: is not in the vocabulary, and the chat format needs it",
+    );
+    refused(
+        &format!("{by_hand}e"),
+        "`model/tokenizer.json`, `e`: is not a special token, and the chat format needs it",
+    );
+    std::fs::remove_file(place.path("model/chat_template.jinja")).unwrap();
+    let mut config = tiny_folder::config();
+    config["eos_token_id"] = json!(3);
+    place.write("model/config.json", config.to_string());
+    place.write("model/tokenizer.json", tiny_folder::tokenizer().to_string().replace("<|im_end|>", "</s>"));
+    refused("train x.toml", "`model`: has no chat template, and no special token that ends a text");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 use burn::tensor::Device;
 use serde_json::Value;
 use tempfile::TempDir;
-use undertone_data::{CleanOptions, OnInvalid, ReadOptions, Reader, Template};
-use undertone_model::{Decoder, ModelConfig, import, load_tokenizer};
+use undertone_data::{ChatFormat, CleanOptions, GivenFormat, OnInvalid, ReadOptions, Reader, Template};
+use undertone_model::{Decoder, ModelConfig, import, load_template, load_tokenizer};
 use undertone_study::{Experiment, rating, verify};
 use undertone_testing::checkpoint::Parts;
 use undertone_testing::tiny_folder;
@@ -86,20 +86,23 @@ pub(crate) fn index(bytes: &[u8]) {
 pub(crate) fn tokenizer(bytes: &[u8]) {
     let path = put("tokenizer.json", bytes);
     if let Ok(tokenizer) = load_tokenizer(path.parent().expect("it has a folder"), &original_config())
-        && let Ok(template) = Template::new(tokenizer)
+        && let Ok(template) = Template::new(tokenizer, ChatFormat::chatml())
     {
         let ids = template.encode("Hello, world. 1234 é你🎉\n\n  x");
         template.pieces(&ids);
     }
 }
 
-/// A text in the template of the tiny model: it gives its own ids, and never one of the template.
+/// A chat template in Jinja; and the same bytes as a text in ChatML, which gives its own ids, and never one of the
+/// format.
 pub(crate) fn template(bytes: &[u8]) {
     static TEMPLATE: OnceLock<Template> = OnceLock::new();
-    let template = TEMPLATE.get_or_init(|| {
-        let tokenizer = load_tokenizer(&folder().join("model"), &original_config()).expect("the tiny model is right");
-        Template::new(tokenizer).expect("it has the tokens of the template")
-    });
+    let model = folder().join("model");
+    let template =
+        TEMPLATE.get_or_init(|| load_template(&model, &original_config(), &GivenFormat::default()).expect("ChatML"));
+    let path = put("model/chat_template.jinja", bytes);
+    let _ = load_template(&model, &original_config(), &GivenFormat::default());
+    std::fs::remove_file(path).expect("it was just written");
     let text = String::from_utf8_lossy(bytes);
     let ids = template.encode(&text);
     assert!(ids.iter().all(|id| *id < 256), "special tokens in {text:?} are plain text");

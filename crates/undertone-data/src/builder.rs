@@ -8,10 +8,11 @@ mod prompt;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::encode::{Encoded, ThoughtAt, Thoughts, quotable_runs, shown_runs, speaker_of};
+use crate::encode::{Encoded, ThoughtAt, Thoughts, quotable_runs, shown_runs};
 use crate::seed::derived_number;
+use crate::speaker::Speaker;
 use crate::stream::{Branch, Candidate, Hidden, Piece, Stream, Target};
-use crate::template::{Speaker, Template};
+use crate::template::Template;
 use crate::view::{Placement, View};
 use crate::window::{Costs, Window};
 use crate::{Conversation, Item, Role, TargetKind};
@@ -105,26 +106,26 @@ impl<'a> Words<'a> {
 pub struct StreamBuilder {
     /// The template.
     pub template: Template,
-    system: Vec<u32>,
+    /// What stands before every conversation.
+    prefix: Vec<u32>,
 }
 
 impl StreamBuilder {
     /// `system` is the same in every arm; empty means no system turn.
     pub fn new(template: Template, system: &str) -> Self {
-        let system = match system.trim() {
-            "" => Vec::new(),
-            text => turn(&template, Speaker::System, &template.encode(text)),
-        };
-        Self { template, system }
+        let mut prefix = template.opening().to_vec();
+        if !system.trim().is_empty() {
+            prefix.extend(template.turn(Speaker::System, &template.encode(system.trim())));
+        }
+        Self { template, prefix }
     }
 
     /// The highest cost of each message over these layouts and their words.
     pub fn costs(&self, encoded: &Encoded, shown: &[(Layout<'_>, Words<'_>)]) -> Costs {
         let conversation = &encoded.conversation;
         let count = encoded.messages.len();
-        let turn_tokens =
-            |speaker, content: usize| self.template.header(speaker).len() + content + 1 + self.template.newline().len();
-        let mut costs = Costs { system: self.system.len(), messages: vec![0; count], reach: vec![0; count] };
+        let turn_tokens = |speaker, content: usize| self.template.around(speaker) + content;
+        let mut costs = Costs { system: self.prefix.len(), messages: vec![0; count], reach: vec![0; count] };
         for (layout, Words { thoughts, distractors, .. }) in shown {
             let slots = self.slots(encoded, layout, &mut Hidden::default());
             for (index, slot) in slots.iter().enumerate() {
@@ -137,7 +138,7 @@ impl StreamBuilder {
                 let after: usize = slot.iter().filter(|_| layout.view.shows_in_trunk()).map(thought).sum();
                 let mut reach = own;
                 for item in encoded.items(index..index + 1, layout.kinds) {
-                    let branch = |content: usize| turn_tokens(speaker_of(item.kind), content);
+                    let branch = |content: usize| turn_tokens(Speaker::of(item.kind), content);
                     if item.kind == TargetKind::NextPrompt {
                         let beside: usize = layout.view.beside(conversation, index).iter().map(thought).sum();
                         let others = distractors.get(index).into_iter().flatten().map(|other| branch(other.len()));
@@ -170,8 +171,8 @@ impl StreamBuilder {
         let mut hidden = Hidden { messages_before_window: window.context.start, ..Hidden::default() };
         let slots = self.slots(encoded, &layout, &mut hidden);
         let mut laid = Laid::default();
-        if !self.system.is_empty() {
-            laid.push(&self.system, Speaker::System, None);
+        if !self.prefix.is_empty() {
+            laid.push(&self.prefix, Speaker::System, None);
         }
         let items = encoded.items(window.targets.clone(), layout.kinds);
         // No target sees a message after the last one with a target.
@@ -188,7 +189,7 @@ impl StreamBuilder {
             let message = &conversation.messages[index];
             let speaker = Speaker::Message(message.role);
             let before = Anchor { token: laid.tokens.len(), thoughts: seen.len(), reply_tokens_lost };
-            laid.push(&turn(&self.template, speaker, &encoded.messages[index].context), speaker, Some(index));
+            laid.push(&self.template.turn(speaker, &encoded.messages[index].context), speaker, Some(index));
             hidden.assistant_tokens_left_out += encoded.messages[index].left_out_tokens;
             reply_tokens_lost += encoded.messages[index].left_out_tokens;
             let after = Anchor { token: laid.tokens.len(), thoughts: seen.len(), reply_tokens_lost };
@@ -227,7 +228,7 @@ impl StreamBuilder {
             if index + 1 < end && layout.view.shows_in_trunk() {
                 for &(on, thought) in slot {
                     let speaker = Speaker::Thought(conversation.messages[on].thought_kind());
-                    laid.push(&turn(&self.template, speaker, &shown[on][thought]), speaker, Some(on));
+                    laid.push(&self.template.turn(speaker, &shown[on][thought]), speaker, Some(on));
                     seen.push((on, thought));
                     said.extend(shown_runs(&self.template.decode(&shown[on][thought])));
                     hidden.thoughts_moved_later += usize::from(on != index);
@@ -301,15 +302,15 @@ impl StreamBuilder {
         let start = laid.tokens.len();
         for &(on, thought) in &beside {
             let speaker = Speaker::Thought(encoded.conversation.messages[on].thought_kind());
-            laid.push(&turn(&self.template, speaker, &words.thoughts[on][thought]), speaker, Some(on));
+            laid.push(&self.template.turn(speaker, &words.thoughts[on][thought]), speaker, Some(on));
         }
-        let speaker = speaker_of(item.kind);
+        let speaker = Speaker::of(item.kind);
         let header = self.template.header(speaker);
         let seen = [&trunk[..anchor.thoughts], &beside].concat();
         let lacks_words = words.lack(&seen);
         let path = Path { seen, quoted, lacks_words, reply_tokens_lost: anchor.reply_tokens_lost };
         laid.targets.push(written.target(encoded, item, laid.tokens.len() + header.len(), path));
-        let ids = [header, &written.content, &[self.template.end()]].concat();
+        let ids = [header, &written.content, &[self.template.end(speaker)]].concat();
         laid.push(&ids, speaker, Some(item.message));
         laid.branches.push(Branch { anchor: anchor.token, span: start..laid.tokens.len() });
     }
@@ -398,13 +399,4 @@ impl Laid {
         self.tokens.extend_from_slice(ids);
         self.pieces.push(Piece { span: start..self.tokens.len(), speaker, message });
     }
-}
-
-/// `header content <|im_end|> ⏎`
-fn turn(template: &Template, speaker: Speaker, content: &[u32]) -> Vec<u32> {
-    let mut ids = template.header(speaker).to_vec();
-    ids.extend_from_slice(content);
-    ids.push(template.end());
-    ids.extend_from_slice(template.newline());
-    ids
 }

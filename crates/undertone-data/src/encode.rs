@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::template::{Speaker, Template};
+use crate::template::Template;
 use crate::{Conversation, Item, Role, TargetKind};
 
 /// The thoughts that a stream shows, as token ids by message and then by thought.
@@ -117,19 +117,6 @@ impl Encoded {
                 (ids, message.thoughts[item.thought].content.len())
             }
         }
-    }
-}
-
-/// The speaker in the header of a target.
-pub(crate) fn speaker_of(kind: TargetKind) -> Speaker {
-    use crate::ThoughtKind::{Reaction, Reason};
-    match kind {
-        TargetKind::NextPrompt => Speaker::Message(Role::User),
-        TargetKind::Reaction => Speaker::Thought(Reaction),
-        TargetKind::Reason => Speaker::Thought(Reason),
-        TargetKind::ReactionLabel => Speaker::Label(Reaction),
-        TargetKind::ReasonLabel => Speaker::Label(Reason),
-        TargetKind::ConversationEnd => Speaker::End,
     }
 }
 

@@ -8,6 +8,7 @@
 #![warn(clippy::unwrap_used)]
 
 mod builder;
+mod chat_format;
 mod conversation;
 mod corpus;
 mod counts;
@@ -21,6 +22,7 @@ mod redact;
 mod row;
 mod seed;
 mod source;
+mod speaker;
 mod split;
 mod stats;
 mod stream;
@@ -32,6 +34,7 @@ mod view;
 mod window;
 
 pub use builder::{Layout, Purpose, StreamBuilder, ThoughtDropout, Words};
+pub use chat_format::{ChatFormat, GivenFormat, GivenHeaders, Turn, with_name};
 pub use conversation::{
     Conversation, END_LABELS, Label, Message, REACTION_LABELS, REASON_LABELS, Role, Survey, Thought, ThoughtKind,
 };
@@ -47,6 +50,7 @@ pub use redact::{Redacted, Redactor};
 pub use row::{Document, Row, pack};
 pub use seed::{derived_number, derived_seed, generator, sample_by_hash};
 pub use source::{PREDICTED_TOKENS, Source};
+pub use speaker::Speaker;
 pub use split::{Fold, FoldOptions, Overlap, OverlapReport, Split, SplitOptions, check_disjoint};
 pub use stats::{
     DataStats, LabelShare, NearDuplicates, PostHoc, Quantiles, StatsBuilder, ThoughtStats, ThoughtTiming,
@@ -55,6 +59,6 @@ pub use stats::{
 pub use stream::{Branch, Candidate, Hidden, Piece, Stream, Target};
 pub use synthetic::{Planted, Synthetic};
 pub use target::{Item, TargetKind};
-pub use template::{END, MissingToken, SHORTENED, START, Speaker, Template};
+pub use template::{SHORTENED, Template, UnfitToken};
 pub use view::{Access, Placement, Timing, View};
 pub use window::{Costs, TooLong, Window, windows};

@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use crate::counts::named_counts;
-use crate::template::Speaker;
+use crate::speaker::Speaker;
 use crate::{Item, ThoughtAt};
 
 /// A sequence of tokens that branches off the trunk.

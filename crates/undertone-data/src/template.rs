@@ -1,67 +1,17 @@
-//! The chat template, as token ids: ChatML with the roles `user`, `assistant`, `reason`, `reaction`.
-//!
-//! ```text
-//! <|im_start|>user⏎Can you make a checklist?<|im_end|>⏎
-//! └── header ─────┘└── target when it is one ──────┘└ context
-//! ```
+//! The chat template: a [`ChatFormat`] as the token ids of one tokenizer.
 //!
 //! Spans are built from token ids; no text is rendered and searched again. Content is encoded with
-//! special tokens switched off: `<|im_end|>` typed by a user becomes ordinary text.
+//! special tokens switched off: an `<|im_end|>` that a user types becomes ordinary text.
 
 use std::collections::HashMap;
 
 use tokenizers::Tokenizer;
 
+use crate::Role;
+use crate::chat_format::ChatFormat;
 use crate::guarded::{TokenizerFailed, guarded};
-use crate::{Role, ThoughtKind};
+use crate::speaker::Speaker;
 
-/// Whose turn a header opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Speaker {
-    /// The fixed text before every conversation.
-    System,
-    /// A message.
-    Message(Role),
-    /// The text of a thought.
-    Thought(ThoughtKind),
-    /// The label of a thought; only ever a target, never context.
-    Label(ThoughtKind),
-    /// Whether the conversation ends here; only ever a target.
-    End,
-}
-
-impl Speaker {
-    /// Every speaker.
-    pub const ALL: [Self; 8] = [
-        Self::System,
-        Self::Message(Role::User),
-        Self::Message(Role::Assistant),
-        Self::Thought(ThoughtKind::Reason),
-        Self::Thought(ThoughtKind::Reaction),
-        Self::Label(ThoughtKind::Reason),
-        Self::Label(ThoughtKind::Reaction),
-        Self::End,
-    ];
-
-    /// The role name in the header.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::Message(Role::User) => "user",
-            Self::Message(Role::Assistant) => "assistant",
-            Self::Thought(ThoughtKind::Reason) => "reason",
-            Self::Thought(ThoughtKind::Reaction) => "reaction",
-            Self::Label(ThoughtKind::Reason) => "reason label",
-            Self::Label(ThoughtKind::Reaction) => "reaction label",
-            Self::End => "conversation",
-        }
-    }
-}
-
-/// The token that opens a turn.
-pub const START: &str = "<|im_start|>";
-/// The token that ends a turn; it is part of every target.
-pub const END: &str = "<|im_end|>";
 /// Marks the cut in the middle of a shortened assistant message.
 pub const SHORTENED: &str = " [… shortened …] ";
 
@@ -69,26 +19,44 @@ pub const SHORTENED: &str = " [… shortened …] ";
 #[derive(Debug, Clone)]
 pub struct Template {
     tokenizer: Tokenizer,
-    end: u32,
-    newline: Vec<u32>,
+    format: ChatFormat,
+    opening: Vec<u32>,
     shortened: Vec<u32>,
-    /// The header of every speaker.
-    headers: HashMap<Speaker, Vec<u32>>,
+    turns: HashMap<Speaker, TurnIds>,
+}
+
+/// A [`Turn`](crate::Turn) as ids.
+#[derive(Debug, Clone)]
+struct TurnIds {
+    header: Vec<u32>,
+    end: u32,
+    separator: Vec<u32>,
 }
 
 impl Template {
     /// # Errors
-    /// Names the template's token that the tokenizer lacks.
-    pub fn new(mut tokenizer: Tokenizer) -> Result<Self, MissingToken> {
-        let id = |token: &'static str| tokenizer.token_to_id(token).ok_or(MissingToken(token));
-        let (start, end) = (id(START)?, id(END)?);
+    /// The tokenizer lacks a token that the format needs, or would find it in the text of a message, too.
+    pub fn new(mut tokenizer: Tokenizer, format: ChatFormat) -> Result<Self, UnfitToken> {
+        let added = tokenizer.get_added_tokens_decoder();
+        let mut turns = HashMap::new();
+        for (speaker, turn) in format.turns() {
+            let end = tokenizer.token_to_id(&turn.end).ok_or_else(|| UnfitToken::missing(&turn.end))?;
+            if !added.get(&end).is_some_and(|token| token.special) {
+                return Err(UnfitToken::not_special(&turn.end));
+            }
+            let [header, separator] = [&turn.header, &turn.separator].map(|text| of_format(&tokenizer, text));
+            turns.insert(speaker, TurnIds { header: header?, end, separator: separator? });
+        }
+        let opening = of_format(&tokenizer, &format.opening)?;
         tokenizer.set_encode_special_tokens(true);
-        let mut template = Self { tokenizer, end, newline: Vec::new(), shortened: Vec::new(), headers: HashMap::new() };
-        template.newline = template.encode("\n");
+        let mut template = Self { tokenizer, format, opening, shortened: Vec::new(), turns };
         template.shortened = template.encode(SHORTENED);
-        let header = |speaker: Speaker| [vec![start], template.encode(&format!("{}\n", speaker.name()))].concat();
-        template.headers = Speaker::ALL.into_iter().map(|speaker| (speaker, header(speaker))).collect();
         Ok(template)
+    }
+
+    /// The format.
+    pub fn format(&self) -> &ChatFormat {
+        &self.format
     }
 
     /// Text as ids, special tokens in it as plain text.
@@ -96,10 +64,7 @@ impl Template {
     /// # Panics
     /// If the tokenizer fails on the text, with [`TokenizerFailed`]; a byte-level tokenizer never fails.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        match guarded(|| self.tokenizer.encode_fast(text, false).map_err(|error| error.to_string())) {
-            Ok(Ok(encoding)) => encoding.get_ids().to_vec(),
-            Ok(Err(cause)) | Err(cause) => TokenizerFailed::raise(text, cause),
-        }
+        encoded(&self.tokenizer, text)
     }
 
     /// The size of the vocabulary, including special tokens.
@@ -136,19 +101,43 @@ impl Template {
         (1..=ids.len()).map(piece).collect()
     }
 
-    /// `<|im_start|>role⏎`
+    /// The ids before the first turn.
+    pub fn opening(&self) -> &[u32] {
+        &self.opening
+    }
+
+    /// The ids before the text of a speaker.
     pub fn header(&self, speaker: Speaker) -> &[u32] {
-        &self.headers[&speaker]
+        &self.turns[&speaker].header
     }
 
-    /// `<|im_end|>`
-    pub fn end(&self) -> u32 {
-        self.end
+    /// The token that ends the text of a speaker.
+    pub fn end(&self, speaker: Speaker) -> u32 {
+        self.turns[&speaker].end
     }
 
-    /// The ids that follow the end token of a trunk turn.
-    pub fn newline(&self) -> &[u32] {
-        &self.newline
+    /// The tokens that end turns, each once, the user's first.
+    pub fn ends(&self) -> Vec<u32> {
+        let mut ends = Vec::new();
+        for speaker in [&[Speaker::Message(Role::User)], &Speaker::ALL[..]].concat() {
+            let end = self.end(speaker);
+            if !ends.contains(&end) {
+                ends.push(end);
+            }
+        }
+        ends
+    }
+
+    /// The number of ids around the text of a speaker.
+    pub fn around(&self, speaker: Speaker) -> usize {
+        let TurnIds { header, separator, .. } = &self.turns[&speaker];
+        header.len() + 1 + separator.len()
+    }
+
+    /// A whole turn: header, content, end and separator.
+    pub fn turn(&self, speaker: Speaker, content: &[u32]) -> Vec<u32> {
+        let TurnIds { header, end, separator } = &self.turns[&speaker];
+        [header, content, &[*end], separator].concat()
     }
 
     /// Shortens `ids` to at most `limit` ids: the beginning and the end around [`SHORTENED`]. Also returns how many ids
@@ -165,7 +154,41 @@ impl Template {
     }
 }
 
-/// The tokenizer lacks a token that the template needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the tokenizer lacks the token `{0}`")]
-pub struct MissingToken(pub &'static str);
+/// Text as ids.
+fn encoded(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    match guarded(|| tokenizer.encode_fast(text, false).map_err(|error| error.to_string())) {
+        Ok(Ok(encoding)) => encoding.get_ids().to_vec(),
+        Ok(Err(cause)) | Err(cause) => TokenizerFailed::raise(text, cause),
+    }
+}
+
+/// A text of the format as ids, with its special tokens.
+fn of_format(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, UnfitToken> {
+    let ids = encoded(tokenizer, text);
+    let added = tokenizer.get_added_tokens_decoder();
+    // A token that is added but not special is also found in the text of messages. Spaces may be: they forge no turn.
+    let findable = |token: &&tokenizers::AddedToken| !token.special && !token.content.trim().is_empty();
+    match ids.iter().filter_map(|id| added.get(id)).find(findable) {
+        Some(token) => Err(UnfitToken::not_special(&token.content)),
+        None => Ok(ids),
+    }
+}
+
+/// A token of the chat format that the tokenizer lacks, or does not keep apart from text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}, and the chat format needs it")]
+pub struct UnfitToken {
+    /// The token.
+    pub token: String,
+    problem: &'static str,
+}
+
+impl UnfitToken {
+    fn missing(token: &str) -> Self {
+        Self { token: token.to_owned(), problem: "is not in the vocabulary" }
+    }
+
+    fn not_special(token: &str) -> Self {
+        Self { token: token.to_owned(), problem: "is not a special token" }
+    }
+}

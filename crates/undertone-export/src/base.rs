@@ -2,14 +2,13 @@
 //!
 //! This file does not read the base model's weights; a merged export does not need them.
 
-use std::path::Path;
-
 use serde_json::{Map, Value, json};
-use undertone_data::END;
+use undertone_data::{Role, Speaker};
 use undertone_files::{InputError, Place, StagedFolder, read_bounded};
-use undertone_model::{ModelConfig, load_tokenizer};
+use undertone_model::ModelConfig;
 
 use crate::chat_template::chat_template;
+use crate::original::Original;
 
 /// Files of a tokenizer that may name the token at which generation ends.
 const NAME_THE_END: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
@@ -19,15 +18,14 @@ const MAX_SETTINGS_BYTES: u64 = 16 << 20;
 
 /// The folder of a base model that fits the fine-tuned model.
 pub(crate) struct Base<'a> {
-    pub(crate) folder: &'a Path,
+    pub(crate) original: Original<'a>,
     config: ModelConfig,
-    /// The token that ends every turn of training.
-    end: u32,
 }
 
 impl<'a> Base<'a> {
-    /// Reads the configuration and the tokenizer of `folder`, and compares them with the model's.
-    pub(crate) fn read(folder: &'a Path, model: &ModelConfig) -> Result<Self, InputError> {
+    /// Reads the configuration of the folder, and compares it with the model's.
+    pub(crate) fn read(original: Original<'a>, model: &ModelConfig) -> Result<Self, InputError> {
+        let folder = original.folder;
         let config = ModelConfig::read(folder)?;
         let path = folder.join("config.json");
         for ((key, theirs), (_, ours)) in settings(&config).into_iter().zip(settings(model)) {
@@ -42,18 +40,18 @@ impl<'a> Base<'a> {
             return Err(InputError::new(tokenizer, "is missing; an export needs the tokenizer")
                 .hint("give the folder of the model that was fine-tuned, complete with its tokenizer"));
         }
-        let Some(end) = load_tokenizer(folder, &config)?.token_to_id(END) else {
-            let cause = format!("has no token `{END}`, with which every turn of training ends");
-            return Err(InputError::new(tokenizer, cause).hint("give the folder of the model that was fine-tuned"));
-        };
-        Ok(Self { folder, config, end })
+        Ok(Self { original, config })
     }
 
-    /// The tokens at which generation ends: that of a turn, then those of the base model.
+    /// The tokens at which generation ends: those of turns, then those of the base model.
     fn ends(&self) -> Value {
-        let mut ids = vec![self.end];
-        ids.extend(self.config.eos_token_ids.iter().filter(|id| **id != self.end));
-        if ids.len() == 1 { json!(self.end) } else { json!(ids) }
+        let mut ids = self.original.template.ends();
+        for &id in &self.config.eos_token_ids {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        if let [id] = ids[..] { json!(id) } else { json!(ids) }
     }
 
     /// The original `config.json`, with the architecture and the type of the exported weights, and the end of a turn.
@@ -79,18 +77,20 @@ impl<'a> Base<'a> {
     /// Copies `tokenizer.json` and its companions, with the end of a turn, and writes the chat template of training in
     /// place of the base model's.
     pub(crate) fn copy_tokenizer(&self, staged: &mut StagedFolder) -> Result<(), InputError> {
-        staged.copy(self.folder, "tokenizer.json")?;
+        staged.copy(self.original.folder, "tokenizer.json")?;
+        let format = self.original.template.format();
+        let end = &format.turn(Speaker::Message(Role::User)).end;
         for name in NAME_THE_END {
             self.copy_changed(staged, name, |settings| {
                 settings.shift_remove("chat_template");
-                let is_named = |token: &Value| token == END || token["content"] == END;
+                let is_named = |token: &Value| token == end || token["content"] == *end;
                 if !settings.get("eos_token").is_some_and(is_named) {
-                    settings.insert("eos_token".to_owned(), json!(END));
+                    settings.insert("eos_token".to_owned(), json!(end));
                 }
             })?;
         }
-        staged.copy_if_present(self.folder, "added_tokens.json")?;
-        staged.write_text("chat_template.jinja", &chat_template())
+        staged.copy_if_present(self.original.folder, "added_tokens.json")?;
+        staged.write_text("chat_template.jinja", &chat_template(format))
     }
 
     /// Copies a JSON object, if there is one, changed; byte for byte if it has no change.
@@ -100,7 +100,7 @@ impl<'a> Base<'a> {
         name: &str,
         change: impl FnOnce(&mut Map<String, Value>),
     ) -> Result<(), InputError> {
-        let path = self.folder.join(name);
+        let path = self.original.folder.join(name);
         if !path.exists() {
             return Ok(());
         }
@@ -110,7 +110,7 @@ impl<'a> Base<'a> {
         let original = settings.clone();
         change(&mut settings);
         if settings == original {
-            return staged.copy(self.folder, name);
+            return staged.copy(self.original.folder, name);
         }
         staged.write_json(name, &Value::Object(settings))
     }

@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use serde_json::json;
+use undertone_data::{Role, Speaker};
+
+use crate::original::Original;
 
 /// The card of a merged model.
-pub(crate) fn of_model(destination: &Path, base: &Path) -> String {
+pub(crate) fn of_model(destination: &Path, original: &Original<'_>) -> String {
     let use_it = "model = AutoModelForCausalLM.from_pretrained(\"path/to/this/folder\")";
     card(
         destination,
-        base,
+        original,
         "transformers",
         "a language model, fine-tuned",
         "from transformers import AutoModelForCausalLM",
@@ -18,15 +21,17 @@ pub(crate) fn of_model(destination: &Path, base: &Path) -> String {
 }
 
 /// The card of an adapter.
-pub(crate) fn of_adapter(destination: &Path, base: &Path) -> String {
+pub(crate) fn of_adapter(destination: &Path, original: &Original<'_>) -> String {
     let imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM";
     let use_it = "model = AutoModelForCausalLM.from_pretrained(\"path/to/the/base/model\", dtype=\"float32\")\n\
                   model = PeftModel.from_pretrained(model, \"path/to/this/folder\")";
-    card(destination, base, "peft", "a LoRA adapter, fine-tuned", imports, use_it)
+    card(destination, original, "peft", "a LoRA adapter, fine-tuned", imports, use_it)
 }
 
-fn card(destination: &Path, base: &Path, library: &str, what: &str, imports: &str, use_it: &str) -> String {
+fn card(destination: &Path, original: &Original<'_>, library: &str, what: &str, imports: &str, use_it: &str) -> String {
     let title = destination.file_name().unwrap_or(destination.as_os_str()).display();
+    let base = original.folder;
+    let end = &original.template.format().turn(Speaker::Message(Role::User)).end;
     // A JSON string is a YAML string, whatever the path contains.
     let base_yaml = json!(base.to_string_lossy());
     let base = base.display();
@@ -47,11 +52,11 @@ This is {what} from `{base}` with Undertone. `undertone.json` records how it was
 {use_it}
 ```
 
-Conversations are ChatML with the roles `system`, `user`, `assistant`, `reason` (why the user sent the
-message before it) and `reaction` (what the user thought of the reply before it). `apply_chat_template` renders them
-exactly as in training. It inserts no system text, so begin with the one that the fine-tuning used. With
+Conversations have the roles `system`, `user`, `assistant`, `reason` (why the user sent the message before it) and
+`reaction` (what the user thought of the reply before it). `apply_chat_template` renders them exactly as in training, in
+the format of the base model. It inserts no system text, so begin with the one that the fine-tuning used. With
 `add_generation_prompt=True` it opens a turn of the user; `generation_role` names another role. Generation ends with the
-turn, at `<|im_end|>`.
+turn of the user, at `{end}`.
 "
     )
 }

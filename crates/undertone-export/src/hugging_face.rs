@@ -11,11 +11,12 @@ use undertone_model::{Decoder, Linear, Parameter, Projection, Weight, values, wr
 use crate::base::Base;
 use crate::card;
 use crate::exported::{Exported, refuse_broken};
+use crate::original::Original;
 use crate::verify::Probe;
 
 /// Writes a complete Hugging Face folder: the fully fine-tuned weights, or W + s·BA for LoRA.
 ///
-/// `base` is the folder of the model that was fine-tuned. Its `config.json` is kept except for the
+/// The folder of the model that was fine-tuned gives the rest. Its `config.json` is kept except for the
 /// architecture, the type of the weights and the tokens at which generation ends: the end of a turn comes first, also
 /// in `generation_config.json` and in the tokenizer's files. The rest of these files is copied. `chat_template.jinja` is
 /// that of training. `provenance` becomes `undertone.json`. Weights are F32; a model with tied
@@ -23,7 +24,7 @@ use crate::verify::Probe;
 ///
 /// # Errors
 ///
-/// The destination exists or cannot be written; `base` lacks a file or belongs to another model; a
+/// The destination exists or cannot be written; the folder lacks a file or belongs to another model; a
 /// weight or a logit of the model is not finite. The destination then does not exist.
 ///
 /// # Panics
@@ -31,12 +32,12 @@ use crate::verify::Probe;
 /// If the folder, read back, computes other logits than the model, which is a bug.
 pub fn hugging_face(
     model: &Decoder,
-    base: &Path,
+    original: Original<'_>,
     destination: &Path,
     provenance: &Value,
 ) -> Result<Exported, InputError> {
     refuse_existing(destination)?;
-    let base = Base::read(base, &model.config)?;
+    let base = Base::read(original, &model.config)?;
     let model = model.to_device(&Device::flex());
     refuse_broken(&model, destination)?;
     let probe = Probe::of(&model, destination)?;
@@ -47,7 +48,7 @@ pub fn hugging_face(
     base.copy_generation_config(&mut staged)?;
     base.copy_tokenizer(&mut staged)?;
     staged.write_json("undertone.json", provenance)?;
-    staged.write_text("README.md", &card::of_model(destination, base.folder))?;
+    staged.write_text("README.md", &card::of_model(destination, &base.original))?;
 
     let read_back = Decoder::load(staged.folder(), &Device::flex()).map_err(|error| staged.published(error))?;
     let largest_logit_difference = probe.largest_difference(&read_back);

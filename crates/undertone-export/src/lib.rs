@@ -8,7 +8,7 @@
 //! other logits never appears there.
 //!
 //! All arithmetic here is f32 on the CPU, whatever device the model was trained on. Nothing is
-//! quantised, and the chat template is the base model's.
+//! quantised. The chat template is that of the fine-tuning.
 
 #![warn(clippy::unwrap_used)]
 
@@ -17,6 +17,7 @@ mod card;
 mod chat_template;
 mod exported;
 mod hugging_face;
+mod original;
 mod peft;
 mod verify;
 
@@ -28,6 +29,7 @@ use undertone_model::Decoder;
 
 pub use crate::exported::Exported;
 pub use crate::hugging_face::hugging_face;
+pub use crate::original::Original;
 pub use crate::peft::peft;
 
 /// The format of an export.
@@ -48,13 +50,13 @@ impl Format {
     pub fn write(
         self,
         model: &Decoder,
-        base: &Path,
+        original: Original<'_>,
         destination: &Path,
         provenance: &Value,
     ) -> Result<Exported, InputError> {
         match self {
-            Self::Hf => hugging_face(model, base, destination, provenance),
-            Self::Peft => peft(model, base, destination, provenance),
+            Self::Hf => hugging_face(model, original, destination, provenance),
+            Self::Peft => peft(model, original, destination, provenance),
         }
     }
 }

@@ -16,6 +16,7 @@ use undertone_model::{Decoder, LoraConfig, Parameter, Projection, Weight, Weight
 use crate::base::Base;
 use crate::card;
 use crate::exported::{Exported, refuse_broken};
+use crate::original::Original;
 use crate::verify::Probe;
 
 /// PEFT's prefix of the names of parameters.
@@ -23,12 +24,12 @@ const PREFIX: &str = "base_model.model.";
 
 /// Writes the adapters of a model as a PEFT folder, with the tokenizer and a `README.md`.
 ///
-/// `base` is the folder of the model that the adapters were trained on, weights included; its path, as
+/// The folder is that of the model that the adapters were trained on, weights included; its path, as
 /// given, becomes `base_model_name_or_path`. `provenance` becomes `undertone.json`.
 ///
 /// # Errors
 ///
-/// The model has no adapters; the destination exists or cannot be written; `base` lacks a file,
+/// The model has no adapters; the destination exists or cannot be written; the folder lacks a file,
 /// cannot be read, or is not what the adapters were trained on; a weight or a logit of the model is
 /// not finite. The destination then does not exist.
 ///
@@ -36,7 +37,12 @@ const PREFIX: &str = "base_model.model.";
 ///
 /// If the adapters, read back onto a fresh base model, compute other logits than the model, which is
 /// a bug.
-pub fn peft(model: &Decoder, base: &Path, destination: &Path, provenance: &Value) -> Result<Exported, InputError> {
+pub fn peft(
+    model: &Decoder,
+    original: Original<'_>,
+    destination: &Path,
+    provenance: &Value,
+) -> Result<Exported, InputError> {
     refuse_existing(destination)?;
     let Some(lora) = model.lora.as_ref().filter(|_| model.parameters().into_iter().any(is_adapter)) else {
         return Err(InputError::new(destination, "is not written: the model has no adapters")
@@ -51,19 +57,19 @@ pub fn peft(model: &Decoder, base: &Path, destination: &Path, provenance: &Value
         );
         return Err(InputError::new(destination, cause).hint("export a Hugging Face folder, with the adapters merged"));
     }
-    let base = Base::read(base, &model.config)?;
+    let base = Base::read(original, &model.config)?;
     let model = model.to_device(&Device::flex());
     refuse_broken(&model, destination)?;
-    let mut anew = Decoder::load(base.folder, &Device::flex())?;
-    refuse_other_base(&model, &anew, base.folder)?;
+    let mut anew = Decoder::load(base.original.folder, &Device::flex())?;
+    refuse_other_base(&model, &anew, base.original.folder)?;
     let probe = Probe::of(&model, destination)?;
 
     let mut staged = StagedFolder::create(destination)?;
-    staged.write_json("adapter_config.json", &adapter_config(lora, base.folder))?;
+    staged.write_json("adapter_config.json", &adapter_config(lora, base.original.folder))?;
     write_weights(&mut staged, "adapter_model.safetensors", &adapter_weights(&model))?;
     base.copy_tokenizer(&mut staged)?;
     staged.write_json("undertone.json", provenance)?;
-    staged.write_text("README.md", &card::of_adapter(destination, base.folder))?;
+    staged.write_text("README.md", &card::of_adapter(destination, &base.original))?;
 
     put_on(&mut anew, staged.folder()).map_err(|error| staged.published(error))?;
     let largest_logit_difference = probe.largest_difference(&anew);

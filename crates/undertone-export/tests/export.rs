@@ -13,11 +13,17 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use undertone_data::derived_seed;
-use undertone_export::{Exported, hugging_face, peft};
+use undertone_data::{
+    Access, Encoded, GivenFormat, ReadOptions, Reader, Role, Speaker, StreamBuilder, Timing, View, derived_seed,
+};
+use undertone_export::Format::{self, Hf, Peft};
+use undertone_export::{Exported, Original};
 use undertone_files::InputError;
-use undertone_model::{Cache, Decoder, LoraConfig, ModelConfig, Projection, load_tokenizer};
-use undertone_testing::folders;
+use undertone_model::{
+    Cache, ChatMessage, ChatTemplate, Decoder, LoraConfig, ModelConfig, Projection, SpecialTokens, load_template,
+    load_tokenizer,
+};
+use undertone_testing::{folders, program, tiny_folder};
 
 /// Random values in ±`bound`; the name is the seed.
 fn random(name: &str, count: usize, bound: f32) -> Vec<f32> {
@@ -68,7 +74,8 @@ fn base_of(config: &Value) -> (TempDir, Decoder) {
     // The spacing shows whether a file is copied or written anew.
     write("config.json", &config.to_string());
     write("tokenizer.json", &format!(" {}", tokenizer()));
-    write("tokenizer_config.json", r#"{ "chat_template":"{% for m in messages %}…{% endfor %}"}"#);
+    let chatml = "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\n' ~ m.content ~ '<|im_end|>\n' }}{% endfor %}";
+    write("tokenizer_config.json", &json!({ "chat_template": chatml }).to_string());
     write("special_tokens_map.json", r#"{"eos_token" : "<|im_end|>"}"#);
     write("generation_config.json", r#"{"eos_token_id":  1}"#);
 
@@ -138,6 +145,12 @@ fn listing(folder: &Path) -> Vec<String> {
     names
 }
 
+/// Exports a model whose conversations were written as its folder says.
+fn export(format: Format, model: &Decoder, folder: &Path, to: &Path) -> Result<Exported, InputError> {
+    let template = load_template(folder, &model.config, &GivenFormat::default())?;
+    format.write(model, Original { folder, template: &template }, to, &provenance())
+}
+
 /// Names and shapes in a safetensors file.
 fn shapes(path: &Path) -> BTreeMap<String, Vec<usize>> {
     let bytes = fs::read(path).unwrap();
@@ -163,7 +176,7 @@ fn a_merged_model_is_complete_and_equal() {
     let expected = logits(&model, &tokens);
     assert!(largest_difference(&untrained, &expected) > 0.1, "the adapters change something");
 
-    let exported = hugging_face(&model, &from, &to, &provenance()).unwrap();
+    let exported = export(Hf, &model, &from, &to).unwrap();
     let files = [
         "config.json",
         "model.safetensors",
@@ -210,7 +223,7 @@ fn every_family_is_exported_whole() {
         let (work, model) = base_of(&config);
         let (from, to) = (work.path().join("base"), work.path().join("merged"));
         let model = with_adapters(model, &lora(false, &Projection::ALL), 0.5);
-        let exported = hugging_face(&model, &from, &to, &provenance()).unwrap();
+        let exported = export(Hf, &model, &from, &to).unwrap();
         assert!(exported.largest_logit_difference < 1e-3, "{}: {exported:?}", path.display());
         let shapes = [&from, &to].map(|folder| shapes(&folder.join("model.safetensors")));
         assert_eq!(shapes[0], shapes[1], "{}", path.display());
@@ -223,7 +236,7 @@ fn every_family_is_exported_whole() {
         }
         assert_eq!(written, expected, "{}", path.display());
 
-        let adapter = peft(&model, &from, &work.path().join("adapter"), &provenance());
+        let adapter = export(Peft, &model, &from, &work.path().join("adapter"));
         match adapter {
             Ok(_) => assert!(!model.config.family.fused),
             Err(error) => {
@@ -247,7 +260,7 @@ fn generation_ends_where_a_turn_of_training_ends() {
     write("generation_config.json", r#"{"eos_token_id": 0, "temperature": 0.5}"#);
     write("tokenizer_config.json", r#"{"eos_token": {"content": "<|im_start|>"}, "model_max_length": 64}"#);
     write("special_tokens_map.json", r#"{"eos_token": "<|im_start|>"}"#);
-    hugging_face(&model, &from, &to, &provenance()).unwrap();
+    export(Hf, &model, &from, &to).unwrap();
     assert_eq!(json(&to, "config.json")["eos_token_id"], json!([1, 0]));
     assert_eq!(json(&to, "generation_config.json"), json!({"eos_token_id": [1, 0], "temperature": 0.5}));
     assert_eq!(json(&to, "tokenizer_config.json"), json!({"eos_token": "<|im_end|>", "model_max_length": 64}));
@@ -255,9 +268,57 @@ fn generation_ends_where_a_turn_of_training_ends() {
     // What an export exports stays.
     let again = work.path().join("again");
     let read_back = Decoder::load(&to, &Device::flex()).unwrap();
-    hugging_face(&read_back, &to, &again, &provenance()).unwrap();
+    export(Hf, &read_back, &to, &again).unwrap();
     for name in ["config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja"] {
         assert_eq!(fs::read(to.join(name)).unwrap(), fs::read(again.join(name)).unwrap(), "{name}");
+    }
+}
+
+/// Rendered by Jinja and encoded as a whole, conversations have the ids of training, in every format.
+#[test]
+fn the_exported_template_gives_the_ids_of_training() {
+    let given = |format: Value| serde_json::from_value::<GivenFormat>(format).unwrap();
+    let formats = [
+        given(json!({})),
+        given(json!({"opening": "<|im_start|>", "separator": " \n\t", "headers": {"reason": "why\\'{{:\r\n"}})),
+        given(json!({"end": "<|im_start|>", "headers": {"user": "U ", "assistant": "A ", "system": "<|im_end|>"}})),
+    ];
+    let work = tempfile::tempdir().unwrap();
+    let from = work.path().join("base");
+    tiny_folder::write(&from);
+    let model = Decoder::load(&from, &Device::flex()).unwrap();
+    let data = work.path().join("data.jsonl");
+    fs::write(&data, program::SAMPLE).unwrap();
+    let (records, _) = Reader::open(&[&data], ReadOptions::default()).unwrap().read_all().unwrap();
+    for (index, format) in formats.iter().enumerate() {
+        let to = work.path().join(format!("merged{index}"));
+        let template = load_template(&from, &model.config, format).unwrap();
+        Hf.write(&model, Original { folder: &from, template: &template }, &to, &provenance()).unwrap();
+        let jinja = fs::read_to_string(to.join("chat_template.jinja")).unwrap();
+        let jinja = ChatTemplate::parse(&jinja, SpecialTokens::default()).unwrap();
+        let tokenizer = load_tokenizer(&to, &model.config).unwrap();
+        let builder = StreamBuilder::new(template.clone(), "Be brief.");
+        for record in &records {
+            let mut turns = vec![("system", "Be brief.")];
+            for message in &record.conversation.messages {
+                turns.push((Speaker::Message(message.role).name(), message.content.as_str()));
+                let kind = Speaker::Thought(message.thought_kind()).name();
+                turns.extend(message.thoughts.iter().map(|thought| (kind, thought.content.as_str())));
+            }
+            let messages: Vec<_> = turns.iter().map(|&(role, content)| ChatMessage { role, content }).collect();
+            let rendered = jinja.render_as(&messages, true, Some("user")).unwrap();
+            let ids = tokenizer.encode_fast(rendered, false).unwrap();
+            let encoded = Encoded::new(record.conversation.clone(), &template, usize::MAX);
+            let view = View { access: Access::Past, timing: Timing::Anchored, ..View::default() };
+            let (trained, _) = builder.prompt(&encoded, view, Speaker::Message(Role::User), usize::MAX);
+            assert_eq!(ids.get_ids(), trained, "{format:?}: {}", record.conversation.id);
+        }
+        let unknown = [ChatMessage { role: "tool", content: "x" }];
+        assert_eq!(jinja.render(&unknown, false).unwrap_err(), "line 14: the role tool was not in training");
+        // A model that is fine-tuned again has the same format.
+        if index < 2 {
+            assert_eq!(load_template(&to, &model.config, &given(json!({}))).unwrap().format(), template.format());
+        }
     }
 }
 
@@ -267,7 +328,7 @@ fn an_adapter_is_complete_and_equal() {
         let (work, model) = base(true);
         let (from, to) = (work.path().join("base"), work.path().join("adapter"));
         let model = with_adapters(model, &lora(rslora, &[Projection::V, Projection::Down, Projection::Q]), 0.5);
-        let exported = peft(&model, &from, &to, &provenance()).unwrap();
+        let exported = export(Peft, &model, &from, &to).unwrap();
         let files = [
             "adapter_config.json",
             "adapter_model.safetensors",
@@ -318,13 +379,13 @@ fn a_fully_tuned_untied_model_has_its_head_and_no_adapter() {
     let (work, model) = base(false);
     let (from, to) = (work.path().join("base"), work.path().join("whole"));
     let model = fully_tuned(model);
-    let exported = hugging_face(&model, &from, &to, &provenance()).unwrap();
+    let exported = export(Hf, &model, &from, &to).unwrap();
     assert_eq!(exported.largest_logit_difference, 0.0);
     assert_eq!(shapes(&to.join("model.safetensors"))["lm_head.weight"], [40, 16]);
     let read_back = Decoder::load(&to, &Device::flex()).unwrap();
     assert_eq!(logits(&read_back, &[3, 1, 4]), logits(&model, &[3, 1, 4]));
 
-    let error = peft(&model, &from, &work.path().join("adapter"), &provenance()).unwrap_err();
+    let error = export(Peft, &model, &from, &work.path().join("adapter")).unwrap_err();
     assert_eq!(shown(&error), "adapter: is not written: the model has no adapters");
     assert_eq!(error.hint.unwrap(), "export a fully fine-tuned model as a Hugging Face folder");
     assert_eq!(listing(work.path()), ["base", "whole"]);
@@ -336,20 +397,21 @@ fn shown(error: &InputError) -> String {
     format!("{}{}: {}", name.display(), error.place, error.cause)
 }
 
-type Export = fn(&Decoder, &Path, &Path, &Value) -> Result<Exported, InputError>;
-
 /// Exports after `change`, to the path that it returns. Expects this error, and no file created or removed.
 fn check_refused(
-    export: Export,
+    format: Format,
     change: impl FnOnce(&Path, &mut Decoder) -> PathBuf,
     expect: &str,
     hint: Option<&str>,
 ) {
     let (work, model) = base(true);
     let mut model = with_adapters(model, &lora(false, &Projection::ALL), 0.5);
+    let folder = &work.path().join("base");
+    let template = load_template(folder, &model.config, &GivenFormat::default()).unwrap();
     let to = change(work.path(), &mut model);
     let before = listing(work.path());
-    let error = export(&model, &work.path().join("base"), &to, &provenance()).unwrap_err();
+    let original = Original { folder, template: &template };
+    let error = format.write(&model, original, &to, &provenance()).unwrap_err();
     let within = format!("{}/", work.path().display());
     assert_eq!(shown(&error).replace(&within, ""), expect);
     assert_eq!(error.hint.as_deref(), hint, "{error}");
@@ -358,9 +420,9 @@ fn check_refused(
 
 #[test]
 fn an_export_does_not_overwrite() {
-    for export in [hugging_face, peft] as [Export; 2] {
+    for format in [Hf, Peft] {
         check_refused(
-            export,
+            format,
             |work, _| {
                 fs::create_dir(work.join("out")).unwrap();
                 work.join("out")
@@ -375,9 +437,9 @@ fn an_export_does_not_overwrite() {
 fn a_refused_export_leaves_nothing_behind() {
     let base_hint = "give the folder of the model that was fine-tuned";
     let diverged = "the training has diverged; export an earlier checkpoint, or train with a lower learning rate";
-    for export in [hugging_face, peft] as [Export; 2] {
+    for format in [Hf, Peft] {
         check_refused(
-            export,
+            format,
             |work, _| {
                 fs::remove_file(work.join("base/tokenizer.json")).unwrap();
                 work.join("out")
@@ -386,7 +448,7 @@ fn a_refused_export_leaves_nothing_behind() {
             Some("give the folder of the model that was fine-tuned, complete with its tokenizer"),
         );
         check_refused(
-            export,
+            format,
             |work, _| {
                 let mut other = config(true);
                 other["rope_theta"] = json!(20000.0);
@@ -397,7 +459,7 @@ fn a_refused_export_leaves_nothing_behind() {
             Some(base_hint),
         );
         check_refused(
-            export,
+            format,
             |work, model| {
                 let b = &mut model.blocks[1].up.adapter.as_mut().unwrap().b;
                 b.set(b.value().clone() * f32::NAN);
@@ -407,7 +469,7 @@ fn a_refused_export_leaves_nothing_behind() {
             Some(diverged),
         );
         check_refused(
-            export,
+            format,
             |work, model| {
                 // Every weight is finite, but their products are not. The base has the same weights.
                 for (parameter, factor) in [(&mut model.norm.weight, 3e38), (&mut model.embedding, 1e3)] {
@@ -422,7 +484,7 @@ fn a_refused_export_leaves_nothing_behind() {
         );
         // The first files are written before this one fails.
         check_refused(
-            export,
+            format,
             |work, _| {
                 fs::create_dir(work.join("base/added_tokens.json")).unwrap();
                 work.join("out")
@@ -431,20 +493,20 @@ fn a_refused_export_leaves_nothing_behind() {
             None,
         );
         check_refused(
-            export,
+            format,
             |work, _| work.join("base/config.json/out"),
             "out: cannot write: `base/config.json` is not a folder",
             None,
         );
         check_refused(
-            export,
+            format,
             |work, _| work.join("nowhere/.."),
             "..: is not the name of a new folder",
             Some("name a folder that does not exist yet"),
         );
     }
     check_refused(
-        peft,
+        Peft,
         |work, _| {
             replace_in_base(work, "model.norm.weight", &[1.0; 16]);
             work.join("out")
@@ -478,8 +540,8 @@ fn a_peer_finds_what_it_needs() {
     let from = fs::canonicalize(from).unwrap();
     let lora = LoraConfig { rank: 8, alpha: 16.0, dropout: 0.05, rslora: true, targets: Projection::ALL.to_vec() };
     let model = with_adapters(Decoder::load(&from, &Device::flex()).unwrap(), &lora, 0.02);
-    let merged = hugging_face(&model, &from, &out.join("merged"), &provenance()).unwrap();
-    let adapter = peft(&model, &from, &out.join("adapter"), &provenance()).unwrap();
+    let merged = export(Hf, &model, &from, &out.join("merged")).unwrap();
+    let adapter = export(Peft, &model, &from, &out.join("adapter")).unwrap();
     eprintln!("merged {}, adapter {}", merged.largest_logit_difference, adapter.largest_logit_difference);
     let text = "<|im_start|>user\nWhat did I mean?<|im_end|>\n<|im_start|>reason\n";
     let tokens = load_tokenizer(&from, &model.config).unwrap().encode(text, false).unwrap().get_ids().to_vec();

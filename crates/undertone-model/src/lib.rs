@@ -8,6 +8,7 @@
 
 mod block;
 mod cache;
+mod chat;
 mod config;
 mod decoder;
 mod device;
@@ -27,6 +28,7 @@ mod weights;
 
 pub use block::{Around, Block};
 pub use cache::Cache;
+pub use chat::{ChatMessage, ChatTemplate, SpecialTokens, format_of_template, load_template};
 pub use config::{
     Biases, FAMILIES, Factors, Family, HasBias, Layer, ModelConfig, Norms, QueryNorms, Rotary, Scaling, Windows,
 };

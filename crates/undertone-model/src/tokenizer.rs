@@ -21,31 +21,32 @@ use undertone_files::read_bounded;
 /// The longest `tokenizer.json` that is read, in bytes. Vocabularies of 260,000 tokens have 35
 /// million.
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
-/// The tokens that open and close a message in the template.
-const TEMPLATE_TOKENS: [&str; 2] = ["<|im_start|>", "<|im_end|>"];
-
 /// Reads `tokenizer.json` in a model folder and checks it against the model.
 ///
 /// # Errors
 ///
 /// The file is missing, too long, or no byte-pair tokenizer; uses a part that is not supported or
-/// would make encoding random; has an id that the embedding does not; or lacks `<|im_start|>` or
-/// `<|im_end|>` as special tokens, which the template needs.
+/// would make encoding random; or has an id that the embedding does not.
 pub fn load_tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer, InputError> {
     let path = folder.join("tokenizer.json");
-    let tokenizer = parse(&path, &read_bounded(&path, MAX_TOKENIZER_BYTES)?, config.vocab_size)?;
-    let added = tokenizer.get_added_tokens_decoder();
-    for token in TEMPLATE_TOKENS {
-        let id = tokenizer.token_to_id(token);
-        // A token that is added but not special would also be found inside user text.
-        if !id.and_then(|id| added.get(&id)).is_some_and(|added| added.special) {
-            let how = if id.is_none() { "is not in the vocabulary" } else { "is not a special token" };
-            return Err(InputError::new(&path, format!("{how}, and the chat template needs it"))
-                .at(Place::Named(token.to_owned()))
-                .hint("choose an instruction-tuned base model with the ChatML template, such as SmolLM2-Instruct"));
-        }
-    }
-    Ok(tokenizer)
+    parse(&path, &read_bounded(&path, MAX_TOKENIZER_BYTES)?, config.vocab_size)
+}
+
+/// The special tokens that the tokenizer of a model folder puts in front of a text, such as `<s>`.
+///
+/// # Errors
+/// The file cannot be read. The post-processor of a damaged file adds nothing.
+pub(crate) fn tokens_before_text(folder: &Path) -> Result<String, InputError> {
+    const TEXT: &str = "a";
+    let bytes = read_bounded(&folder.join("tokenizer.json"), MAX_TOKENIZER_BYTES)?;
+    let added = guarded(|| {
+        let tokenizer = Tokenizer::from_bytes(&bytes).ok()?;
+        let [with, without] = [true, false].map(|added| tokenizer.encode_fast(TEXT, added).ok());
+        let (with, without) = (with?, without?);
+        let before = with.get_ids().windows(without.len().max(1)).position(|ids| ids == without.get_ids())?;
+        with.get_ids()[..before].iter().map(|id| tokenizer.id_to_token(*id)).collect::<Option<String>>()
+    });
+    Ok(added.ok().flatten().unwrap_or_default())
 }
 
 /// Checks and builds a tokenizer for a model with `vocab_size` embeddings; `path` is the file that
@@ -288,21 +289,6 @@ mod tests {
             file["added_tokens"].as_array_mut().unwrap().push(token);
         };
         check_refused(beyond, ", `<|x|>`: has the id `6`, but the model's `vocab_size` is `6`");
-        check_refused(
-            |file| drop(file["added_tokens"].as_array_mut().unwrap().pop()),
-            ", `<|im_end|>`: is not a special token, and the chat template needs it",
-        );
-        check_refused(
-            |file| file["added_tokens"][1]["special"] = json!(false),
-            ", `<|im_end|>`: is not a special token, and the chat template needs it",
-        );
-        check_refused(
-            |file| {
-                file["added_tokens"] = json!([]);
-                drop(file["model"]["vocab"].as_object_mut().unwrap().shift_remove("<|im_start|>"));
-            },
-            ", `<|im_start|>`: is not in the vocabulary, and the chat template needs it",
-        );
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use undertone_data::{
-    Access, Conversation, Corpus, CorpusSpec, Layout, Message, OnTooLong, Purpose, Role, Row, Source, Split, Stream,
-    StreamBuilder, TargetKind, Template, Thought, View, encode, pack,
+    Access, ChatFormat, Conversation, Corpus, CorpusSpec, Layout, Message, OnTooLong, Purpose, Role, Row, Source,
+    Split, Stream, StreamBuilder, TargetKind, Template, Thought, View, encode, pack,
 };
 use undertone_model::{Decoder, DeviceName, DropoutKey, Gradients, LoraConfig, MatmulPrecision, Recompute};
 use undertone_testing::tiny;
@@ -55,7 +55,7 @@ fn streams(conversations: Vec<Conversation>, access: Access, context_tokens: usi
         seed: 0,
         windows: None,
     };
-    let builder = StreamBuilder::new(Template::new(tiny::tokenizer()).unwrap(), "a system text");
+    let builder = StreamBuilder::new(Template::new(tiny::tokenizer(), ChatFormat::chatml()).unwrap(), "a system text");
     let encoded = encode(conversations, &builder, &spec);
     let corpus = Corpus::new(Path::new("made.jsonl"), encoded, &splits, builder, &spec).unwrap();
     corpus.streams(Split::Train, Source::Own, 0, Layout::new(view, &TargetKind::ALL, purpose))

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use undertone_data::{StreamBuilder, Template, TokenizerFailed};
+use undertone_data::{Role, Speaker, StreamBuilder, Template, TokenizerFailed, Turn};
 use undertone_files::{InputError, Place};
-use undertone_model::{Decoder, ModelConfig, load_tokenizer};
+use undertone_model::{Decoder, ModelConfig, load_template};
 use undertone_train::Checkpoint;
 
 use crate::digest::sha256_of_files;
@@ -17,6 +17,8 @@ pub struct Base {
     pub decoder: Decoder,
     /// SHA-256 over weights, `config.json` and `tokenizer.json`, in name order.
     pub sha256: String,
+    /// How its conversations are written.
+    pub template: Template,
 }
 
 impl Base {
@@ -41,7 +43,14 @@ impl Base {
                 "note: this CPU does not support this `matmul_precision`; products are computed in f32, as in \"highest\""
             );
         }
-        Ok(Self { decoder, sha256: sha256_of_model(path)? })
+        let template = load_template(path, &decoder.config, &experiment.model.format)?;
+        if template.format().is_plain() {
+            let Turn { header, end, .. } = template.format().turn(Speaker::Message(Role::User));
+            tracing::warn!(
+                "note: the base model has no chat template; a turn begins with its role's name, as {header:?}, and ends with {end:?}"
+            );
+        }
+        Ok(Self { decoder, sha256: sha256_of_model(path)?, template })
     }
 
     /// A trainable copy: new adapters, or every weight.
@@ -69,6 +78,11 @@ impl Base {
             return Err(InputError::new(path, format!("was trained from other weights than those in `{base}`"))
                 .hint("point `--set model.path=` to the base model it was trained from"));
         }
+        if checkpoint.description.chat_format != *self.template.format() {
+            return Err(InputError::new(path, "was trained on conversations in another chat format than the base model's").hint(
+                "restore the base model's chat template (`chat_template.jinja` or `tokenizer_config.json`) and `[model.format]`",
+            ));
+        }
         // The checkpoint replaces the weights that the seed draws.
         let mut decoder = self.trainable(experiment, experiment.seed);
         checkpoint.restore_weights(&mut decoder)?;
@@ -79,7 +93,7 @@ impl Base {
 /// A stream builder with the base model's tokenizer, the template and the system text; reads no weights.
 ///
 /// # Errors
-/// The folder holds no model, its context is too short, or its tokenizer lacks a token of the template.
+/// The folder holds no model, its context is too short, or its chat format cannot be used.
 pub(crate) fn stream_builder(experiment: &Experiment) -> Result<StreamBuilder, InputError> {
     let path = &experiment.model.path;
     require_folder(path)?;
@@ -91,10 +105,7 @@ pub(crate) fn stream_builder(experiment: &Experiment) -> Result<StreamBuilder, I
         );
         return Err(InputError::new(path, cause).hint("lower `data.context_tokens`"));
     }
-    let tokenizer = load_tokenizer(path, &config)?;
-    let template = Template::new(tokenizer).map_err(|missing| {
-        InputError::new(path.join("tokenizer.json"), format!("lacks the token `{}` of the chat template", missing.0))
-    })?;
+    let template = load_template(path, &config, &experiment.model.format)?;
     Ok(StreamBuilder::new(template, &experiment.data.system))
 }
 

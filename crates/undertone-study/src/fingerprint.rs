@@ -143,6 +143,7 @@ fn bearing_on(experiment: &Experiment, arm: Arm) -> Value {
 
 fn fingerprint(what: &str, parts: Value, study: &Study, base: &Base) -> String {
     sha256_of_json(&json!({
-        "what": what, "program": PROGRAM, "base_model": base.sha256, "data": study.data_sha256, "parts": parts,
+        "what": what, "program": PROGRAM, "base_model": base.sha256, "chat_format": base.template.format(),
+        "data": study.data_sha256, "parts": parts,
     }))
 }

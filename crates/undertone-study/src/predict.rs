@@ -88,7 +88,7 @@ impl Prediction {
         let base = Base::load(&experiment)?;
         let decoder = base.restored(&experiment, &checkpoint, &self.checkpoint)?;
         let begun = Instant::now();
-        let (ids, stopped) = decoder.generate(&prompt, builder.template.end(), self.sampling);
+        let (ids, stopped) = decoder.generate(&prompt, builder.template.end(self.speaker), self.sampling);
         Ok(Predicted {
             speaker: self.speaker.name().to_owned(),
             text: builder.template.decode(&ids),

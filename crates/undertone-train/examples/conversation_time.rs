@@ -21,11 +21,12 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use undertone_data::{
-    Access, Candidate, Corpus, CorpusSpec, Layout, OnTooLong, Purpose, ReadOptions, Reader, Source, Split, Stream,
-    StreamBuilder, Target, TargetKind, Template, View, encode, pack,
+    Access, Candidate, Corpus, CorpusSpec, GivenFormat, Layout, OnTooLong, Purpose, ReadOptions, Reader, Source, Split,
+    Stream, StreamBuilder, Target, TargetKind, View, encode, pack,
 };
+use undertone_export::{Original, peft};
 use undertone_model::{
-    Decoder, DeviceName, Gradients, LoraConfig, MatmulPrecision, ModelConfig, Recompute, load_tokenizer,
+    Decoder, DeviceName, Gradients, LoraConfig, MatmulPrecision, ModelConfig, Recompute, load_template,
 };
 use undertone_score::KnownRows;
 use undertone_train::{AdamW, TrainingConfig, Update, clip_factor, global_norm, peak_mib};
@@ -63,7 +64,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         decoder.add_adapters(&LoraConfig { dropout: 0.0, ..LoraConfig::default() }, 0);
         let adapter = folder.join("adapter");
         let _ = fs::remove_dir_all(&adapter);
-        undertone_export::peft(&decoder, model, &adapter, &Value::Null)?;
+        let template = load_template(model, &decoder.config, &GivenFormat::default())?;
+        peft(&decoder, Original { folder: model, template: &template }, &adapter, &Value::Null)?;
     }
     let config = TrainingConfig { row_tokens: decoder.config.max_position_embeddings, ..TrainingConfig::default() };
     let mut trainer = Trainer { decoder, optimizer: AdamW::default(), config, steps: 0 };
@@ -148,7 +150,7 @@ fn key(arm: &str, target: &Target) -> String {
 /// Every conversation with a target, in file order.
 fn conversations(model: &Path, data: &Path, work: Work) -> Result<Vec<Conversation>, Box<dyn std::error::Error>> {
     let config = ModelConfig::read(model)?;
-    let template = Template::new(load_tokenizer(model, &config)?)?;
+    let template = load_template(model, &config, &GivenFormat::default())?;
     let builder = StreamBuilder::new(template, "");
     let past = View { access: Access::Past, ..View::default() };
     let (arms, kind, purpose): (&[_], _, _) = match work {

@@ -11,6 +11,7 @@ use std::path::Path;
 use burn::tensor::{Tensor, TensorData};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
+use undertone_data::ChatFormat;
 use undertone_files::{InputError, Place, write_whole};
 use undertone_model::{Decoder, Moments, SafetensorsHeader, TensorEntry};
 
@@ -55,6 +56,9 @@ pub struct Description {
     pub training_key: String,
     /// SHA-256 of the base model's weights.
     pub base_model: String,
+    /// How turns were written. Checkpoints of earlier versions know only ChatML.
+    #[serde(default = "ChatFormat::chatml")]
+    pub chat_format: ChatFormat,
     /// Name of the experiment's arm.
     pub arm: String,
     /// Index of the experiment's fold, from 0.
@@ -83,6 +87,7 @@ impl Description {
             experiment,
             training_key,
             base_model,
+            chat_format: ChatFormat::chatml(),
             arm,
             fold,
             seed,

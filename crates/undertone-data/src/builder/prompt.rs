@@ -1,15 +1,15 @@
 //! A conversation as a prompt: the tokens before a turn to generate.
 
 use crate::Encoded;
-use crate::builder::{Layout, Purpose, StreamBuilder, turn};
+use crate::builder::{Layout, Purpose, StreamBuilder};
+use crate::speaker::Speaker;
 use crate::stream::Hidden;
-use crate::template::Speaker;
 use crate::view::{Placement, View};
 
 impl StreamBuilder {
-    /// The prompt of an empty conversation: the system turn and the header of `speaker`.
+    /// The prompt of an empty conversation: what stands before every conversation, and the header of `speaker`.
     pub fn opening(&self, speaker: Speaker) -> Vec<u32> {
-        [&self.system, self.template.header(speaker)].concat()
+        [&self.prefix, self.template.header(speaker)].concat()
     }
 
     /// A conversation as a prompt that ends with the header of `speaker`: the latest whole messages that fit `limit`
@@ -29,7 +29,7 @@ impl StreamBuilder {
         let turns: Vec<Vec<u32>> = (0..encoded.messages.len())
             .map(|index| {
                 let role = encoded.conversation.messages[index].role;
-                let mut ids = turn(&self.template, Speaker::Message(role), &encoded.messages[index].context);
+                let mut ids = self.template.turn(Speaker::Message(role), &encoded.messages[index].context);
                 // The last message shows its thoughts unless a thought comes next.
                 let is_last = index + 1 == encoded.messages.len();
                 let is_shown = match is_last {
@@ -40,15 +40,15 @@ impl StreamBuilder {
                 let is_meant = |&&(on, _): &&(usize, usize)| is_shown && (view.shows_in_trunk() || on == index);
                 for &(on, thought) in slots[index].iter().filter(is_meant) {
                     let kind = encoded.conversation.messages[on].thought_kind();
-                    ids.extend(turn(&self.template, Speaker::Thought(kind), &encoded.thoughts[on][thought]));
+                    ids.extend(self.template.turn(Speaker::Thought(kind), &encoded.thoughts[on][thought]));
                 }
                 ids
             })
             .collect();
         let header = self.template.header(speaker);
-        let room = limit.saturating_sub(self.system.len() + header.len());
+        let room = limit.saturating_sub(self.prefix.len() + header.len());
         let fits = |&from: &usize| turns[from..].iter().map(Vec::len).sum::<usize>() <= room;
         let from = (0..turns.len()).find(fits).unwrap_or(turns.len());
-        ([&self.system[..], &turns[from..].concat(), header].concat(), from)
+        ([&self.prefix[..], &turns[from..].concat(), header].concat(), from)
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use undertone_data::GivenFormat;
 use undertone_model::{DeviceName, MatmulPrecision};
 
 use super::problem::Found;
@@ -17,6 +18,9 @@ pub struct ModelSection {
     pub method: Method,
     /// The precision of matrix products.
     pub matmul_precision: MatmulPrecision,
+    /// Parts of the chat format that replace the model's own.
+    #[serde(skip_serializing_if = "GivenFormat::is_empty")]
+    pub format: GivenFormat,
 }
 
 /// Which weights training changes.

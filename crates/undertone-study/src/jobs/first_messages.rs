@@ -78,7 +78,7 @@ pub(crate) fn first_messages(
         Opening { cache: Cache::default(), prompt: prompt.clone(), sampling }
     };
     let numbers = (0..writing.first_messages as u64).take_while(|_| !context.is_stopped());
-    let texts = decoder.generate_all(numbers.map(opening), builder.template.end());
+    let texts = decoder.generate_all(numbers.map(opening), builder.template.end(Speaker::Message(Role::User)));
     let messages = texts.iter().map(|(ids, _)| builder.template.decode(ids).trim().to_owned()).collect();
     context.check_stop(file.folder())?;
     let first_messages = FirstMessages { messages };

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use undertone_data::{Layout, PREDICTED_TOKENS, Purpose, Source, Split, Stream, Thoughts, View, derived_seed};
+use undertone_data::{
+    Layout, PREDICTED_TOKENS, Purpose, Source, Speaker, Split, Stream, ThoughtKind, Thoughts, View, derived_seed,
+};
 use undertone_files::{InputError, Manifest, Place};
 use undertone_score::write;
 use undertone_train::{BEST, Checkpoint, Description};
@@ -233,7 +235,8 @@ fn write_for(
         panic!("a writer must not know the users it writes for: {leak}");
     }
     let decoder = base.restored(&study.experiment, &checkpoint, best)?;
-    let end = study.folds[0].corpus.builder().template.end();
+    // Reasons and reactions end alike.
+    let end = base.template.end(Speaker::Thought(ThoughtKind::Reason));
     let sampling = thought_sampling(study.experiment.seed);
     context.observe(row, Event::Doing("writes thoughts"));
     let begun = Instant::now();

@@ -86,14 +86,17 @@ impl TrainingJob {
             validation: &self.validation,
             folder: &self.folder,
             progress: &RowProgress { observer, row: &self.row },
-            description: Description::new(
-                experiment.resolved(),
-                self.fingerprint.clone(),
-                base.sha256.clone(),
-                self.arm.clone(),
-                self.training.fold,
-                self.training.seed,
-            ),
+            description: Description {
+                chat_format: base.template.format().clone(),
+                ..Description::new(
+                    experiment.resolved(),
+                    self.fingerprint.clone(),
+                    base.sha256.clone(),
+                    self.arm.clone(),
+                    self.training.fold,
+                    self.training.seed,
+                )
+            },
             stop,
         };
         let mut decoder = base.trainable(experiment, self.training.random_seed());

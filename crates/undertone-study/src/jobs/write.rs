@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use undertone_data::{Item, Role, Source, Split, StopReason, Target, TargetKind, ThoughtAt, View, sample_by_hash};
+use undertone_data::{
+    Item, Role, Source, Speaker, Split, StopReason, Target, TargetKind, ThoughtAt, View, sample_by_hash,
+};
 use undertone_files::{InputError, Place};
 use undertone_model::{Decoder, SentenceEncoder};
 use undertone_score::{likeness, write};
@@ -138,7 +140,7 @@ impl MessageWriter {
         // After a stop no new message is begun.
         let chosen = |target: &Target| !context.is_stopped() && self.truths.contains_key(&target.item.to_string());
         let begun = Instant::now();
-        let texts = write(&decoder()?, &streams, chosen, template.end(), sampling);
+        let texts = write(&decoder()?, &streams, chosen, template.end(Speaker::Message(Role::User)), sampling);
         let compared = |(item, ids, stopped): (Item, Vec<u32>, StopReason)| {
             let item = item.to_string();
             let truth = &self.truths[&item];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use undertone_data::{
-    Conversation, Encoded, Item, Message, Placement, Redactor, Role, Source, Template, ThoughtAt, View,
+    Conversation, Encoded, Item, Message, Placement, Redactor, Role, Source, Speaker, Template, ThoughtAt, View,
 };
 use undertone_report::{Explorer, SeenThoughts, ShownConversation, ShownItem, ShownMessage, ShownThought};
 use undertone_stats::{ItemRecord, Written};
@@ -182,7 +182,7 @@ fn shown_item(
         (0..count).map(|index| at(index) / records.len() as f32).collect()
     };
     let (mut ids, _) = encoded.item_content(item, encoded.true_label(item), template);
-    ids.push(template.end());
+    ids.push(template.end(Speaker::of(item.kind)));
     ShownItem {
         message: item.message,
         kind: item.kind.to_string(),

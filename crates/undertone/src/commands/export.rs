@@ -1,6 +1,7 @@
 //! `undertone export`: writes a checkpoint as a folder that other software loads.
 
 use serde_json::json;
+use undertone_export::Original;
 use undertone_files::refuse_existing;
 use undertone_study::{Base, open_checkpoint};
 
@@ -23,7 +24,8 @@ pub(crate) fn run(args: &Export, shell: &Shell) -> anyhow::Result<()> {
         "arm": description.arm,
         "state": description.state,
     });
-    let exported = args.format.write(&decoder, &experiment.model.path, &args.destination, &provenance)?;
+    let original = Original { folder: &experiment.model.path, template: &base.template };
+    let exported = args.format.write(&decoder, original, &args.destination, &provenance)?;
     say(format!(
         "wrote {} to `{}`; after reading it back, its logits differ from the checkpoint's by at most {:.1e}",
         exported.files.join(", "),

@@ -22,7 +22,7 @@ pub(crate) fn run(shell: &Shell) {
     for family in &FAMILIES {
         text += &format!("{:<12} {}\n{:<12} not: {}\n", family.model_type, family.examples, "", family.left_out);
     }
-    text += "\nThe tokenizer must have the tokens of ChatML, `<|im_start|>` and `<|im_end|>`, as those of Qwen, SmolLM2 and SmolLM3 have.";
+    text += "\nConversations are written in the model's own chat format, as its chat template writes them. The tokenizer must be byte-pair encoding.";
     text += "\nA tiny model of each family has the logits and gradients of transformers: a test of this project.\n";
     shell.print(&text);
 }

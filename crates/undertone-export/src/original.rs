@@ -1,0 +1,14 @@
+//! What an export is made from, beside the fine-tuned weights.
+
+use std::path::Path;
+
+use undertone_data::Template;
+
+/// What was fine-tuned.
+#[derive(Debug, Clone, Copy)]
+pub struct Original<'a> {
+    /// The folder of the base model.
+    pub folder: &'a Path,
+    /// How the conversations of the fine-tuning were written.
+    pub template: &'a Template,
+}
