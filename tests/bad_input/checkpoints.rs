@@ -288,8 +288,14 @@ fn nonsense_to_export() {
     check(
         &place,
         &format!("export {CHECKPOINT} e --format onnx"),
-        "error: invalid value 'onnx' for '--format <FORMAT>'\n  [possible values: hf, peft]\n\n\
+        "error: invalid value 'onnx' for '--format <FORMAT>'\n  [possible values: hf, peft, gguf]\n\n\
         For more information, try '--help'.",
+    );
+    check(
+        &place,
+        &format!("export {CHECKPOINT} e --dtype q8_0"),
+        "error: `e`: is not written: a Hugging Face folder has no blocks of 4 or 8 bits here\n\n\
+        hint: choose `f32`, `f16` or `bf16`, or the format `gguf`",
     );
     check(
         &place,

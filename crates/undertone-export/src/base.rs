@@ -16,10 +16,13 @@ const NAME_THE_END: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.js
 /// The longest settings of a tokenizer or of generation that are read, in bytes.
 const MAX_SETTINGS_BYTES: u64 = 16 << 20;
 
+/// The longest `tokenizer.json` that is read, in bytes.
+const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
+
 /// The folder of a base model that fits the fine-tuned model.
 pub(crate) struct Base<'a> {
     pub(crate) original: Original<'a>,
-    config: ModelConfig,
+    pub(crate) config: ModelConfig,
 }
 
 impl<'a> Base<'a> {
@@ -44,25 +47,38 @@ impl<'a> Base<'a> {
     }
 
     /// The tokens at which generation ends: those of turns, then those of the base model.
-    fn ends(&self) -> Value {
+    pub(crate) fn end_ids(&self) -> Vec<u32> {
         let mut ids = self.original.template.ends();
         for &id in &self.config.eos_token_ids {
             if !ids.contains(&id) {
                 ids.push(id);
             }
         }
+        ids
+    }
+
+    /// As JSON: a number, or a list of numbers.
+    fn ends(&self) -> Value {
+        let ids = self.end_ids();
         if let [id] = ids[..] { json!(id) } else { json!(ids) }
     }
 
+    /// `tokenizer.json`.
+    pub(crate) fn tokenizer_json(&self) -> Result<Value, InputError> {
+        let path = self.original.folder.join("tokenizer.json");
+        serde_json::from_slice(&read_bounded(&path, MAX_TOKENIZER_BYTES)?)
+            .map_err(|error| InputError::new(path, format!("is not JSON: {error}")))
+    }
+
     /// The original `config.json`, with the architecture and the type of the exported weights, and the end of a turn.
-    pub(crate) fn float32_config(&self) -> Value {
+    pub(crate) fn config(&self, kind: &str) -> Value {
         let mut config = self.config.original.clone();
         config["architectures"] = json!([self.config.family.architecture]);
         config["eos_token_id"] = self.ends();
         // transformers renamed `torch_dtype` to `dtype`, and reads both.
         let spelt: Vec<&str> = ["torch_dtype", "dtype"].into_iter().filter(|key| config.get(key).is_some()).collect();
         for key in if spelt.is_empty() { vec!["torch_dtype"] } else { spelt } {
-            config[key] = json!("float32");
+            config[key] = json!(kind);
         }
         config
     }

@@ -20,6 +20,12 @@ pub(crate) fn of_model(destination: &Path, original: &Original<'_>) -> String {
     )
 }
 
+/// The card of a GGUF file.
+pub(crate) fn of_gguf(destination: &Path, original: &Original<'_>) -> String {
+    let use_it = "# llama-cli -m model.gguf, or: ollama create my-user -f Modelfile\nmodel = Llama(\"model.gguf\")";
+    card(destination, original, "gguf", "a language model in GGUF, fine-tuned", "from llama_cpp import Llama", use_it)
+}
+
 /// The card of an adapter.
 pub(crate) fn of_adapter(destination: &Path, original: &Original<'_>) -> String {
     let imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM";

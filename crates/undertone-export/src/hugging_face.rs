@@ -13,13 +13,14 @@ use crate::card;
 use crate::exported::{Exported, refuse_broken};
 use crate::original::Original;
 use crate::verify::Probe;
+use crate::weight_type::WeightType;
 
 /// Writes a complete Hugging Face folder: the fully fine-tuned weights, or W + s·BA for LoRA.
 ///
 /// The folder of the model that was fine-tuned gives the rest. Its `config.json` is kept except for the
 /// architecture, the type of the weights and the tokens at which generation ends: the end of a turn comes first, also
 /// in `generation_config.json` and in the tokenizer's files. The rest of these files is copied. `chat_template.jinja` is
-/// that of training. `provenance` becomes `undertone.json`. Weights are F32; a model with tied
+/// that of training. `provenance` becomes `undertone.json`. A model with tied
 /// embeddings gets no `lm_head.weight`.
 ///
 /// # Errors
@@ -29,35 +30,46 @@ use crate::verify::Probe;
 ///
 /// # Panics
 ///
-/// If the folder, read back, computes other logits than the model, which is a bug.
+/// If the folder, read back, computes other logits than the model in F32, which is a bug.
 pub fn hugging_face(
     model: &Decoder,
     original: Original<'_>,
     destination: &Path,
     provenance: &Value,
+    kind: WeightType,
 ) -> Result<Exported, InputError> {
     refuse_existing(destination)?;
+    let Some((dtype, name)) = kind.of_safetensors() else {
+        return Err(InputError::new(
+            destination,
+            "is not written: a Hugging Face folder has no blocks of 4 or 8 bits here",
+        )
+        .hint("choose `f32`, `f16` or `bf16`, or the format `gguf`"));
+    };
     let base = Base::read(original, &model.config)?;
     let model = model.to_device(&Device::flex());
     refuse_broken(&model, destination)?;
     let probe = Probe::of(&model, destination)?;
 
     let mut staged = StagedFolder::create(destination)?;
-    staged.write_json("config.json", &base.float32_config())?;
-    write_weights(&mut staged, "model.safetensors", &merged_weights(&model))?;
+    staged.write_json("config.json", &base.config(name))?;
+    write_weights(&mut staged, "model.safetensors", &merged_weights(&model), dtype)?;
     base.copy_generation_config(&mut staged)?;
     base.copy_tokenizer(&mut staged)?;
     staged.write_json("undertone.json", provenance)?;
     staged.write_text("README.md", &card::of_model(destination, &base.original))?;
 
     let read_back = Decoder::load(staged.folder(), &Device::flex()).map_err(|error| staged.published(error))?;
-    let largest_logit_difference = probe.largest_difference(&read_back);
+    let largest_logit_difference = match kind {
+        WeightType::F32 => probe.largest_difference(&read_back),
+        _ => probe.difference(&read_back),
+    };
     let files = staged.publish()?;
     Ok(Exported { folder: destination.to_owned(), files, largest_logit_difference })
 }
 
 /// Every tensor of the merged model under its Hugging Face name.
-fn merged_weights(model: &Decoder) -> Vec<Weight<'_>> {
+pub(crate) fn merged_weights(model: &Decoder) -> Vec<Weight<'_>> {
     fn matrix(parameter: &Parameter) -> Weight<'_> {
         let shape = parameter.value().dims().to_vec();
         Weight { name: parameter.name.clone(), shape, values: Box::new(|| Ok(values(parameter.value().clone()))) }

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::Dtype;
 use serde_json::{Value, json};
 use undertone_files::StagedFolder;
 use undertone_files::{InputError, Place, refuse_existing};
@@ -66,7 +67,7 @@ pub fn peft(
 
     let mut staged = StagedFolder::create(destination)?;
     staged.write_json("adapter_config.json", &adapter_config(lora, base.original.folder))?;
-    write_weights(&mut staged, "adapter_model.safetensors", &adapter_weights(&model))?;
+    write_weights(&mut staged, "adapter_model.safetensors", &adapter_weights(&model), Dtype::F32)?;
     base.copy_tokenizer(&mut staged)?;
     staged.write_json("undertone.json", provenance)?;
     staged.write_text("README.md", &card::of_adapter(destination, &base.original))?;

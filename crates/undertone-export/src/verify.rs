@@ -41,11 +41,27 @@ impl Probe {
         self.largest_difference_of(&logits(read_back, &self.tokens))
     }
 
-    fn largest_difference_of(&self, read_back: &[f32]) -> f64 {
+    /// As [`largest_difference`](Self::largest_difference), of weights that were rounded: they may differ by any number.
+    ///
+    /// # Panics
+    ///
+    /// If a logit is no number.
+    pub(crate) fn difference(&self, read_back: &Decoder) -> f64 {
+        let (_, largest) = self.place_and_difference(&logits(read_back, &self.tokens));
+        assert!(!largest.is_nan(), "the export computes a logit that is not a number");
+        largest
+    }
+
+    /// Where the largest difference is, and how large.
+    fn place_and_difference(&self, read_back: &[f32]) -> (usize, f64) {
         assert_eq!(read_back.len(), self.logits.len(), "the export has another vocabulary than the model");
         let differences = self.logits.iter().zip(read_back).map(|(&ours, &theirs)| f64::from(ours - theirs).abs());
         // In this order, NaN is larger than every number.
-        let (at, largest) = differences.enumerate().max_by(|a, b| a.1.total_cmp(&b.1)).expect("a probe has logits");
+        differences.enumerate().max_by(|a, b| a.1.total_cmp(&b.1)).expect("a probe has logits")
+    }
+
+    fn largest_difference_of(&self, read_back: &[f32]) -> f64 {
+        let (at, largest) = self.place_and_difference(read_back);
         let vocabulary = self.logits.len() / self.tokens.len();
         assert!(
             largest <= TOLERANCE,

@@ -1,7 +1,7 @@
 //! Both exports of a tiny Llama are complete and compute the same logits; a refused export leaves nothing behind.
 //!
-//! The last test exports a real model for `peer.py`, which loads both folders with transformers and
-//! PEFT. It runs where `UNDERTONE_PEER_OUT` names a new folder.
+//! The last test exports a real model for `make interop`, which loads the folders with transformers, PEFT and llama.cpp. It
+//! runs where `UNDERTONE_PEER_OUT` names a new folder.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -16,8 +16,8 @@ use tempfile::TempDir;
 use undertone_data::{
     Access, Encoded, GivenFormat, ReadOptions, Reader, Role, Speaker, StreamBuilder, Timing, View, derived_seed,
 };
-use undertone_export::Format::{self, Hf, Peft};
-use undertone_export::{Exported, Original};
+use undertone_export::Format::{self, Gguf, Hf, Peft};
+use undertone_export::{Exported, Original, WeightType};
 use undertone_files::InputError;
 use undertone_model::{
     Cache, ChatMessage, ChatTemplate, Decoder, LoraConfig, ModelConfig, Projection, SpecialTokens, load_template,
@@ -148,7 +148,7 @@ fn listing(folder: &Path) -> Vec<String> {
 /// Exports a model whose conversations were written as its folder says.
 fn export(format: Format, model: &Decoder, folder: &Path, to: &Path) -> Result<Exported, InputError> {
     let template = load_template(folder, &model.config, &GivenFormat::default())?;
-    format.write(model, Original { folder, template: &template }, to, &provenance())
+    format.write(model, Original { folder, template: &template }, to, &provenance(), WeightType::F32)
 }
 
 /// Names and shapes in a safetensors file.
@@ -293,7 +293,7 @@ fn the_exported_template_gives_the_ids_of_training() {
     for (index, format) in formats.iter().enumerate() {
         let to = work.path().join(format!("merged{index}"));
         let template = load_template(&from, &model.config, format).unwrap();
-        Hf.write(&model, Original { folder: &from, template: &template }, &to, &provenance()).unwrap();
+        Hf.write(&model, Original { folder: &from, template: &template }, &to, &provenance(), WeightType::F32).unwrap();
         let jinja = fs::read_to_string(to.join("chat_template.jinja")).unwrap();
         let jinja = ChatTemplate::parse(&jinja, SpecialTokens::default()).unwrap();
         let tokenizer = load_tokenizer(&to, &model.config).unwrap();
@@ -320,6 +320,125 @@ fn the_exported_template_gives_the_ids_of_training() {
             assert_eq!(load_template(&to, &model.config, &given(json!({}))).unwrap().format(), template.format());
         }
     }
+}
+
+/// As [`export`], with another type of weights.
+fn export_as(
+    format: Format,
+    kind: WeightType,
+    model: &Decoder,
+    folder: &Path,
+    to: &Path,
+) -> Result<Exported, InputError> {
+    let template = load_template(folder, &model.config, &GivenFormat::default())?;
+    format.write(model, Original { folder, template: &template }, to, &provenance(), kind)
+}
+
+/// A GGUF file holds the model, its tokenizer, its chat template and the end of a turn; imported, it is the same model.
+#[test]
+fn a_gguf_file_is_the_same_model() {
+    use WeightType::{Bf16, F16, F32, Q4_0, Q8_0};
+    // Rows of 64 numbers: two blocks.
+    for tied in [true, false] {
+        let mut wide = config(tied);
+        for (key, value) in [("hidden_size", 64), ("intermediate_size", 96), ("head_dim", 16)] {
+            wide[key] = json!(value);
+        }
+        let (work, model) = base_of(&wide);
+        let from = work.path().join("base");
+        let model = with_adapters(model, &lora(false, &Projection::ALL), 0.5);
+        let mut sizes = Vec::new();
+        for (kind, name, largest) in
+            [(F32, "f32", 2e-4), (F16, "f16", 0.2), (Bf16, "bf16", 1.0), (Q8_0, "q8_0", 2.0), (Q4_0, "q4_0", 20.0)]
+        {
+            let to = work.path().join(name);
+            let exported = export_as(Gguf, kind, &model, &from, &to).unwrap();
+            assert_eq!(exported.files, ["model.gguf", "Modelfile", "undertone.json", "README.md"]);
+            let difference = exported.largest_logit_difference;
+            assert!(difference <= largest && (difference > 0.0 || kind == F32), "{name}: {difference}");
+            assert_eq!(listing(&to), ["Modelfile", "README.md", "model.gguf", "undertone.json"]);
+            sizes.push(fs::metadata(to.join("model.gguf")).unwrap().len());
+
+            let folder = work.path().join(format!("{name}-imported"));
+            let report = undertone_model::import::gguf(&to.join("model.gguf"), &folder).unwrap();
+            assert_eq!(report.config.eos_token_ids, [1]);
+            let [ours, theirs] = [&from, &folder].map(|folder| load_tokenizer(folder, &model.config).unwrap());
+            for text in ["the town", "to the the", "<|im_start|>the<|im_end|>"] {
+                let [ours, theirs] = [&ours, &theirs].map(|one| one.encode_fast(text, false).unwrap());
+                assert_eq!(ours.get_ids(), theirs.get_ids(), "{text}");
+            }
+            let none = GivenFormat::default();
+            let [ours, theirs] = [&from, &folder].map(|folder| load_template(folder, &model.config, &none).unwrap());
+            assert_eq!(ours.format(), theirs.format());
+            if kind == F32 {
+                let read_back = Decoder::load(&folder, &Device::flex()).unwrap();
+                assert!(largest_difference(&logits(&read_back, &[3, 1, 4]), &logits(&model, &[3, 1, 4])) < 2e-4);
+            }
+        }
+        assert!(sizes[0] > sizes[1] && sizes[1] == sizes[2] && sizes[2] > sizes[3] && sizes[3] > sizes[4], "{sizes:?}");
+    }
+}
+
+#[test]
+fn what_a_gguf_file_cannot_hold_is_refused() {
+    let refused = |config: &Value, part_of_tokenizer: Option<(&str, Value)>, expected: &str| {
+        let (work, model) = base_of(config);
+        let folder = work.path().join("base");
+        if let Some((part, value)) = part_of_tokenizer {
+            let mut file = tokenizer();
+            file[part] = value;
+            fs::write(folder.join("tokenizer.json"), file.to_string()).unwrap();
+        }
+        let error = export(Gguf, &model, &folder, &work.path().join("out")).unwrap_err();
+        let within = format!("{}/", work.path().display());
+        assert_eq!(shown(&error).replace(&within, ""), expected);
+        assert_eq!(
+            error.hint.unwrap(),
+            "export a Hugging Face folder, and convert it with llama.cpp's `convert_hf_to_gguf.py`"
+        );
+        assert_eq!(listing(work.path()), ["base"]);
+    };
+    let mut scaled = config(true);
+    scaled["rope_scaling"] = json!({"rope_type": "linear", "factor": 2.0});
+    refused(&scaled, None, "out: is not written: models with scaled rotary positions are not written as GGUF");
+    let mut qwen = config(true);
+    qwen["model_type"] = json!("qwen3");
+    qwen["architectures"] = json!(["Qwen3ForCausalLM"]);
+    qwen["head_dim"] = json!(4);
+    refused(&qwen, None, "out: is not written: `qwen3` models are not written as GGUF; `llama` and `mistral` are");
+    let mut biased = config(true);
+    biased["attention_bias"] = json!(true);
+    refused(&biased, None, "out: is not written: models with biases are not written as GGUF");
+    let normalizer = Some(("normalizer", json!({"type": "NFC"})));
+    refused(&config(true), normalizer, "tokenizer.json, `normalizer`: has no counterpart in GGUF");
+    let split = json!({"type": "Split", "pattern": {"Regex": "."}, "behavior": "Isolated", "invert": false});
+    let steps = json!({"type": "Sequence", "pretokenizers": [split, tokenizer()["pre_tokenizer"]]});
+    refused(
+        &config(true),
+        Some(("pre_tokenizer", steps)),
+        "tokenizer.json, `pre_tokenizer`: splits text in a way that is not written as GGUF; those of SmolLM2 and GPT-2 are",
+    );
+}
+
+/// Half of the bytes, the type in `config.json`, and nearly the same logits.
+#[test]
+fn weights_of_16_bits_are_written() {
+    let (work, model) = base(true);
+    let from = work.path().join("base");
+    for (kind, name, largest) in [(WeightType::F16, "float16", 0.1), (WeightType::Bf16, "bfloat16", 0.5)] {
+        let to = work.path().join(name);
+        let exported = export_as(Hf, kind, &model, &from, &to).unwrap();
+        assert!((1e-6..largest).contains(&exported.largest_logit_difference), "{exported:?}");
+        assert_eq!(json(&to, "config.json")["torch_dtype"], name);
+        let sizes = [&from, &to].map(|folder| fs::metadata(folder.join("model.safetensors")).unwrap().len());
+        assert!(sizes[1] < sizes[0] * 6 / 10, "{sizes:?}");
+        assert_eq!(shapes(&from.join("model.safetensors")), shapes(&to.join("model.safetensors")));
+    }
+    let to = work.path().join("out");
+    let cause = |format, kind, model: &Decoder| export_as(format, kind, model, &from, &to).unwrap_err().cause;
+    let blocks = "is not written: a Hugging Face folder has no blocks of 4 or 8 bits here";
+    assert_eq!(cause(Hf, WeightType::Q8_0, &model), blocks);
+    assert_eq!(cause(Peft, WeightType::F16, &model), "is not written: adapters are only written in F32");
 }
 
 #[test]
@@ -411,7 +530,7 @@ fn check_refused(
     let to = change(work.path(), &mut model);
     let before = listing(work.path());
     let original = Original { folder, template: &template };
-    let error = format.write(&model, original, &to, &provenance()).unwrap_err();
+    let error = format.write(&model, original, &to, &provenance(), WeightType::F32).unwrap_err();
     let within = format!("{}/", work.path().display());
     assert_eq!(shown(&error).replace(&within, ""), expect);
     assert_eq!(error.hint.as_deref(), hint, "{error}");
@@ -529,11 +648,11 @@ fn replace_in_base(work: &Path, name: &str, values: &[f32]) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Writes `merged/`, `adapter/` and `expected.json` for `peer.py`.
+/// Writes `merged/`, `adapter/`, `gguf-TYPE/` and `expected.json` for `tests/interop`.
 #[test]
 fn a_peer_finds_what_it_needs() {
     let Some(out) = std::env::var_os("UNDERTONE_PEER_OUT").map(PathBuf::from) else {
-        eprintln!("skipped: `UNDERTONE_PEER_OUT` is not set; it names a new folder for `peer.py`");
+        eprintln!("skipped: `UNDERTONE_PEER_OUT` is not set; it names a new folder for `make interop`");
         return;
     };
     let Some(from) = folders::model() else { return };
@@ -543,7 +662,13 @@ fn a_peer_finds_what_it_needs() {
     let merged = export(Hf, &model, &from, &out.join("merged")).unwrap();
     let adapter = export(Peft, &model, &from, &out.join("adapter")).unwrap();
     eprintln!("merged {}, adapter {}", merged.largest_logit_difference, adapter.largest_logit_difference);
-    let text = "<|im_start|>user\nWhat did I mean?<|im_end|>\n<|im_start|>reason\n";
+    use WeightType::{Bf16, F16, F32, Q4_0, Q8_0};
+    for (kind, name) in [(F32, "f32"), (F16, "f16"), (Bf16, "bf16"), (Q8_0, "q8_0"), (Q4_0, "q4_0")] {
+        let exported = export_as(Gguf, kind, &model, &from, &out.join(format!("gguf-{name}"))).unwrap();
+        eprintln!("GGUF in {name}: {}", exported.largest_logit_difference);
+    }
+    let text = "<|im_start|>user\nWhat did I mean? I asked for 3 recipes in 2026, and got twelve of them; the 2nd one was (almost) \
+                right: lentils, Gemüse, 豆.<|im_end|>\n<|im_start|>reason\nI'm tired and  want something quick.<|im_end|>\n";
     let tokens = load_tokenizer(&from, &model.config).unwrap().encode(text, false).unwrap().get_ids().to_vec();
     let expected = json!({"base": from, "text": text, "tokens": tokens, "logits": logits(&model, &tokens)});
     fs::write(out.join("expected.json"), expected.to_string()).unwrap();

@@ -26,7 +26,7 @@ use crate::linear::Projection;
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// Which linear layers have a bias.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HasBias {
     /// Queries, keys and values.
     pub query_key_value: bool,

@@ -1,11 +1,12 @@
-//! Writes a safetensors file of F32 tensors into a [`StagedFolder`].
+//! Writes a safetensors file into a [`StagedFolder`].
 
 use std::io::Write;
 
+use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use undertone_files::{InputError, StagedFolder, WriteError};
 
-/// A tensor to be written in F32; its values are requested once, when it is written.
+/// A tensor to be written; its values are requested once, when it is written.
 pub struct Weight<'a> {
     /// Its name in the file.
     pub name: String,
@@ -21,13 +22,27 @@ pub struct Weight<'a> {
 ///
 /// # Errors
 /// Some values cannot be read, or the file cannot be written.
-pub fn write_weights(staged: &mut StagedFolder, name: &str, weights: &[Weight<'_>]) -> Result<(), InputError> {
+///
+/// # Panics
+/// If `dtype` is none of F32, F16 and BF16.
+pub fn write_weights(
+    staged: &mut StagedFolder,
+    name: &str,
+    weights: &[Weight<'_>],
+    dtype: Dtype,
+) -> Result<(), InputError> {
+    let bytes = match dtype {
+        Dtype::F32 => |value: f32| value.to_le_bytes().to_vec(),
+        Dtype::F16 => |value: f32| f16::from_f32(value).to_le_bytes().to_vec(),
+        Dtype::BF16 => |value: f32| bf16::from_f32(value).to_le_bytes().to_vec(),
+        other => panic!("weights are not written as {other}"),
+    };
     let mut end = 0;
     let infos = weights.iter().map(|weight| {
         let start = end;
-        end += 4 * weight.shape.iter().product::<usize>();
+        end += dtype.bitsize() / 8 * weight.shape.iter().product::<usize>();
         let shape = weight.shape.clone();
-        (weight.name.clone(), TensorInfo { dtype: Dtype::F32, shape, data_offsets: (start, end) })
+        (weight.name.clone(), TensorInfo { dtype, shape, data_offsets: (start, end) })
     });
     // transformers refuses files that do not say which framework wrote them.
     let format = [("format".to_owned(), "pt".to_owned())].into();
@@ -43,7 +58,7 @@ pub fn write_weights(staged: &mut StagedFolder, name: &str, weights: &[Weight<'_
             let expected: usize = weight.shape.iter().product();
             assert_eq!(values.len(), expected, "`{}` has shape {:?}", weight.name, weight.shape);
             for value in values {
-                file.write_all(&value.to_le_bytes())?;
+                file.write_all(&bytes(value))?;
             }
         }
         Ok(())

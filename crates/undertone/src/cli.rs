@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use undertone_data::{Access, Source, Split, Synthetic, Timing};
-use undertone_export::Format;
+use undertone_export::{Format, WeightType};
 
 /// Fine-tune a language model to predict a user's next message, and measure what the user's thoughts add.
 #[derive(Debug, Parser)]
@@ -42,7 +42,7 @@ pub(crate) enum Command {
     Ablate(Ablate),
     /// Write the user's next message in a conversation, or a thought.
     Predict(Predict),
-    /// Export a checkpoint as a Hugging Face folder or a PEFT adapter.
+    /// Export a checkpoint as a Hugging Face folder, a GGUF file or a PEFT adapter.
     Export(Export),
     /// Check that the files of a study are as they were written.
     Verify(Verify),
@@ -246,6 +246,9 @@ pub(crate) struct Export {
     /// The format to write.
     #[arg(long, default_value = "hf")]
     pub(crate) format: Format,
+    /// The type of the weights; q8_0 and q4_0 are for GGUF.
+    #[arg(long, default_value = "f32")]
+    pub(crate) dtype: WeightType,
 }
 
 #[derive(Debug, Args)]

@@ -30,12 +30,63 @@ const KNOWN_KEYS: [&str; 14] = [
 
 /// One tensor of the model under both names.
 #[derive(Debug, PartialEq)]
-pub(super) struct TensorPlan {
-    pub(super) gguf_name: String,
-    pub(super) name: String,
-    pub(super) shape: Vec<usize>,
+pub struct TensorPlan {
+    /// llama.cpp's name.
+    pub gguf_name: String,
+    /// The name in a Hugging Face folder.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
     /// The number of heads whose rows are stored permuted; `None` if rows are not permuted.
-    pub(super) permuted_heads: Option<usize>,
+    pub permuted_heads: Option<usize>,
+}
+
+impl TensorPlan {
+    fn new(gguf_name: &str, name: &str, shape: &[usize], permuted_heads: Option<usize>) -> Self {
+        Self { gguf_name: gguf_name.to_owned(), name: name.to_owned(), shape: shape.to_vec(), permuted_heads }
+    }
+}
+
+/// Every tensor of a plain Llama model, in the order of the blocks.
+pub fn gguf_tensors(config: &ModelConfig) -> Vec<TensorPlan> {
+    let blocks = (0..config.layers.len()).flat_map(|layer| of_block(config, layer));
+    [embedding(config)].into_iter().chain(blocks).chain(after_blocks(config)).collect()
+}
+
+fn embedding(config: &ModelConfig) -> TensorPlan {
+    let shape = [config.vocab_size, config.hidden_size];
+    TensorPlan::new("token_embd.weight", "model.embed_tokens.weight", &shape, None)
+}
+
+fn of_block(config: &ModelConfig, layer: usize) -> [TensorPlan; 9] {
+    let (width, inner) = (config.hidden_size, config.intermediate_size);
+    let (queries, keys) = (config.query_width(), config.key_value_width());
+    let (heads, key_heads) = (Some(config.num_attention_heads), Some(config.num_key_value_heads));
+    let plan = |gguf_part: &str, part: &str, shape: &[usize], permuted_heads| {
+        let (gguf_name, name) =
+            (format!("blk.{layer}.{gguf_part}.weight"), format!("model.layers.{layer}.{part}.weight"));
+        TensorPlan::new(&gguf_name, &name, shape, permuted_heads)
+    };
+    [
+        plan("attn_norm", "input_layernorm", &[width], None),
+        plan("attn_q", "self_attn.q_proj", &[queries, width], heads),
+        plan("attn_k", "self_attn.k_proj", &[keys, width], key_heads),
+        plan("attn_v", "self_attn.v_proj", &[keys, width], None),
+        plan("attn_output", "self_attn.o_proj", &[width, queries], None),
+        plan("ffn_norm", "post_attention_layernorm", &[width], None),
+        plan("ffn_gate", "mlp.gate_proj", &[inner, width], None),
+        plan("ffn_up", "mlp.up_proj", &[inner, width], None),
+        plan("ffn_down", "mlp.down_proj", &[width, inner], None),
+    ]
+}
+
+fn after_blocks(config: &ModelConfig) -> Vec<TensorPlan> {
+    let (vocabulary, width) = (config.vocab_size, config.hidden_size);
+    let mut plans = vec![TensorPlan::new("output_norm.weight", "model.norm.weight", &[width], None)];
+    if !config.tie_word_embeddings {
+        plans.push(TensorPlan::new("output.weight", "lm_head.weight", &[vocabulary, width], None));
+    }
+    plans
 }
 
 /// The `config.json` that corresponds to the metadata, for a vocabulary of this many tokens.
@@ -141,42 +192,16 @@ pub(super) fn special_ids(gguf: &Gguf) -> Result<Vec<(&'static str, u64)>, Input
 ///
 /// A tensor is missing, has another shape than the configuration asks for, or is not used by the model.
 pub(super) fn tensor_plans(gguf: &Gguf, config: &ModelConfig) -> Result<Vec<TensorPlan>, InputError> {
-    let plan = |gguf_name: String, name: String, shape: &[usize], permuted_heads| TensorPlan {
-        gguf_name,
-        name,
-        shape: shape.to_vec(),
-        permuted_heads,
-    };
-    let (width, inner) = (config.hidden_size, config.intermediate_size);
-    let (queries, keys) = (config.query_width(), config.key_value_width());
-    let (heads, key_heads) = (Some(config.num_attention_heads), Some(config.num_key_value_heads));
-    let parts: [(&str, &str, &[usize], Option<usize>); 9] = [
-        ("attn_norm", "input_layernorm", &[width], None),
-        ("attn_q", "self_attn.q_proj", &[queries, width], heads),
-        ("attn_k", "self_attn.k_proj", &[keys, width], key_heads),
-        ("attn_v", "self_attn.v_proj", &[keys, width], None),
-        ("attn_output", "self_attn.o_proj", &[width, queries], None),
-        ("ffn_norm", "post_attention_layernorm", &[width], None),
-        ("ffn_gate", "mlp.gate_proj", &[inner, width], None),
-        ("ffn_up", "mlp.up_proj", &[inner, width], None),
-        ("ffn_down", "mlp.down_proj", &[width, inner], None),
-    ];
-
-    let vocabulary: &[usize] = &[config.vocab_size, width];
-    let mut plans = vec![plan("token_embd.weight".into(), "model.embed_tokens.weight".into(), vocabulary, None)];
+    let mut plans = vec![embedding(config)];
     for layer in 0..config.layers.len() {
-        for (gguf_part, part, shape, permuted_heads) in parts {
-            let gguf_name = format!("blk.{layer}.{gguf_part}.weight");
+        for plan in of_block(config, layer) {
             // Checked before the next tensor is planned, so that an absurd number of layers fails at the first missing
             // tensor.
-            gguf.tensor_of_shape(&gguf_name, shape)?;
-            plans.push(plan(gguf_name, format!("model.layers.{layer}.{part}.weight"), shape, permuted_heads));
+            gguf.tensor_of_shape(&plan.gguf_name, &plan.shape)?;
+            plans.push(plan);
         }
     }
-    plans.push(plan("output_norm.weight".into(), "model.norm.weight".into(), &[width], None));
-    if !config.tie_word_embeddings {
-        plans.push(plan("output.weight".into(), "lm_head.weight".into(), vocabulary, None));
-    }
+    plans.extend(after_blocks(config));
     for plan in &plans {
         gguf.tensor_of_shape(&plan.gguf_name, &plan.shape)?;
     }
@@ -217,25 +242,34 @@ pub(super) fn unpermute(rows: &[f32], heads: usize, columns: usize) -> Vec<f32> 
     restored
 }
 
+/// llama.cpp's permutation of query or key rows: `w.reshape(heads, 2, head_dim / 2, columns).swapaxes(1, 2)`.
+///
+/// # Shapes
+///
+/// `rows`: `[heads · head_dim, columns]`, row-major, and so is the result.
+pub fn permute(rows: &[f32], heads: usize, columns: usize) -> Vec<f32> {
+    let half_dim = rows.len() / heads / columns / 2;
+    assert_eq!(
+        rows.len(),
+        heads * 2 * half_dim * columns,
+        "{heads} heads and {columns} columns do not divide the rows"
+    );
+    let mut stored = vec![f32::NAN; rows.len()];
+    for head in 0..heads {
+        for half in 0..2 {
+            for pair in 0..half_dim {
+                let from = ((head * 2 + half) * half_dim + pair) * columns;
+                let to = ((head * half_dim + pair) * 2 + half) * columns;
+                stored[to..to + columns].copy_from_slice(&rows[from..from + columns]);
+            }
+        }
+    }
+    stored
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// llama.cpp's `w.reshape(heads, 2, head_dim / 2, columns).swapaxes(1, 2)`, written out.
-    fn permute(rows: &[f32], heads: usize, columns: usize) -> Vec<f32> {
-        let half_dim = rows.len() / heads / columns / 2;
-        let mut stored = vec![f32::NAN; rows.len()];
-        for head in 0..heads {
-            for half in 0..2 {
-                for pair in 0..half_dim {
-                    let from = ((head * 2 + half) * half_dim + pair) * columns;
-                    let to = ((head * half_dim + pair) * 2 + half) * columns;
-                    stored[to..to + columns].copy_from_slice(&rows[from..from + columns]);
-                }
-            }
-        }
-        stored
-    }
 
     #[test]
     fn rows_come_back_from_the_permutation() {

@@ -3,7 +3,7 @@
 //! [`gguf()`] turns a GGUF file into the folder that the decoder and every other tool read:
 //! `config.json`, `generation_config.json`, `model.safetensors` (F32), `tokenizer.json` and its
 //! companions, and `import.json`, which names the source. The file passes through
-//! `header.rs` (claims), `gguf.rs` (values), `llama.rs` (names) and `tokenizer.rs`. GGUF is never written.
+//! `header.rs` (claims), `gguf.rs` (values), `llama.rs` (names) and `tokenizer.rs`. `undertone-export` writes GGUF with the same names.
 
 mod gguf;
 mod header;
@@ -13,10 +13,13 @@ mod tokenizer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 use undertone_files::InputError;
 
 use self::gguf::Gguf;
+pub use self::llama::{TensorPlan, gguf_tensors, permute};
+pub use self::tokenizer::{pre_tokenizers, token_type};
 use crate::config::ModelConfig;
 use crate::weight_file::{Weight, write_weights};
 use undertone_files::StagedFolder;
@@ -95,7 +98,7 @@ pub fn gguf(source: &Path, destination: &Path) -> Result<ImportReport, InputErro
         };
         weights.push(Weight { name: plan.name.clone(), shape: plan.shape.clone(), values: Box::new(values) });
     }
-    write_weights(&mut staged, "model.safetensors", &weights)?;
+    write_weights(&mut staged, "model.safetensors", &weights, Dtype::F32)?;
     staged.publish()?;
     Ok(report)
 }

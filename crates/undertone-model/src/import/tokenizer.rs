@@ -11,11 +11,17 @@ use super::gguf::Gguf;
 use super::llama::special_ids;
 
 /// The token types of llama.cpp that a byte-level vocabulary may have.
-const NORMAL: u64 = 1;
-const CONTROL: u64 = 3;
-const USER_DEFINED: u64 = 4;
-/// A placeholder for an id that the original vocabulary skips; no text is encoded to it.
-const UNUSED: u64 = 5;
+pub mod token_type {
+    /// A token of texts.
+    pub const NORMAL: u64 = 1;
+    /// A special token.
+    pub const CONTROL: u64 = 3;
+    /// A token that is added, but not special.
+    pub const USER_DEFINED: u64 = 4;
+    /// A placeholder for an id that the original vocabulary skips; no text is encoded to it.
+    pub const UNUSED: u64 = 5;
+}
+use token_type::{CONTROL, NORMAL, UNUSED, USER_DEFINED};
 
 /// The contents of the folder's tokenizer files.
 #[derive(Debug)]
@@ -136,15 +142,22 @@ pub(super) fn tokenizer_files(gguf: &Gguf) -> Result<TokenizerFiles, InputError>
 
 /// How text is split before the merges.
 fn pre_tokenizer(gguf: &Gguf) -> Result<Value, InputError> {
-    match gguf.text("tokenizer.ggml.pre")? {
-        "smollm" => Ok(json!({"type": "Sequence",
-            "pretokenizers": [{"type": "Digits", "individual_digits": true}, byte_level()]})),
-        // As transformers reads it; llama.cpp splits digits and punctuation further for `default`.
-        "default" | "gpt-2" => Ok(byte_level()),
-        other => Err(gguf
-            .error("tokenizer.ggml.pre", format!("`{other}` is not supported; these are: `smollm`, `gpt-2`, `default`"))
-            .hint("text would be split differently from what the model was trained on")),
-    }
+    // As transformers reads it; llama.cpp splits digits and punctuation further for `default`.
+    let name = match gguf.text("tokenizer.ggml.pre")? {
+        "default" => "gpt-2",
+        name => name,
+    };
+    let found = pre_tokenizers().into_iter().find(|(known, _)| *known == name);
+    found.map(|(_, pre_tokenizer)| pre_tokenizer).ok_or_else(|| {
+        gguf.error("tokenizer.ggml.pre", format!("`{name}` is not supported; these are: `smollm`, `gpt-2`, `default`"))
+            .hint("text would be split differently from what the model was trained on")
+    })
+}
+
+/// The ways to split text before the merges, by llama.cpp's names.
+pub fn pre_tokenizers() -> [(&'static str, Value); 2] {
+    let digits = json!({"type": "Digits", "individual_digits": true});
+    [("smollm", json!({"type": "Sequence", "pretokenizers": [digits, byte_level()]})), ("gpt-2", byte_level())]
 }
 
 fn byte_level() -> Value {

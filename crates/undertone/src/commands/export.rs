@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Export, shell: &Shell) -> anyhow::Result<()> {
         "state": description.state,
     });
     let original = Original { folder: &experiment.model.path, template: &base.template };
-    let exported = args.format.write(&decoder, original, &args.destination, &provenance)?;
+    let exported = args.format.write(&decoder, original, &args.destination, &provenance, args.dtype)?;
     say(format!(
         "wrote {} to `{}`; after reading it back, its logits differ from the checkpoint's by at most {:.1e}",
         exported.files.join(", "),

@@ -1,7 +1,7 @@
 """Load both exports with transformers and PEFT, and compare their logits with ours.
 
     UNDERTONE_PEER_OUT=OUT cargo test --release --workspace --test export peer
-    python crates/undertone-export/tests/peer.py OUT
+    python tests/interop/peer.py OUT
 
 Needs torch, transformers and peft. Prints the largest absolute differences; exits with 1 if one of
 the exports differs by more than 2e-3, or if the adapter makes no difference to the base model.

@@ -1,0 +1,34 @@
+//! The type of exported weights.
+
+use safetensors::Dtype;
+
+/// The type of the weights in a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum WeightType {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, IEEE.
+    F16,
+    /// 16 bits with the range of F32.
+    Bf16,
+    /// GGUF: blocks of 32 numbers of 8 bits with a common factor.
+    #[cfg_attr(feature = "clap", value(name = "q8_0"))]
+    Q8_0,
+    /// GGUF: blocks of 32 numbers of 4 bits with a common factor; the embedding and the output are Q8_0.
+    #[cfg_attr(feature = "clap", value(name = "q4_0"))]
+    Q4_0,
+}
+
+impl WeightType {
+    /// The type in a safetensors file, and transformers' name of it; `None` for blocks.
+    pub(crate) fn of_safetensors(self) -> Option<(Dtype, &'static str)> {
+        match self {
+            Self::F32 => Some((Dtype::F32, "float32")),
+            Self::F16 => Some((Dtype::F16, "float16")),
+            Self::Bf16 => Some((Dtype::BF16, "bfloat16")),
+            Self::Q8_0 | Self::Q4_0 => None,
+        }
+    }
+}
