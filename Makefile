@@ -17,7 +17,7 @@ export LIBTORCH := $(LIBTORCH_FOLDER)
 export LD_LIBRARY_PATH := $(LIBTORCH_FOLDER)/lib:$(LD_LIBRARY_PATH)
 endif
 
-.PHONY: help build model encoder demo test bench libtorch lint docs deny faults fuzz check-devices clean
+.PHONY: help build model encoder demo test bench interop libtorch lint docs deny faults fuzz check-devices clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -55,6 +55,9 @@ lint: ## Check the format and run clippy
 bench: model ## Measure speed and memory against transformers + PEFT (an hour; 7 GB to install)
 	$(CARGO) build $(FLAGS) $(FEATURES) --examples
 	python3 scripts/bench/run.py $(BENCH)
+
+interop: model ## Compare models, exports and templates with transformers, PEFT and llama.cpp (10 minutes; 8 GB to install)
+	python3 scripts/interop.py
 
 docs: ## Build the API documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(FLAGS) --no-deps --document-private-items

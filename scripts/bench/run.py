@@ -18,27 +18,12 @@ import platform
 import statistics
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import measure
+from environment import REQUIREMENTS, prepare_peer
 from measure import SIDES, Measured, tell
-from rows import HERE, PEER, PYTHON, ROOT, SECONDS, UNITS, Row, rows
-
-REQUIREMENTS = HERE / "requirements.txt"
-
-
-def prepare_peer() -> None:
-    """Installs the reference trainer in its own environment."""
-    done = PEER / "requirements.txt"
-    if done.is_file() and done.read_text() == REQUIREMENTS.read_text():
-        return
-    tell("installing the reference trainer to .cache/bench-venv (7 GB)")
-    venv.create(PEER, with_pip=True)
-    pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--requirement", str(REQUIREMENTS)], check=True)
-    done.write_text(REQUIREMENTS.read_text())
-
+from rows import PYTHON, ROOT, SECONDS, UNITS, Row, rows
 
 def setting() -> dict:
     """What all numbers of one table must share: the machine and the versions."""

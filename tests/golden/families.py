@@ -1,18 +1,19 @@
 """Golden numbers of every supported family of models, from transformers: nats, logits and gradients of tiny models.
 
-Needs torch and transformers (`scripts/bench/requirements.txt`). Usage: python3 tests/golden/families.py
+Needs torch and transformers (`scripts/bench/requirements.txt`). Usage: python3 tests/golden/families.py [FOLDER]
 
-Writes `tests/golden/families/NAME.json`, one a model. Weights are not in these files: both sides make them from their
+Writes `FOLDER/NAME.json`, one a model; the folder is `tests/golden/families` if none is given. Weights are not in these files: both sides make them from their
 names, by `numbers` here and in `crates/undertone-model/tests/families.rs`.
 """
 
 import json
+import sys
 from pathlib import Path
 
 import torch
 import transformers
 
-HERE = Path(__file__).parent / "families"
+FOLDER = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "families"
 TOKENS = 48
 VOCABULARY = 64
 MASK = (1 << 64) - 1
@@ -172,10 +173,10 @@ def rounded(value: object) -> object:
 
 
 def main() -> None:
-    HERE.mkdir(exist_ok=True)
+    FOLDER.mkdir(exist_ok=True)
     for name, (model_type, settings) in MODELS.items():
         numbers_of_model = rounded(golden(model_type, settings))
-        path = HERE / f"{name}.json"
+        path = FOLDER / f"{name}.json"
         lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in numbers_of_model.items()]
         path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         print(f"{path.name}: {path.stat().st_size} bytes")

@@ -24,7 +24,8 @@ const ours = expected.tokens.slice(1).map((token, index) => {
 });
 
 const llama = await getLlama({build: "never", gpu: false, logLevel: "error"});
-console.log(`node-llama-cpp, llama.cpp ${llama.llamaCppRelease?.release ?? "unknown"}, CPU`);
+const manifest = new URL("node_modules/node-llama-cpp/package.json", import.meta.url);
+console.log(`node-llama-cpp ${JSON.parse(readFileSync(manifest, "utf8")).version}, llama.cpp ${llama.llamaCppRelease.release}, CPU`);
 let failed = false;
 for (const kind of ["f32", "f16", "bf16", "q8_0", "q4_0"]) {
     const model = await llama.loadModel({modelPath: `${out}/gguf-${kind}/model.gguf`, useMmap: false});

@@ -1,0 +1,90 @@
+"""`make interop`: our models and files in other programs, and theirs in ours.
+
+Each line of the table at the end is a comparison: families of models, exports, chat templates and GGUF files, with
+transformers, PEFT, Jinja and llama.cpp. Exits with 1 if one fails. Needs `make model`, pip and npm; torch and transformers
+are those of `make bench` (7 GB), the rest is 800 MB in `.cache/interop`.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts/bench"))
+
+from environment import prepare_peer  # noqa: E402
+from rows import PYTHON  # noqa: E402
+
+WORK = ROOT / ".cache" / "interop"
+TESTS = ROOT / "tests" / "interop"
+# Its source holds the templates of published models that llama.cpp is tested with.
+TEMPLATES = "llama-cpp-python==0.3.36"
+CARGO = ["cargo", "test", "--release", "--workspace", "--locked"]
+
+
+def fetch_templates() -> Path:
+    folder = WORK / "templates"
+    if not folder.is_dir():
+        download = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        subprocess.run([*download, "--no-binary", "llama-cpp-python", "--dest", WORK, TEMPLATES], check=True)
+        (archive,) = WORK.glob("llama_cpp_python-*.tar.gz")
+        unpacked = WORK / "templates.part"
+        with tarfile.open(archive) as tar:
+            wanted = [one for one in tar.getmembers() if "/models/templates/" in one.name and one.name.endswith(".jinja")]
+            tar.extractall(unpacked, members=wanted, filter="data")
+        unpacked.rename(folder)
+    return folder
+
+
+def install_llama_cpp() -> None:
+    installed = TESTS / "node_modules"
+    if not (installed / "node-llama-cpp").is_dir():
+        # The prebuilt library comes as a package; nothing is compiled.
+        subprocess.run(["npm", "install", "--no-save", "--ignore-scripts", "--silent"], cwd=TESTS, check=True)
+
+
+def compare(name: str, *steps: tuple[list, dict]) -> tuple[str, bool, float]:
+    begun = time.monotonic()
+    print(f"\n== {name}", flush=True)
+    ok = all(subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}).returncode == 0 for command, variables in steps)
+    return name, ok, time.monotonic() - begun
+
+
+def main() -> int:
+    WORK.mkdir(parents=True, exist_ok=True)
+    prepare_peer()
+    templates = fetch_templates()
+    install_llama_cpp()
+    families, exports = WORK / "families", WORK / "exports"
+    for folder in [families, exports]:
+        shutil.rmtree(folder, ignore_errors=True)
+    model = {"UNDERTONE_MODEL": str(ROOT / "checkpoints/smollm2-135m-instruct")}
+    subprocess.run(["cargo", "build", "--release", "--workspace", "--locked", "--example", "chat_format"], cwd=ROOT, check=True)
+    results = [
+        compare(
+            "families of models: transformers",
+            ([PYTHON, "tests/golden/families.py", families], {}),
+            ([*CARGO, "--test", "families", "--", "--nocapture"], {"UNDERTONE_FAMILIES": str(families)}),
+        ),
+        compare("chat templates: transformers", ([PYTHON, TESTS / "templates.py", templates], {})),
+        compare(
+            "exports: transformers, PEFT",
+            ([*CARGO, "--test", "export", "peer", "--", "--nocapture"], {**model, "UNDERTONE_PEER_OUT": str(exports)}),
+            ([PYTHON, TESTS / "peer.py", exports], {}),
+        ),
+        compare("exports: llama.cpp", (["node", TESTS / "llama_cpp.mjs", exports], {})),
+    ]
+    print("\n| comparison | seconds | outcome |\n| :--- | ---: | :--- |")
+    for name, ok, seconds in results:
+        print(f"| {name} | {seconds:.0f} | {'equal' if ok else 'DIFFERS'} |")
+    (WORK / "results.json").write_text(json.dumps(results, indent=1))
+    return 0 if all(ok for _, ok, _ in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
