@@ -172,6 +172,32 @@ fn a_model_keeps_its_own_chat_format() {
     assert!(refused.stderr.contains("chat format") && refused.status.code() == Some(2), "{}", refused.stderr);
 }
 
+/// Chats without thoughts train a model of users.
+#[test]
+fn chats_of_another_dataset_are_converted_and_trained_on() {
+    let place = Workplace::new(1);
+    let chat = |number: usize| {
+        let texts =
+            [format!("tell me about {number}"), format!("{number} is a number"), format!("and {}?", number + 1)];
+        let message = |index: usize| serde_json::json!({"from": (["human", "gpt"][index % 2]), "value": texts[index]});
+        serde_json::json!({"id": format!("x{number}_0"), "conversations": [message(0), message(1), message(2)]})
+    };
+    let chats: Vec<Value> = (0..12).map(chat).collect();
+    let whole = Value::from(chats).to_string();
+    place.write("chats.json", &whole[..whole.len() - 20]);
+    let refused = place.run("data convert chats.json converted.jsonl");
+    assert!(refused.stderr.starts_with("error: `chats.json`: is not a whole JSON array: EOF"), "{}", refused.stderr);
+    assert_eq!((refused.status.code(), place.path("converted.jsonl").exists()), (Some(2), false));
+    let converted = place.run("data convert chats.json converted.jsonl --skip-invalid").succeeded().stdout;
+    assert!(converted.starts_with("      11  conversations in ShareGPT's `conversations`\n"), "{converted}");
+    assert!(converted.contains("the file is cut off"), "{converted}");
+    let again = place.run("data convert chats.json converted.jsonl --skip-invalid");
+    assert!(again.stderr.contains("already exists"), "{}", again.stderr);
+    let stats = place.run("data stats converted.jsonl --json").json();
+    assert_eq!((stats["users"].as_u64(), stats["user_messages"].as_u64()), (Some(11), Some(22)));
+    place.run("train x.toml --arm none --set data.path=converted.jsonl --set training.epochs=1").succeeded();
+}
+
 #[test]
 fn a_study_is_the_same_wherever_it_runs() {
     let (one, other) = (Workplace::new(12), Workplace::new(12));

@@ -9,6 +9,7 @@
 
 mod builder;
 mod chat_format;
+mod chats;
 mod conversation;
 mod corpus;
 mod counts;
@@ -35,6 +36,7 @@ mod window;
 
 pub use builder::{Layout, Purpose, StreamBuilder, ThoughtDropout, Words};
 pub use chat_format::{ChatFormat, GivenFormat, GivenHeaders, Turn, with_name};
+pub use chats::{ChatForm, Converted, convert_chats};
 pub use conversation::{
     Conversation, END_LABELS, Label, Message, REACTION_LABELS, REASON_LABELS, Role, Survey, Thought, ThoughtKind,
 };

@@ -18,6 +18,7 @@ mod manifest;
 mod read;
 mod sealed;
 mod staging;
+mod streaming;
 mod temporary;
 mod write;
 
@@ -27,5 +28,6 @@ pub use manifest::{MANIFEST, Manifest};
 pub use read::{map_file, open_regular, read_bounded, read_regular};
 pub use sealed::{Sealed, digest, digest_parts, read_sealed_text, write_sealed_text};
 pub use staging::{StagedFolder, WriteError};
+pub use streaming::write_streamed;
 pub use temporary::{TemporaryFolder, remove_leftovers_below, remove_own_temporaries};
 pub use write::{keep_as, refuse_existing, write_whole};

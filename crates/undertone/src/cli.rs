@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use undertone_data::{Access, Source, Split, Synthetic, Timing};
+use undertone_data::{Access, ChatForm, Source, Split, Synthetic, Timing};
 use undertone_export::{Format, WeightType};
 
 /// Fine-tune a language model to predict a user's next message, and measure what the user's thoughts add.
@@ -64,6 +64,8 @@ pub(crate) enum Data {
     Check(DataFiles),
     /// Count users, messages, thoughts, labels, thoughts written after the next message, and near-duplicate task descriptions.
     Stats(DataFiles),
+    /// Convert chats of another dataset: OpenAI messages, ShareGPT, WildChat, LMSYS-Chat-1M or UltraChat.
+    Convert(Convert),
     /// Replace e-mail addresses, telephone numbers, links and names from surveys, and count them.
     Redact(Redact),
     /// Generate synthetic conversations with a known effect of thoughts, to rehearse a study; by default as many as in
@@ -99,6 +101,20 @@ pub(crate) struct Synthesize {
     /// Seed of all random draws.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    /// A JSON array of chats, or one chat a line.
+    pub(crate) source: PathBuf,
+    /// The JSONL file to create.
+    pub(crate) destination: PathBuf,
+    /// The form of the source; found in its first chat if not given.
+    #[arg(long)]
+    pub(crate) from: Option<ChatForm>,
+    /// Skip and count chats that are not of the form, and keep what stands before the place where a file is cut off.
+    #[arg(long)]
+    pub(crate) skip_invalid: bool,
 }
 
 #[derive(Debug, Args)]

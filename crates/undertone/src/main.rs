@@ -53,6 +53,7 @@ fn run(cli: &Cli, shell: &Shell) -> anyhow::Result<()> {
         Command::Import(args) => commands::import::run(args, shell),
         Command::Data(Data::Check(args)) => commands::data::check(args, shell),
         Command::Data(Data::Stats(args)) => commands::data::stats(args, shell),
+        Command::Data(Data::Convert(args)) => commands::data::convert(args, shell),
         Command::Data(Data::Redact(args)) => commands::data::redact(args, shell),
         Command::Data(Data::Synthesize(args)) => commands::data::synthesize(args, shell),
         Command::Inspect(args) => commands::inspect::run(args, shell),

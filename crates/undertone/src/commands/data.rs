@@ -3,12 +3,12 @@
 use serde_json::{Map, Value};
 use undertone_data::{
     CleanOptions, DataStats, OnInvalid, Planted, Quantiles, ReadOptions, ReadReport, Reader, Redactor, StatsBuilder,
-    Synthetic, ThoughtStats,
+    Synthetic, ThoughtStats, convert_chats,
 };
-use undertone_files::{InputError, read_regular, refuse_existing, write_whole};
+use undertone_files::{InputError, read_regular, refuse_existing, write_streamed, write_whole};
 use undertone_report::{Table, columns, count};
 
-use crate::cli::{DataFiles, Redact, Synthesize};
+use crate::cli::{Convert, DataFiles, Redact, Synthesize};
 use crate::shell::{Shell, say};
 
 fn read(args: &DataFiles) -> anyhow::Result<(ReadReport, DataStats)> {
@@ -21,6 +21,36 @@ fn read(args: &DataFiles) -> anyhow::Result<(ReadReport, DataStats)> {
         stats.add(&record.conversation, &record.task_text);
     }
     Ok((reader.report().clone(), stats.finish()))
+}
+
+/// Writes chats of another dataset as conversations, and prints what was left out.
+pub(crate) fn convert(args: &Convert, shell: &Shell) -> anyhow::Result<()> {
+    refuse_existing(&args.destination)?;
+    let converted =
+        write_streamed(&args.destination, |to| convert_chats(&args.source, args.from, args.skip_invalid, to))?;
+    if shell.json {
+        shell.print_json(&converted);
+        return Ok(());
+    }
+    let form = converted.form.map(|form| format!(" in {form}")).unwrap_or_default();
+    let mut text = format!("{:>8}  conversations{form}\n", count(converted.conversations));
+    for (number, what) in [
+        (converted.skipped, "conversations were skipped, because they are not of this form"),
+        (converted.system_texts, "system texts were left out"),
+        (converted.unnamed_users, "conversations name no user: each, with all its parts, counts as a user of its own"),
+    ] {
+        if number > 0 {
+            text += &format!("{:>8}  {what}\n", count(number));
+        }
+    }
+    for reason in &converted.skipped_reasons {
+        text += &format!("          skipped: {reason}\n");
+    }
+    if let Some(place) = &converted.cut_off {
+        text += &format!("          the file is cut off or damaged, and the rest is lost: {place}\n");
+    }
+    shell.print(&text);
+    Ok(())
 }
 
 /// Writes conversations without what identifies people, and prints how much of that there was.

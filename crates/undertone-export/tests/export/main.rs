@@ -3,6 +3,10 @@
 //! The last test exports a real model for `make interop`, which loads the folders with transformers, PEFT and llama.cpp. It
 //! runs where `UNDERTONE_PEER_OUT` names a new folder.
 
+mod refusals;
+mod template;
+mod types;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs;
@@ -274,54 +278,6 @@ fn generation_ends_where_a_turn_of_training_ends() {
     }
 }
 
-/// Rendered by Jinja and encoded as a whole, conversations have the ids of training, in every format.
-#[test]
-fn the_exported_template_gives_the_ids_of_training() {
-    let given = |format: Value| serde_json::from_value::<GivenFormat>(format).unwrap();
-    let formats = [
-        given(json!({})),
-        given(json!({"opening": "<|im_start|>", "separator": " \n\t", "headers": {"reason": "why\\'{{:\r\n"}})),
-        given(json!({"end": "<|im_start|>", "headers": {"user": "U ", "assistant": "A ", "system": "<|im_end|>"}})),
-    ];
-    let work = tempfile::tempdir().unwrap();
-    let from = work.path().join("base");
-    tiny_folder::write(&from);
-    let model = Decoder::load(&from, &Device::flex()).unwrap();
-    let data = work.path().join("data.jsonl");
-    fs::write(&data, program::SAMPLE).unwrap();
-    let (records, _) = Reader::open(&[&data], ReadOptions::default()).unwrap().read_all().unwrap();
-    for (index, format) in formats.iter().enumerate() {
-        let to = work.path().join(format!("merged{index}"));
-        let template = load_template(&from, &model.config, format).unwrap();
-        Hf.write(&model, Original { folder: &from, template: &template }, &to, &provenance(), WeightType::F32).unwrap();
-        let jinja = fs::read_to_string(to.join("chat_template.jinja")).unwrap();
-        let jinja = ChatTemplate::parse(&jinja, SpecialTokens::default()).unwrap();
-        let tokenizer = load_tokenizer(&to, &model.config).unwrap();
-        let builder = StreamBuilder::new(template.clone(), "Be brief.");
-        for record in &records {
-            let mut turns = vec![("system", "Be brief.")];
-            for message in &record.conversation.messages {
-                turns.push((Speaker::Message(message.role).name(), message.content.as_str()));
-                let kind = Speaker::Thought(message.thought_kind()).name();
-                turns.extend(message.thoughts.iter().map(|thought| (kind, thought.content.as_str())));
-            }
-            let messages: Vec<_> = turns.iter().map(|&(role, content)| ChatMessage { role, content }).collect();
-            let rendered = jinja.render_as(&messages, true, Some("user")).unwrap();
-            let ids = tokenizer.encode_fast(rendered, false).unwrap();
-            let encoded = Encoded::new(record.conversation.clone(), &template, usize::MAX);
-            let view = View { access: Access::Past, timing: Timing::Anchored, ..View::default() };
-            let (trained, _) = builder.prompt(&encoded, view, Speaker::Message(Role::User), usize::MAX);
-            assert_eq!(ids.get_ids(), trained, "{format:?}: {}", record.conversation.id);
-        }
-        let unknown = [ChatMessage { role: "tool", content: "x" }];
-        assert_eq!(jinja.render(&unknown, false).unwrap_err(), "line 14: the role tool was not in training");
-        // A model that is fine-tuned again has the same format.
-        if index < 2 {
-            assert_eq!(load_template(&to, &model.config, &given(json!({}))).unwrap().format(), template.format());
-        }
-    }
-}
-
 /// As [`export`], with another type of weights.
 fn export_as(
     format: Format,
@@ -332,113 +288,6 @@ fn export_as(
 ) -> Result<Exported, InputError> {
     let template = load_template(folder, &model.config, &GivenFormat::default())?;
     format.write(model, Original { folder, template: &template }, to, &provenance(), kind)
-}
-
-/// A GGUF file holds the model, its tokenizer, its chat template and the end of a turn; imported, it is the same model.
-#[test]
-fn a_gguf_file_is_the_same_model() {
-    use WeightType::{Bf16, F16, F32, Q4_0, Q8_0};
-    // Rows of 64 numbers: two blocks.
-    for tied in [true, false] {
-        let mut wide = config(tied);
-        for (key, value) in [("hidden_size", 64), ("intermediate_size", 96), ("head_dim", 16)] {
-            wide[key] = json!(value);
-        }
-        let (work, model) = base_of(&wide);
-        let from = work.path().join("base");
-        let model = with_adapters(model, &lora(false, &Projection::ALL), 0.5);
-        let mut sizes = Vec::new();
-        for (kind, name, largest) in
-            [(F32, "f32", 2e-4), (F16, "f16", 0.2), (Bf16, "bf16", 1.0), (Q8_0, "q8_0", 2.0), (Q4_0, "q4_0", 20.0)]
-        {
-            let to = work.path().join(name);
-            let exported = export_as(Gguf, kind, &model, &from, &to).unwrap();
-            assert_eq!(exported.files, ["model.gguf", "Modelfile", "undertone.json", "README.md"]);
-            let difference = exported.largest_logit_difference;
-            assert!(difference <= largest && (difference > 0.0 || kind == F32), "{name}: {difference}");
-            assert_eq!(listing(&to), ["Modelfile", "README.md", "model.gguf", "undertone.json"]);
-            sizes.push(fs::metadata(to.join("model.gguf")).unwrap().len());
-
-            let folder = work.path().join(format!("{name}-imported"));
-            let report = undertone_model::import::gguf(&to.join("model.gguf"), &folder).unwrap();
-            assert_eq!(report.config.eos_token_ids, [1]);
-            let [ours, theirs] = [&from, &folder].map(|folder| load_tokenizer(folder, &model.config).unwrap());
-            for text in ["the town", "to the the", "<|im_start|>the<|im_end|>"] {
-                let [ours, theirs] = [&ours, &theirs].map(|one| one.encode_fast(text, false).unwrap());
-                assert_eq!(ours.get_ids(), theirs.get_ids(), "{text}");
-            }
-            let none = GivenFormat::default();
-            let [ours, theirs] = [&from, &folder].map(|folder| load_template(folder, &model.config, &none).unwrap());
-            assert_eq!(ours.format(), theirs.format());
-            if kind == F32 {
-                let read_back = Decoder::load(&folder, &Device::flex()).unwrap();
-                assert!(largest_difference(&logits(&read_back, &[3, 1, 4]), &logits(&model, &[3, 1, 4])) < 2e-4);
-            }
-        }
-        assert!(sizes[0] > sizes[1] && sizes[1] == sizes[2] && sizes[2] > sizes[3] && sizes[3] > sizes[4], "{sizes:?}");
-    }
-}
-
-#[test]
-fn what_a_gguf_file_cannot_hold_is_refused() {
-    let refused = |config: &Value, part_of_tokenizer: Option<(&str, Value)>, expected: &str| {
-        let (work, model) = base_of(config);
-        let folder = work.path().join("base");
-        if let Some((part, value)) = part_of_tokenizer {
-            let mut file = tokenizer();
-            file[part] = value;
-            fs::write(folder.join("tokenizer.json"), file.to_string()).unwrap();
-        }
-        let error = export(Gguf, &model, &folder, &work.path().join("out")).unwrap_err();
-        let within = format!("{}/", work.path().display());
-        assert_eq!(shown(&error).replace(&within, ""), expected);
-        assert_eq!(
-            error.hint.unwrap(),
-            "export a Hugging Face folder, and convert it with llama.cpp's `convert_hf_to_gguf.py`"
-        );
-        assert_eq!(listing(work.path()), ["base"]);
-    };
-    let mut scaled = config(true);
-    scaled["rope_scaling"] = json!({"rope_type": "linear", "factor": 2.0});
-    refused(&scaled, None, "out: is not written: models with scaled rotary positions are not written as GGUF");
-    let mut qwen = config(true);
-    qwen["model_type"] = json!("qwen3");
-    qwen["architectures"] = json!(["Qwen3ForCausalLM"]);
-    qwen["head_dim"] = json!(4);
-    refused(&qwen, None, "out: is not written: `qwen3` models are not written as GGUF; `llama` and `mistral` are");
-    let mut biased = config(true);
-    biased["attention_bias"] = json!(true);
-    refused(&biased, None, "out: is not written: models with biases are not written as GGUF");
-    let normalizer = Some(("normalizer", json!({"type": "NFC"})));
-    refused(&config(true), normalizer, "tokenizer.json, `normalizer`: has no counterpart in GGUF");
-    let split = json!({"type": "Split", "pattern": {"Regex": "."}, "behavior": "Isolated", "invert": false});
-    let steps = json!({"type": "Sequence", "pretokenizers": [split, tokenizer()["pre_tokenizer"]]});
-    refused(
-        &config(true),
-        Some(("pre_tokenizer", steps)),
-        "tokenizer.json, `pre_tokenizer`: splits text in a way that is not written as GGUF; those of SmolLM2 and GPT-2 are",
-    );
-}
-
-/// Half of the bytes, the type in `config.json`, and nearly the same logits.
-#[test]
-fn weights_of_16_bits_are_written() {
-    let (work, model) = base(true);
-    let from = work.path().join("base");
-    for (kind, name, largest) in [(WeightType::F16, "float16", 0.1), (WeightType::Bf16, "bfloat16", 0.5)] {
-        let to = work.path().join(name);
-        let exported = export_as(Hf, kind, &model, &from, &to).unwrap();
-        assert!((1e-6..largest).contains(&exported.largest_logit_difference), "{exported:?}");
-        assert_eq!(json(&to, "config.json")["torch_dtype"], name);
-        let sizes = [&from, &to].map(|folder| fs::metadata(folder.join("model.safetensors")).unwrap().len());
-        assert!(sizes[1] < sizes[0] * 6 / 10, "{sizes:?}");
-        assert_eq!(shapes(&from.join("model.safetensors")), shapes(&to.join("model.safetensors")));
-    }
-    let to = work.path().join("out");
-    let cause = |format, kind, model: &Decoder| export_as(format, kind, model, &from, &to).unwrap_err().cause;
-    let blocks = "is not written: a Hugging Face folder has no blocks of 4 or 8 bits here";
-    assert_eq!(cause(Hf, WeightType::Q8_0, &model), blocks);
-    assert_eq!(cause(Peft, WeightType::F16, &model), "is not written: adapters are only written in F32");
 }
 
 #[test]
@@ -514,138 +363,6 @@ fn a_fully_tuned_untied_model_has_its_head_and_no_adapter() {
 fn shown(error: &InputError) -> String {
     let name = error.path.file_name().unwrap_or("..".as_ref());
     format!("{}{}: {}", name.display(), error.place, error.cause)
-}
-
-/// Exports after `change`, to the path that it returns. Expects this error, and no file created or removed.
-fn check_refused(
-    format: Format,
-    change: impl FnOnce(&Path, &mut Decoder) -> PathBuf,
-    expect: &str,
-    hint: Option<&str>,
-) {
-    let (work, model) = base(true);
-    let mut model = with_adapters(model, &lora(false, &Projection::ALL), 0.5);
-    let folder = &work.path().join("base");
-    let template = load_template(folder, &model.config, &GivenFormat::default()).unwrap();
-    let to = change(work.path(), &mut model);
-    let before = listing(work.path());
-    let original = Original { folder, template: &template };
-    let error = format.write(&model, original, &to, &provenance(), WeightType::F32).unwrap_err();
-    let within = format!("{}/", work.path().display());
-    assert_eq!(shown(&error).replace(&within, ""), expect);
-    assert_eq!(error.hint.as_deref(), hint, "{error}");
-    assert_eq!(listing(work.path()), before);
-}
-
-#[test]
-fn an_export_does_not_overwrite() {
-    for format in [Hf, Peft] {
-        check_refused(
-            format,
-            |work, _| {
-                fs::create_dir(work.join("out")).unwrap();
-                work.join("out")
-            },
-            "out: already exists",
-            Some("choose another name, or remove it first"),
-        );
-    }
-}
-
-#[test]
-fn a_refused_export_leaves_nothing_behind() {
-    let base_hint = "give the folder of the model that was fine-tuned";
-    let diverged = "the training has diverged; export an earlier checkpoint, or train with a lower learning rate";
-    for format in [Hf, Peft] {
-        check_refused(
-            format,
-            |work, _| {
-                fs::remove_file(work.join("base/tokenizer.json")).unwrap();
-                work.join("out")
-            },
-            "tokenizer.json: is missing; an export needs the tokenizer",
-            Some("give the folder of the model that was fine-tuned, complete with its tokenizer"),
-        );
-        check_refused(
-            format,
-            |work, _| {
-                let mut other = config(true);
-                other["rope_theta"] = json!(20000.0);
-                fs::write(work.join("base/config.json"), other.to_string()).unwrap();
-                work.join("out")
-            },
-            "config.json, `rope_theta`: is `20000`, but the fine-tuned model has `10000`",
-            Some(base_hint),
-        );
-        check_refused(
-            format,
-            |work, model| {
-                let b = &mut model.blocks[1].up.adapter.as_mut().unwrap().b;
-                b.set(b.value().clone() * f32::NAN);
-                work.join("out")
-            },
-            "out, `model.layers.1.mlp.up_proj.lora_B.weight`: is not written: value 0 of this weight is `NaN`, not a finite number",
-            Some(diverged),
-        );
-        check_refused(
-            format,
-            |work, model| {
-                // Every weight is finite, but their products are not. The base has the same weights.
-                for (parameter, factor) in [(&mut model.norm.weight, 3e38), (&mut model.embedding, 1e3)] {
-                    parameter.set(parameter.value().clone() * factor);
-                    let values: Vec<f32> = parameter.value().clone().into_data().try_into_vec().unwrap();
-                    replace_in_base(work, &parameter.name, &values);
-                }
-                work.join("out")
-            },
-            "out: is not written: the model computes the logit `-inf`, not a finite number",
-            Some(diverged),
-        );
-        // The first files are written before this one fails.
-        check_refused(
-            format,
-            |work, _| {
-                fs::create_dir(work.join("base/added_tokens.json")).unwrap();
-                work.join("out")
-            },
-            "added_tokens.json: is not a regular file",
-            None,
-        );
-        check_refused(
-            format,
-            |work, _| work.join("base/config.json/out"),
-            "out: cannot write: `base/config.json` is not a folder",
-            None,
-        );
-        check_refused(
-            format,
-            |work, _| work.join("nowhere/.."),
-            "..: is not the name of a new folder",
-            Some("name a folder that does not exist yet"),
-        );
-    }
-    check_refused(
-        Peft,
-        |work, _| {
-            replace_in_base(work, "model.norm.weight", &[1.0; 16]);
-            work.join("out")
-        },
-        "base, `model.norm.weight`: this weight differs from the one that the adapters were trained on",
-        Some(
-            "give the folder of the model that was fine-tuned; if its own weights were trained too, export a Hugging Face folder",
-        ),
-    );
-}
-
-/// Overwrites the values of one tensor of the base model.
-fn replace_in_base(work: &Path, name: &str, values: &[f32]) {
-    let path = work.join("base/model.safetensors");
-    let mut bytes = fs::read(&path).unwrap();
-    let (header_bytes, header) = SafeTensors::read_metadata(&bytes).unwrap();
-    let (start, end) = header.info(name).unwrap().data_offsets;
-    let new: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    bytes[8 + header_bytes + start..8 + header_bytes + end].copy_from_slice(&new);
-    fs::write(path, bytes).unwrap();
 }
 
 /// Writes `merged/`, `adapter/`, `gguf-TYPE/` and `expected.json` for `tests/interop`.
