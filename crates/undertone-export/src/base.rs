@@ -133,8 +133,10 @@ impl<'a> Base<'a> {
 }
 
 /// The settings that must be equal in two configurations of one model, as text.
-fn settings(config: &ModelConfig) -> [(&'static str, String); 13] {
-    let rotary: Vec<String> = config.rotary.iter().map(ToString::to_string).collect();
+fn settings(config: &ModelConfig) -> [(&'static str, String); 19] {
+    let listed = |texts: Vec<String>| texts.join(", ");
+    let windows = config.layers.iter().map(|layer| layer.window.map_or("none".to_owned(), |window| window.to_string()));
+    let rotated = config.layers.iter().map(|layer| layer.rotary.map_or("none".to_owned(), |index| index.to_string()));
     [
         ("model_type", config.family.model_type.to_owned()),
         ("hidden_size", config.hidden_size.to_string()),
@@ -145,9 +147,15 @@ fn settings(config: &ModelConfig) -> [(&'static str, String); 13] {
         ("head_dim", config.head_dim.to_string()),
         ("vocab_size", config.vocab_size.to_string()),
         ("rms_norm_eps", config.rms_norm_eps.to_string()),
-        ("rope_theta", rotary.join(", ")),
-        ("sliding_window", format!("{:?}", config.layers)),
-        ("embedding_multiplier", format!("{:?}", config.factors)),
+        ("rope_theta", listed(config.rotary.iter().map(ToString::to_string).collect())),
+        ("no_rope_layers", listed(rotated.collect())),
+        ("sliding_window", listed(windows.collect())),
+        ("attention_bias", config.has_bias.query_key_value.to_string()),
+        ("mlp_bias", config.has_bias.feed_forward.to_string()),
+        ("embedding_multiplier", config.factors.embedding.to_string()),
+        ("attention_multiplier", config.factors.scores.to_string()),
+        ("residual_multiplier", config.factors.residual.to_string()),
+        ("logits_scaling", config.factors.logits.to_string()),
         ("tie_word_embeddings", config.tie_word_embeddings.to_string()),
     ]
 }

@@ -65,6 +65,17 @@ fn a_refused_export_leaves_nothing_behind() {
         );
         check_refused(
             format,
+            |work, _| {
+                let mut other = config(true);
+                other["attention_bias"] = json!(true);
+                fs::write(work.join("base/config.json"), other.to_string()).unwrap();
+                work.join("out")
+            },
+            "config.json, `attention_bias`: is `true`, but the fine-tuned model has `false`",
+            Some(base_hint),
+        );
+        check_refused(
+            format,
             |work, model| {
                 let b = &mut model.blocks[1].up.adapter.as_mut().unwrap().b;
                 b.set(b.value().clone() * f32::NAN);
