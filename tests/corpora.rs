@@ -58,6 +58,8 @@ fn seeds() {
     place.run("ablate x.toml --register").succeeded();
     place.run("ablate x.toml --set training.epochs=1 --set lora.rank=1 --set name=small").succeeded();
     put("conversations", "sample", sample(1).as_bytes());
+    let chats = br#"[{"conversations": [{"from": "human", "value": "A"}, {"from": "gpt", "value": "B"}]}]"#;
+    put("conversations", "sharegpt", chats);
     put("experiment", "tiny", EXPERIMENT.as_bytes());
     put("config", "tiny", tiny_folder::config().to_string().as_bytes());
     put("tokenizer", "tiny", tiny_folder::tokenizer().to_string().as_bytes());

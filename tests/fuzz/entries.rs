@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use burn::tensor::Device;
 use serde_json::Value;
 use tempfile::TempDir;
-use undertone_data::{ChatFormat, CleanOptions, GivenFormat, OnInvalid, ReadOptions, Reader, Template};
+use undertone_data::{ChatFormat, CleanOptions, GivenFormat, OnInvalid, ReadOptions, Reader, Template, convert_chats};
 use undertone_model::{Decoder, ModelConfig, import, load_template, load_tokenizer};
 use undertone_study::{Experiment, rating, verify};
 use undertone_testing::checkpoint::Parts;
@@ -48,9 +48,10 @@ fn load_with(name: &str, bytes: &[u8]) {
     }
 }
 
-/// A file of conversations, read strictly and with invalid lines skipped.
+/// A file of conversations, read strictly and with invalid lines skipped; and chats of another dataset.
 pub(crate) fn conversations(bytes: &[u8]) {
     let path = put("conversations.jsonl", bytes);
+    let _ = convert_chats(&path, None, true, &mut std::io::sink());
     for on_invalid in [OnInvalid::Error, OnInvalid::Skip] {
         let options = ReadOptions { on_invalid, clean: CleanOptions::default(), ..ReadOptions::default() };
         if let Ok(reader) = Reader::open(&[&path], options) {
