@@ -124,7 +124,7 @@ fn type_of_file(kind: WeightType) -> u32 {
 }
 
 /// The error of a tokenizer that GGUF does not have.
-fn refused_tokenizer(base: &Base<'_>, part: &str, cause: &str) -> InputError {
+pub(super) fn refused_tokenizer(base: &Base<'_>, part: &str, cause: &str) -> InputError {
     InputError::new(base.original.folder.join("tokenizer.json"), cause)
         .at(Place::Named(part.to_owned()))
         .hint("export a Hugging Face folder, and convert it with llama.cpp's `convert_hf_to_gguf.py`")

@@ -79,6 +79,14 @@ fn what_a_gguf_file_cannot_hold_is_refused() {
     refused(&biased, None, "out: is not written: models with biases are not written as GGUF");
     let normalizer = Some(("normalizer", json!({"type": "NFC"})));
     refused(&config(true), normalizer, "tokenizer.json, `normalizer`: has no counterpart in GGUF");
+    let mut model = tokenizer()["model"].clone();
+    model["vocab"]["Ġto"] = json!(12);
+    model["ignore_merges"] = json!(true);
+    refused(
+        &config(true),
+        Some(("model", model)),
+        "tokenizer.json, `model`: encodes \"Could you write a shorter plan, please? I've got 2026 things to do.\" in a way that GGUF cannot say",
+    );
     let split = json!({"type": "Split", "pattern": {"Regex": "."}, "behavior": "Isolated", "invert": false});
     let steps = json!({"type": "Sequence", "pretokenizers": [split, tokenizer()["pre_tokenizer"]]});
     refused(
