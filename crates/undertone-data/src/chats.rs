@@ -203,9 +203,11 @@ impl<W: Write> Chats<'_, W> {
         let Some(form) = self.converted.form.or_else(|| ChatForm::of(chat)) else {
             let keys = ChatForm::ALL.map(|form| format!("`{}`", form.key())).join(", ");
             let hint = format!("the messages of a conversation are a list under one of: {keys}");
-            return Err(WriteError::Input(
-                InputError::new(self.source, "is of no known form of chats").at(place).hint(hint),
-            ));
+            let cause = "is of no known form of chats";
+            if self.skip_invalid {
+                return self.invalid(cause.to_owned(), place);
+            }
+            return Err(WriteError::Input(InputError::new(self.source, cause).at(place).hint(hint)));
         };
         self.converted.form = Some(form);
         match self.published(chat, form) {
@@ -413,7 +415,9 @@ mod tests {
                 assert!(converted.skipped_reasons[0].ends_with(cause), "{:?}", converted.skipped_reasons);
             }
         }
-        assert_eq!(convert(r#"{"text": "A"}"#, true).unwrap_err().cause, "is of no known form of chats");
+        assert_eq!(convert(r#"{"text": "A"}"#, false).unwrap_err().cause, "is of no known form of chats");
+        let (converted, _) = convert(&format!("7\n{good}\n"), true).unwrap();
+        assert_eq!((converted.conversations, converted.skipped), (1, 1));
         assert_eq!(convert("", true).unwrap_err().cause, "holds no conversation that can be converted");
         let error = convert(&format!("{good}\n{{\"conver\n"), false).unwrap_err();
         assert!(error.cause.starts_with("is not JSON: EOF"), "{error}");

@@ -7,6 +7,8 @@ use super::jinja::{ChatMessage, ChatTemplate};
 /// The system text, then messages and replies in turn. No template has these words.
 const SYSTEM: &str = "Quill0";
 const TEXTS: [&str; 5] = ["Quill1", "Quill2", "Quill3", "Quill4", "Quill5"];
+/// A role that no template knows. A template that writes a role in the same way does not know that role either.
+const STRANGER: &str = "quillrole";
 
 /// The format of a template, with the special tokens of its tokenizer.
 ///
@@ -42,9 +44,10 @@ pub fn format_of_template(template: &ChatTemplate, special: &[String]) -> Result
         .into_iter()
         .flat_map(|kind| [Speaker::Thought(kind), Speaker::Label(kind)])
         .chain([Speaker::End]);
+    let of_stranger = header_of(template, STRANGER, &user);
     Ok(others.fold(format, |format, speaker| match header_of(template, speaker.name(), &user) {
-        Some(header) => format.with_header(speaker, header),
-        None => format,
+        Some(header) if Some(&header) != of_stranger.as_ref() => format.with_header(speaker, header),
+        _ => format,
     }))
 }
 
@@ -80,10 +83,12 @@ fn system_turn(
     opening: &str,
     user: &Turn,
 ) -> Result<(String, Option<Turn>), String> {
-    let system = ChatMessage { role: "system", content: SYSTEM };
-    let messages: Vec<ChatMessage<'_>> = [system].into_iter().chain(conversation(&TEXTS)).collect();
+    let with_first = |role| {
+        let first = ChatMessage { role, content: SYSTEM };
+        template.render(&[first].into_iter().chain(conversation(&TEXTS)).collect::<Vec<_>>(), false)
+    };
     // A template that refuses a system text has none of its own.
-    let Ok(text) = template.render(&messages, false) else { return Ok((opening.to_owned(), None)) };
+    let Ok(text) = with_first("system") else { return Ok((opening.to_owned(), None)) };
     // Some templates put it into the last message.
     let Ok([before, behind]) = around(&text, &[SYSTEM, TEXTS[0]]) else { return Ok((opening.to_owned(), None)) };
     // It has the form of every turn; what the template writes in front of the text is left out.
@@ -101,6 +106,10 @@ fn system_turn(
         return Ok((before.to_owned(), None));
     }
     let end = first_token(behind, special);
+    // The template does not know the role, or ends the text with words.
+    if with_first(STRANGER).as_ref() == Ok(&text) || (end.is_none() && !behind.trim().is_empty()) {
+        return Ok((opening.to_owned(), None));
+    }
     // A template with a system text of its own opens its turn, too.
     let has_own = opening.starts_with(before) || !before.starts_with(opening);
     let opening = match has_own {

@@ -127,6 +127,26 @@ fn the_formats_of_published_models_are_found() {
     assert_eq!(format_of(&smollm, &special).unwrap(), ChatFormat::chatml());
 }
 
+/// A role in an `else` branch is not known: thoughts must not get the header of another speaker.
+#[test]
+fn a_role_that_only_falls_into_a_branch_is_named() {
+    for (role, header, other) in [("user", "USER: ", "ASSISTANT: "), ("assistant", "ASSISTANT: ", "USER: ")] {
+        let source = format!(
+            "{{% for m in messages %}}{{% if m.role == '{role}' %}}{{{{ '{header}' ~ m.content ~ eos_token }}}}\
+             {{% else %}}{{{{ '{other}' ~ m.content ~ eos_token }}}}{{% endif %}}{{% endfor %}}"
+        );
+        assert_eq!(
+            written(&format_of(&source, &["<s>", "</s>"]).unwrap()),
+            "SYSTEM: S</s>USER: A</s>REASON: r</s>ASSISTANT: B</s>REACTION: x</s>USER: C</s>"
+        );
+    }
+    // A system text that ends with words, as in Llama 2.
+    let source = "{% for m in messages %}{% if m.role == 'system' %}{{ '<<SYS>>' ~ m.content ~ '<</SYS>>' }}\
+                  {% else %}{{ m.role ~ ': ' ~ m.content ~ eos_token }}{% endif %}{% endfor %}";
+    let found = format_of(source, &["<s>", "</s>"]).unwrap();
+    assert!(written(&found).starts_with("system: S</s>user: A</s>reason: r</s>"), "{}", written(&found));
+}
+
 #[test]
 fn what_is_not_regular_is_refused_with_what_was_seen() {
     let refused = |source: &str| format_of(source, &["<s>", "</s>"]).unwrap_err();
