@@ -6,6 +6,8 @@ mod probe;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokenizers::Tokenizer;
@@ -18,7 +20,11 @@ use crate::config::ModelConfig;
 use crate::tokenizer::{load_tokenizer, tokens_before_text};
 
 /// The longest chat template that is read, in bytes.
-const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
+const MAX_TEMPLATE_BYTES: u64 = 128 << 10;
+/// The stack for a template of that length that is one chain of operators; memory that is not touched is not used.
+const STACK_BYTES: usize = 1 << 30;
+/// How long a template may take. Published ones take milliseconds.
+const DEADLINE: Duration = Duration::from_secs(5);
 /// The longest settings of a tokenizer that are read, in bytes.
 const MAX_SETTINGS_BYTES: u64 = 16 << 20;
 
@@ -57,8 +63,7 @@ fn chat_format(folder: &Path, config: &ModelConfig, tokenizer: &Tokenizer) -> Re
                 .at(if path.ends_with(JINJA) { Place::File } else { Place::Named("chat_template".into()) })
                 .hint(HINT)
         };
-        let template = ChatTemplate::parse(&source, settings.special).map_err(refused)?;
-        return format_of_template(&template, &special).map_err(refused);
+        return probed(source, settings.special, special).map_err(refused);
     }
     let chatml = ChatFormat::chatml();
     if ["<|im_start|>", "<|im_end|>"].iter().all(|token| special.iter().any(|special| special == token)) {
@@ -70,6 +75,21 @@ fn chat_format(folder: &Path, config: &ModelConfig, tokenizer: &Tokenizer) -> Re
         Some(end) => Ok(ChatFormat::plain(&tokens_before_text(folder)?, &end)),
         None => Err(InputError::new(folder, "has no chat template, and no special token that ends a text").hint(HINT)),
     }
+}
+
+/// The format of a template from outside, which is a program: a long chain of operators needs a deep stack, and one
+/// operator on lists that share their parts may never end.
+fn probed(source: String, tokens: SpecialTokens, special: Vec<String>) -> Result<ChatFormat, String> {
+    let (send, receive) = mpsc::channel();
+    let work = move || {
+        let format = ChatTemplate::parse(&source, tokens).and_then(|template| format_of_template(&template, &special));
+        // Nobody listens after the deadline.
+        let _ = send.send(format);
+    };
+    let thread = std::thread::Builder::new().name("chat template".to_owned()).stack_size(STACK_BYTES);
+    thread.spawn(work).map_err(|error| format!("no thread can be started for it: {error}"))?;
+    // A thread cannot be ended from outside; this one ends with the program, which ends with the error.
+    receive.recv_timeout(DEADLINE).map_err(|_| format!("it is not rendered within {} seconds", DEADLINE.as_secs()))?
 }
 
 /// The special tokens of a tokenizer.

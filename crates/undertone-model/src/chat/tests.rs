@@ -228,6 +228,26 @@ fn a_template_is_read_from_each_of_its_places() {
     assert!(error.to_string().starts_with("`tokenizer_config.json`: is not JSON: "), "{error}");
 }
 
+/// Each is refused, or gives a format; none ends the program.
+#[test]
+fn templates_that_are_deep_or_never_end_are_refused() {
+    let source = |text: String| load(&[("chat_template.jinja", &text)], &GivenFormat::default()).map(drop);
+    let most = MAX_TEMPLATE_BYTES as usize;
+    for link in ["not ", "-", "1+", "1 if 1 else "] {
+        source(format!("{{{{ {}1 }}}}", link.repeat((most - 7) / link.len()))).unwrap_err();
+    }
+    for link in ["|string", ".b"] {
+        source(format!("{{{{ 1{} }}}}", link.repeat((most - 7) / link.len()))).unwrap_err();
+    }
+    source(format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(most / 12 - 2))).unwrap_err();
+    let shared =
+        "{% set ns=namespace(a=[1]) %}{% for i in range(24) %}{% set ns.a=[ns.a,ns.a] %}{% endfor %}{{ ns.a==ns.a }}";
+    source(shared.to_owned()).unwrap_err();
+    let never = "{% set ns=namespace(a=[1],b=[1]) %}{% for i in range(60) %}{% set ns.a=[ns.a,ns.a] %}{% set ns.b=[ns.b,ns.b] %}{% endfor %}{{ ns.a==ns.b }}";
+    let error = source(never.to_owned()).unwrap_err();
+    assert!(error.cause.ends_with("it is not rendered within 5 seconds"), "{error}");
+}
+
 #[test]
 fn a_model_without_a_template_gets_chatml_or_plain_names() {
     let none = GivenFormat::default();
