@@ -3,17 +3,22 @@
 //! A file is a JSON array or has one JSON object a line; it is read one conversation at a time. The form shows in the keys
 //! of the first conversation. Chats have no thoughts: they train models of users.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
+use std::rc::Rc;
 
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use undertone_files::{InputError, Place, WriteError, open_regular};
 
-use crate::MAX_LINE_BYTES;
+use crate::read::{MAX_TEXT_BYTES, time_of_text};
+
+/// The longest chat that is read, in bytes. As values, a chat of numbers takes up to 35 times as much memory.
+const MAX_CHAT_BYTES: usize = 16 << 20;
 
 /// Reasons that are told of conversations that were skipped.
 const TOLD: usize = 5;
@@ -143,12 +148,12 @@ impl<W: Write> Chats<'_, W> {
         loop {
             line.clear();
             self.number += 1;
-            let bounded = &mut io::Read::take(&mut file, MAX_LINE_BYTES as u64 + 1);
+            let bounded = &mut io::Read::take(&mut file, MAX_CHAT_BYTES as u64 + 1);
             if bounded.read_until(b'\n', &mut line).map_err(|error| unreadable(self.source, &error))? == 0 {
                 return Ok(());
             }
-            if line.len() > MAX_LINE_BYTES {
-                let cause = format!("is longer than {MAX_LINE_BYTES} bytes, the most that is read");
+            if line.len() > MAX_CHAT_BYTES {
+                let cause = format!("is longer than {MAX_CHAT_BYTES} bytes, the most that is read");
                 return Err(WriteError::Input(InputError::new(self.source, cause).at(Place::Line(self.number))));
             }
             if line.trim_ascii().is_empty() {
@@ -169,8 +174,9 @@ impl<W: Write> Chats<'_, W> {
     /// One array. An error in its text ends it.
     fn array(&mut self, file: BufReader<File>) -> Result<(), WriteError> {
         let mut failed = None;
-        let mut reader = serde_json::Deserializer::from_reader(file);
-        let each = Each { chats: self, failed: &mut failed };
+        let read = Rc::new(Cell::new(0));
+        let mut reader = serde_json::Deserializer::from_reader(Bounded { file, read: Rc::clone(&read) });
+        let each = Each { chats: self, failed: &mut failed, read };
         let read = each.deserialize(&mut reader).and_then(|()| reader.end());
         match (failed, read) {
             (Some(error), _) => Err(error),
@@ -245,8 +251,12 @@ impl<W: Write> Chats<'_, W> {
             };
             let text = text_of(content).ok_or_else(|| format!("`{key}[{index}]` is not text"))?;
             let mut published = Map::from_iter([("type".to_owned(), json!(role)), ("content".to_owned(), json!(text))]);
-            if let Some(time) = message.get("timestamp").filter(|time| time.is_string()) {
-                published.insert("timestamp".to_owned(), time.clone());
+            if text.len() > MAX_TEXT_BYTES {
+                return Err(format!("`{key}[{index}]` is longer than {MAX_TEXT_BYTES} bytes, the most that is read"));
+            }
+            // What is no time, or a placeholder such as 1970, is a time that is not known.
+            if let Some(time) = message["timestamp"].as_str().filter(|time| time_of_text(time).is_some()) {
+                published.insert("timestamp".to_owned(), json!(time));
             }
             messages.push(Value::Object(published));
         }
@@ -296,6 +306,25 @@ fn text_of(content: &Value) -> Option<String> {
 struct Each<'a, 'b, W> {
     chats: &'a mut Chats<'b, W>,
     failed: &'a mut Option<WriteError>,
+    /// Bytes of the chat that is being read.
+    read: Rc<Cell<usize>>,
+}
+
+/// Ends with an error in a chat that is too long.
+struct Bounded {
+    file: BufReader<File>,
+    read: Rc<Cell<usize>>,
+}
+
+impl io::Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.read.set(self.read.get() + count);
+        match self.read.get() {
+            ..=MAX_CHAT_BYTES => Ok(count),
+            _ => Err(io::Error::other(format!("a chat is longer than {MAX_CHAT_BYTES} bytes, the most that is read"))),
+        }
+    }
 }
 
 impl<'de, W: Write> DeserializeSeed<'de> for Each<'_, '_, W> {
@@ -315,6 +344,7 @@ impl<'de, W: Write> Visitor<'de> for Each<'_, '_, W> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut conversations: A) -> Result<(), A::Error> {
         while let Some(chat) = conversations.next_element::<Value>()? {
+            self.read.set(0);
             self.chats.number += 1;
             let place = Place::Named(format!("[{}]", self.chats.number - 1));
             if let Err(error) = self.chats.chat(&chat, place) {
@@ -421,6 +451,24 @@ mod tests {
         assert_eq!(convert("", true).unwrap_err().cause, "holds no conversation that can be converted");
         let error = convert(&format!("{good}\n{{\"conver\n"), false).unwrap_err();
         assert!(error.cause.starts_with("is not JSON: EOF"), "{error}");
+    }
+
+    #[test]
+    fn what_the_reader_would_refuse_is_not_written() {
+        let chat = |text: &str| {
+            format!(r#"[{{"messages": [{{"role": "user", "content": "{text}", "timestamp": "yesterday"}}]}}]"#)
+        };
+        let (_, lines) = convert(&chat("A"), false).unwrap();
+        assert_eq!(lines[0]["messages"], json!([{"type": "user", "content": "A"}]));
+        let error = convert(&chat(&"a".repeat(MAX_TEXT_BYTES + 1)), false).unwrap_err();
+        assert_eq!(error.cause, "`messages[0]` is longer than 4194304 bytes, the most that is read");
+        assert_eq!(convert(&chat(&"a".repeat(MAX_TEXT_BYTES)), false).unwrap().0.conversations, 1);
+        let numbers = format!(r#"[{{"messages": [{}0]}}]"#, "0,".repeat(MAX_CHAT_BYTES / 2));
+        let error = convert(&numbers, false).unwrap_err();
+        assert!(error.cause.contains("a chat is longer than 16777216 bytes"), "{error}");
+        // The limit is of one chat, not of the file.
+        let many = vec![chat(&"a".repeat(MAX_TEXT_BYTES)); 6].join(",").replace("],[", ",");
+        assert_eq!(convert(&many, false).unwrap().0.conversations, 6);
     }
 
     #[test]

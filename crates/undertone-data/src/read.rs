@@ -17,6 +17,7 @@ mod report;
 mod tests;
 
 pub use clean::{AssistantFirst, CleanOptions, Consecutive, EmptyMessages};
+pub(crate) use convert::{MAX_TEXT_BYTES, time_of_text};
 pub use report::{MAX_UNKNOWN_FIELDS, ReadReport, SKIPPED_REASONS};
 
 use std::collections::HashMap;

@@ -14,7 +14,7 @@ use crate::user_id::user_and_task;
 const PLAUSIBLE_MILLISECONDS: std::ops::Range<i64> = 946_684_800_000..4_102_444_800_000;
 
 /// The longest text of a message or a thought that is read, in bytes. A tokenizer needs about a hundred times as much memory.
-const MAX_TEXT_BYTES: usize = 4 << 20;
+pub(crate) const MAX_TEXT_BYTES: usize = 4 << 20;
 
 /// How similar (Jaro-Winkler, 0 to 1) a known word must be to be suggested.
 const SUGGESTED_SIMILARITY: f64 = 0.7;
@@ -270,16 +270,20 @@ fn trimmed(text: String, count: &mut usize) -> String {
     kept.to_owned()
 }
 
+/// RFC 3339 with `Z` or an offset, in milliseconds since 1970.
+pub(crate) fn time_of_text(text: &str) -> Option<i64> {
+    let milliseconds = text.parse::<jiff::Timestamp>().ok()?.as_millisecond();
+    // A year such as 1970 stands for a time that is not known.
+    PLAUSIBLE_MILLISECONDS.contains(&milliseconds).then_some(milliseconds)
+}
+
 /// RFC 3339 with `Z` or an offset, or an integer: milliseconds, or else seconds, since 1970. Other years than 2000 to 2099 are
 /// placeholders, and believed they would put hindsight before everything.
 fn parse_time(time: &TextOrInteger, json_path: &str) -> Result<i64, Problem> {
     let value = match time {
-        TextOrInteger::Text(text) => match text.parse::<jiff::Timestamp>() {
-            // A year such as 1970 stands for a time that is not known.
-            Ok(timestamp) if PLAUSIBLE_MILLISECONDS.contains(&timestamp.as_millisecond()) => {
-                return Ok(timestamp.as_millisecond());
-            }
-            _ => quoted(text),
+        TextOrInteger::Text(text) => match time_of_text(text) {
+            Some(milliseconds) => return Ok(milliseconds),
+            None => quoted(text),
         },
         TextOrInteger::Integer(integer) => {
             let seconds_as_milliseconds = integer.checked_mul(1000);
