@@ -45,7 +45,10 @@ fn nothing_needs_a_network() {
         let words = words.replace("FILE", CHECKPOINT);
         let line = format!("exec {apart} strace -f -qqq -o sockets -e trace=socket,connect \"$0\" \"$@\"; :");
         place.run_under(&line, &words).succeeded();
-        assert_eq!(place.text("sockets"), "", "`undertone {words}` opens a socket");
+        let text = place.text("sockets");
+        // A thread that the end of the program stops in the middle of any call shows no name.
+        let calls: Vec<&str> = text.lines().filter(|line| !line.ends_with("???( <detached ...>")).collect();
+        assert_eq!(calls, [""; 0], "`undertone {words}` opens a socket");
     }
 }
 

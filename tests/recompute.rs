@@ -2,41 +2,16 @@
 //! environment of its own.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use undertone_testing::program::{EXPERIMENT, Workplace};
-
-/// A folder with the packages of `requirements.txt`; `None` if they cannot be installed, which is a failure in CI.
-fn packages(folder: &Path) -> Option<PathBuf> {
-    let packages = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recompute");
-    let done = packages.join("installed.txt");
-    let requirements = std::fs::read_to_string(folder.join("requirements.txt")).unwrap();
-    if std::fs::read_to_string(&done).is_ok_and(|installed| installed == requirements) {
-        return Some(packages);
-    }
-    let pip = Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--upgrade", "-r", "requirements.txt", "--target"])
-        .arg(&packages)
-        .current_dir(folder)
-        .output();
-    let error = match pip {
-        Ok(pip) if pip.status.success() => {
-            std::fs::write(done, requirements).unwrap();
-            return Some(packages);
-        }
-        Ok(pip) => String::from_utf8_lossy(&pip.stderr).into_owned(),
-        Err(error) => error.to_string(),
-    };
-    assert!(std::env::var_os("CI").is_none(), "a skipped test is a failure in CI: {error}");
-    println!("skipped: there is no Python with scipy and statsmodels: {error}");
-    None
-}
+use undertone_testing::python::packages;
 
 #[test]
 fn scipy_and_statsmodels_find_the_same_numbers() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/recompute").canonicalize().unwrap();
-    let Some(packages) = packages(&folder) else { return };
+    let Some(packages) = packages(&folder, Path::new(env!("CARGO_TARGET_TMPDIR"))) else { return };
     let single = "train = 0.5\nvalidation = 0.2\ntest = 0.3";
     let arms = "\n[[arm]]\nname = \"others\"\nview = \"past\"\nsource = \"shuffled\"\n\n[[arm]]\nname = \"presence\"\nview = \"past\"\nsource = \"presence\"\n";
     for (name, seeds, split) in [

@@ -266,7 +266,7 @@ fn nonsense_to_predict() {
     check("data.jsonl --top-p 0", "error: `--top-p`: 0 is not above 0 and at most 1");
     check(
         "data.jsonl --max-new-tokens 18446744073709551615",
-        "error: `data.jsonl`: its last message is longer than the 0 tokens that `--max-new-tokens` leaves of the context\n\n\
+        "error: `data.jsonl`, `user9001_task1_conversation1`: its last message is longer than the 0 tokens that the new tokens leave of the context\n\n\
         hint: lower `--max-new-tokens`, or raise `data.context_tokens`",
     );
     check(

@@ -116,9 +116,22 @@ fn bytes_that_are_no_text() {
     check(
         &place,
         "data check bad.jsonl",
-        "error: `bad.jsonl` line 1: invalid UTF-8 at byte 2 of the line\n\n\
-        hint: the file looks like a gzip archive; decompress it first",
+        "error: `bad.jsonl` line 1: cannot read: unexpected end of file\n\n\
+        hint: the file is cut off or damaged; get it again",
     );
+    for (bytes, error) in [
+        (&b"PK\x03\x04"[..], "is a ZIP archive\n\nhint: unpack it, and name a file in it"),
+        (b"PAR1", "is a Parquet file\n\nhint: `undertone data convert` reads conversations from Parquet"),
+        (b"\xFF\xFE{\0", "is text in UTF-16\n\nhint: save it as UTF-8"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+            "is a Git LFS pointer, and not the file itself\n\n\
+            hint: run `git lfs pull` in its repository, or download the file",
+        ),
+    ] {
+        place.write("bad.jsonl", bytes);
+        check(&place, "data check bad.jsonl", &format!("error: `bad.jsonl`: {error}"));
+    }
 }
 
 #[test]

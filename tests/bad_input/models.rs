@@ -6,7 +6,7 @@ use super::*;
 fn model_folders_that_are_none() {
     let place = place();
     let expected = "a Hugging Face model folder is expected\n\n\
-        hint: `make model` puts SmolLM2-135M-Instruct under `checkpoints/`; `undertone import` converts a GGUF file";
+        hint: `make model` puts SmolLM2-135M-Instruct under `checkpoints/`; `undertone import` converts a GGUF file; `hf:owner/name` is a model of the Hugging Face Hub";
     check(&place, "train x.toml --set model.path=nosuch", &format!("error: `nosuch`: does not exist; {expected}"));
     check(
         &place,
@@ -302,4 +302,31 @@ fn gguf_files_that_are_cut_off_or_lie() {
         &format!("error: `nosuch.gguf`: cannot read: No such file or directory (os error 2)\n\n{NO_SUCH_FILE}"),
     );
     check(&place, "import model imported", "error: `model`: is not a regular file");
+}
+
+#[test]
+fn a_file_of_another_kind_is_named_as_what_it_is() {
+    let place = Workplace::new(4);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 538090408\n";
+    for name in ["model.safetensors", "tokenizer.json", "config.json"] {
+        let original = place.read(&format!("model/{name}"));
+        for (content, kind) in [
+            (
+                pointer.as_bytes(),
+                "is a Git LFS pointer, and not the file itself\n\nhint: run `git lfs pull` in its repository, or download the file",
+            ),
+            (b"PK\x03\x04\x14\0\0\0\x08\0\0\0\0\0\0\0", "is a ZIP archive\n\nhint: unpack it, and name a file in it"),
+        ] {
+            place.write(&format!("model/{name}"), content);
+            check(&place, "train x.toml", &format!("error: `model/{name}`: {kind}"));
+        }
+        place.write(&format!("model/{name}"), original);
+    }
+    place.write("pointer.gguf", pointer);
+    check(
+        &place,
+        "import pointer.gguf imported",
+        "error: `pointer.gguf`: is a Git LFS pointer, and not the file itself\n\n\
+        hint: run `git lfs pull` in its repository, or download the file",
+    );
 }

@@ -3,7 +3,7 @@
 //! Takes an [`Encoded`] conversation, a [`Window`] of it, a [`Layout`] and the [`Words`] to show; returns a [`Stream`].
 //! What a view shows is decided in `view`, not here.
 
-mod prompt;
+pub(crate) mod prompt;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -113,10 +113,7 @@ pub struct StreamBuilder {
 impl StreamBuilder {
     /// `system` is the same in every arm; empty means no system turn.
     pub fn new(template: Template, system: &str) -> Self {
-        let mut prefix = template.opening().to_vec();
-        if !system.trim().is_empty() {
-            prefix.extend(template.turn(Speaker::System, &template.encode(system.trim())));
-        }
+        let prefix = prefix(&template, system);
         Self { template, prefix }
     }
 
@@ -314,6 +311,15 @@ impl StreamBuilder {
         laid.push(&ids, speaker, Some(item.message));
         laid.branches.push(Branch { anchor: anchor.token, span: start..laid.tokens.len() });
     }
+}
+
+/// What stands before every conversation: the template's opening, and a system turn if there is a text for it.
+fn prefix(template: &Template, system: &str) -> Vec<u32> {
+    let mut prefix = template.opening().to_vec();
+    if !system.trim().is_empty() {
+        prefix.extend(template.turn(Speaker::System, &template.encode(system.trim())));
+    }
+    prefix
 }
 
 /// Where a branch leaves the trunk.

@@ -13,11 +13,13 @@ mod chats;
 mod conversation;
 mod corpus;
 mod counts;
+mod dataset;
 mod distractors;
 mod encode;
 mod generation;
 mod guarded;
 mod nearest;
+mod packed;
 mod read;
 mod redact;
 mod row;
@@ -34,6 +36,10 @@ mod user_id;
 mod view;
 mod window;
 
+/// The JSON Schema of a line of a conversation file.
+pub const SCHEMA: &str = include_str!("schema.json");
+
+pub use builder::prompt::PromptOptions;
 pub use builder::{Layout, Purpose, StreamBuilder, ThoughtDropout, Words};
 pub use chat_format::{ChatFormat, GivenFormat, GivenHeaders, Turn, with_name};
 pub use chats::{ChatForm, Converted, convert_chats};
@@ -41,6 +47,7 @@ pub use conversation::{
     Conversation, END_LABELS, Label, Message, REACTION_LABELS, REASON_LABELS, Role, Survey, Thought, ThoughtKind,
 };
 pub use corpus::{Corpus, CorpusSpec, Division, OnTooLong, Windows, encode};
+pub use dataset::{Counts, Dataset, THOUGHTTRACE, counts};
 pub use encode::{Encoded, EncodedMessage, ThoughtAt, Thoughts};
 pub use generation::StopReason;
 pub use guarded::{TokenizerFailed, caught, guarded};

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::conversation::Conversation;
+use crate::packed::{unpacked, unreadable};
 use crate::stats::PostHoc;
 use lines::{Line, Lines};
 use published::PublishedConversation;
@@ -87,7 +88,7 @@ pub struct Record {
     pub line: usize,
 }
 
-/// Reads the conversations of one or several JSONL files in order.
+/// Reads the conversations of one or several JSONL files in order; a file may be packed by gzip or Zstandard.
 ///
 /// An iterator of `Result<Record, InputError>` that ends after the first error. The report is
 /// complete once the iterator has ended.
@@ -176,7 +177,7 @@ impl Reader {
             let file = match &mut self.open {
                 Some(file) => file,
                 closed @ None => closed.insert(OpenFile {
-                    lines: Lines::new(open_file(&path)?, self.options.max_line_bytes),
+                    lines: Lines::new(unpacked(&path, open_file(&path)?)?, self.options.max_line_bytes),
                     valid_lines: 0,
                     skipped_lines: 0,
                     first_skipped: None,
@@ -185,7 +186,7 @@ impl Reader {
             let line = file.lines.number() + 1;
             let parsed = match file.lines.advance() {
                 Err(error) => {
-                    return Err(InputError::io(&path, "read", &error).at(Place::Line(line)));
+                    return Err(unreadable(&path, &error).at(Place::Line(line)));
                 }
                 Ok(None) => {
                     file.check_end(&path)?;
@@ -304,7 +305,7 @@ fn open_file(path: &Path) -> Result<File, InputError> {
 }
 
 /// Parses one line of JSON into one record, with the line's counts.
-fn parse_line(
+pub(crate) fn parse_line(
     bytes: &[u8],
     path: &Arc<Path>,
     line: usize,
@@ -312,13 +313,9 @@ fn parse_line(
 ) -> Result<(Record, ReadReport), InputError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let place = error.valid_up_to() + 1;
-        let not_text =
-            InputError::new(path.as_ref(), format!("invalid UTF-8 at byte {place} of the line")).at(Place::Line(line));
-        match bytes {
-            [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => not_text.hint("the file looks like UTF-16; save it as UTF-8"),
-            [0x1F, 0x8B, ..] => not_text.hint("the file looks like a gzip archive; decompress it first"),
-            _ => not_text.hint("save the file as UTF-8"),
-        }
+        InputError::new(path.as_ref(), format!("invalid UTF-8 at byte {place} of the line"))
+            .at(Place::Line(line))
+            .hint("save the file as UTF-8")
     })?;
     let mut parser = serde_json::Deserializer::from_str(text);
     let published: PublishedConversation = serde_path_to_error::deserialize(&mut parser)

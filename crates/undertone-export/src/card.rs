@@ -1,4 +1,5 @@
-//! `README.md` of an export: what the export is, how to load it, and the roles of its conversations.
+//! `README.md` of an export, a model card: what the export is, how to load it, the roles of its conversations, and what its
+//! study says about it.
 
 use std::path::Path;
 
@@ -36,11 +37,11 @@ pub(crate) fn of_adapter(destination: &Path, original: &Original<'_>) -> String 
 
 fn card(destination: &Path, original: &Original<'_>, library: &str, what: &str, imports: &str, use_it: &str) -> String {
     let title = destination.file_name().unwrap_or(destination.as_os_str()).display();
-    let base = original.folder;
     let end = &original.template.format().turn(Speaker::Message(Role::User)).end;
     // A JSON string is a YAML string, whatever the path contains.
-    let base_yaml = json!(base.to_string_lossy());
-    let base = base.display();
+    let base = original.name;
+    let base_yaml = json!(base);
+    let about = original.about;
     format!(
         "---
 base_model: {base_yaml}
@@ -63,6 +64,7 @@ Conversations have the roles `system`, `user`, `assistant`, `reason` (why the us
 the format of the base model. It inserts no system text, so begin with the one that the fine-tuning used. With
 `add_generation_prompt=True` it opens a turn of the user; `generation_role` names another role. Generation ends with the
 turn of the user, at `{end}`.
-"
+
+{about}"
     )
 }

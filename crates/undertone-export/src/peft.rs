@@ -25,8 +25,8 @@ const PREFIX: &str = "base_model.model.";
 
 /// Writes the adapters of a model as a PEFT folder, with the tokenizer and a `README.md`.
 ///
-/// The folder is that of the model that the adapters were trained on, weights included; its path, as
-/// given, becomes `base_model_name_or_path`. `provenance` becomes `undertone.json`.
+/// The folder is that of the model that the adapters were trained on, weights included; its name for other software
+/// becomes `base_model_name_or_path`. `provenance` becomes `undertone.json`.
 ///
 /// # Errors
 ///
@@ -66,7 +66,7 @@ pub fn peft(
     let probe = Probe::of(&model, destination)?;
 
     let mut staged = StagedFolder::create(destination)?;
-    staged.write_json("adapter_config.json", &adapter_config(lora, base.original.folder))?;
+    staged.write_json("adapter_config.json", &adapter_config(lora, base.original.name))?;
     write_weights(&mut staged, "adapter_model.safetensors", &adapter_weights(&model), Dtype::F32)?;
     base.copy_tokenizer(&mut staged)?;
     staged.write_json("undertone.json", provenance)?;
@@ -103,7 +103,7 @@ fn module(projection: Projection) -> &'static str {
 }
 
 /// `adapter_config.json` as PEFT 0.17 and later read it.
-fn adapter_config(lora: &LoraConfig, base: &Path) -> Value {
+fn adapter_config(lora: &LoraConfig, base: &str) -> Value {
     let targets: Vec<&str> =
         Projection::ALL.into_iter().filter(|projection| lora.targets.contains(projection)).map(module).collect();
     // PEFT declares alpha as an integer, but computes with any number.
@@ -111,7 +111,7 @@ fn adapter_config(lora: &LoraConfig, base: &Path) -> Value {
     json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base.to_string_lossy(),
+        "base_model_name_or_path": base,
         "revision": null,
         "inference_mode": true,
         "r": lora.rank,

@@ -13,6 +13,7 @@
 
 mod disk;
 mod error;
+mod kind;
 mod lock;
 mod manifest;
 mod read;
@@ -23,6 +24,7 @@ mod temporary;
 mod write;
 
 pub use error::{InputError, Place};
+pub use kind::FileKind;
 pub use lock::FolderLock;
 pub use manifest::{MANIFEST, Manifest};
 pub use read::{map_file, open_regular, read_bounded, read_regular};

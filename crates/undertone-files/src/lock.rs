@@ -94,6 +94,12 @@ impl FolderLock {
         Holder::write(None, &file).map_err(|error| InputError::io(folder, "lock", &error))?;
         Ok(Self { file, is_exclusive: false })
     }
+
+    /// Whether a process holds [`Self::exclusive`] on the folder. Writes nothing.
+    pub fn is_held(folder: &Path) -> bool {
+        let file = File::open(folder.join(LOCK));
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
 }
 
 fn open(folder: &Path) -> Result<File, InputError> {

@@ -14,7 +14,7 @@ mod tests;
 use std::path::Path;
 
 use serde_json::Value;
-use undertone_files::{InputError, read_bounded};
+use undertone_files::{FileKind, InputError, read_bounded};
 
 pub use self::family::{Biases, FAMILIES, Family, Norms, QueryNorms, Windows};
 use self::keys::{Keys, MAX_BLOCKS, MAX_CONTEXT, MAX_SIZE, MAX_VOCABULARY, shown};
@@ -113,7 +113,7 @@ impl ModelConfig {
         let path = folder.join("config.json");
         let bytes = read_bounded(&path, MAX_CONFIG_BYTES)?;
         let original = serde_json::from_slice(&bytes)
-            .map_err(|error| InputError::new(&path, format!("is not valid JSON: {error}")))?;
+            .map_err(|error| FileKind::explain(InputError::new(&path, format!("is not valid JSON: {error}"))))?;
         Self::from_json(&path, original)
     }
 

@@ -47,30 +47,128 @@ pub struct Opening {
 }
 
 /// A text that is being generated.
+#[derive(Debug)]
 struct Writing {
-    /// Index among all texts.
-    place: usize,
+    key: usize,
     cache: Cache,
     sampling: Sampling,
     random: ChaCha8Rng,
-    ids: Vec<u32>,
+    end: u32,
+    /// The last token, which is not in the cache yet.
+    last: u32,
+    tokens: usize,
 }
 
 impl Writing {
-    /// Chooses the next token from its logits; returns the reason if generation stops.
-    fn take(&mut self, logits: &mut [f32], end: u32, context: usize) -> Option<StopReason> {
-        if let Some(end) = logits.get_mut(end as usize).filter(|_| self.ids.len() < self.sampling.min_new_tokens) {
+    /// Chooses the next token from its logits, and stops at the end token or a limit.
+    fn take(&mut self, mut logits: Vec<f32>, context: usize) -> Step {
+        let hidden_end = logits.get_mut(self.end as usize).filter(|_| self.tokens < self.sampling.min_new_tokens);
+        if let Some(end) = hidden_end {
             *end = f32::NEG_INFINITY;
         }
-        let id = choose(logits, self.sampling, &mut self.random);
-        if id == end {
-            return Some(StopReason::EndToken);
+        let id = choose(&logits, self.sampling, &mut self.random);
+        if id == self.end {
+            return Step { key: self.key, chosen: None, stopped: Some(StopReason::EndToken) };
         }
-        self.ids.push(id);
-        if self.ids.len() == self.sampling.max_new_tokens {
-            return Some(StopReason::MaxNewTokens);
+        self.last = id;
+        self.tokens += 1;
+        let stopped = if self.tokens == self.sampling.max_new_tokens {
+            Some(StopReason::MaxNewTokens)
+        } else {
+            (self.cache.tokens == context).then_some(StopReason::Context)
+        };
+        Step { key: self.key, chosen: Some(Chosen { id, logits }), stopped }
+    }
+}
+
+/// A token, and what it was chosen from.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// The token.
+    pub id: u32,
+    /// The logits at its place, `[vocabulary]`.
+    pub logits: Vec<f32>,
+}
+
+/// What happened to one text of a [`Batch`].
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// The key of the text.
+    pub key: usize,
+    /// Its next token; `None` if it ended without one.
+    pub chosen: Option<Chosen>,
+    /// Why it has ended. Then it is no longer in the batch.
+    pub stopped: Option<StopReason>,
+}
+
+/// Texts that are generated side by side, one token of each at a time. Each weight is read once for the whole batch; on
+/// flex, a text is the same alone.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    decoder: &'a Decoder,
+    texts: Vec<Writing>,
+}
+
+impl<'a> Batch<'a> {
+    /// A batch without texts.
+    pub fn new(decoder: &'a Decoder) -> Self {
+        Self { decoder, texts: Vec::new() }
+    }
+
+    /// Whether another text can begin.
+    pub fn has_room(&self) -> bool {
+        self.texts.len() < SIDE_BY_SIDE
+    }
+
+    /// Whether no text is being generated.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
+    /// Runs the prompt of a new text and chooses its first token. The token `end` ends the text and is not part of it.
+    ///
+    /// # Panics
+    /// If the prompt is empty.
+    pub fn begin(&mut self, key: usize, opening: Opening, end: u32) -> Step {
+        let Opening { cache, prompt, sampling } = opening;
+        let last = *prompt.last().expect("a prompt has at least one token");
+        let random = generator("generate", &[&sampling.seed.to_string()]);
+        let mut text = Writing { key, cache, sampling, random, end, last, tokens: 0 };
+        let context = self.decoder.config.max_position_embeddings;
+        if sampling.max_new_tokens == 0 {
+            return Step { key, chosen: None, stopped: Some(StopReason::MaxNewTokens) };
         }
-        (self.cache.tokens == context).then_some(StopReason::Context)
+        if text.cache.tokens + prompt.len() > context {
+            return Step { key, chosen: None, stopped: Some(StopReason::Context) };
+        }
+        let logits = floats(self.decoder.logits(&prompt, &mut text.cache, true));
+        let step = text.take(logits, context);
+        if step.stopped.is_none() {
+            self.texts.push(text);
+        }
+        step
+    }
+
+    /// Chooses one more token of each text.
+    pub fn step(&mut self) -> Vec<Step> {
+        if self.texts.is_empty() {
+            return Vec::new();
+        }
+        let config = &self.decoder.config;
+        let last: Vec<u32> = self.texts.iter().map(|text| text.last).collect();
+        let mut caches: Vec<&mut Cache> = self.texts.iter_mut().map(|text| &mut text.cache).collect();
+        let logits = floats(self.decoder.next_logits(&last, &mut caches));
+        let of_each = self.texts.iter_mut().zip(logits.chunks_exact(config.vocab_size));
+        let steps: Vec<Step> =
+            of_each.map(|(text, logits)| text.take(logits.to_vec(), config.max_position_embeddings)).collect();
+        let mut ended = steps.iter().map(|step| step.stopped.is_some());
+        self.texts.retain(|_| !ended.next().expect("a step of each"));
+        steps
+    }
+
+    /// Gives up a text.
+    pub fn remove(&mut self, key: usize) {
+        self.texts.retain(|text| text.key != key);
     }
 }
 
@@ -84,57 +182,31 @@ impl Decoder {
         self.generate_all([opening], end).pop().expect("as many texts as openings")
     }
 
-    /// Continues each opening until the token `end`; returns the texts in order. Texts are generated in batches, which
-    /// read each weight once for the whole batch; on flex, a text is the same alone. Openings are taken from the
-    /// iterator as needed.
+    /// Continues each opening until the token `end`; returns the texts in order. Texts are generated in a [`Batch`];
+    /// openings are taken from the iterator as needed.
     ///
     /// # Panics
     /// If a prompt is empty.
     pub fn generate_all(&self, openings: impl IntoIterator<Item = Opening>, end: u32) -> Vec<(Vec<u32>, StopReason)> {
-        let context = self.config.max_position_embeddings;
         let mut waiting = openings.into_iter();
-        let mut texts: Vec<Option<(Vec<u32>, StopReason)>> = Vec::new();
-        let mut side_by_side: Vec<Writing> = Vec::new();
+        let mut texts: Vec<(Vec<u32>, Option<StopReason>)> = Vec::new();
+        let mut batch = Batch::new(self);
         loop {
-            while side_by_side.len() < SIDE_BY_SIDE {
+            let mut steps = Vec::new();
+            while batch.has_room() {
                 let Some(opening) = waiting.next() else { break };
-                let begun = self.begin(texts.len(), opening, end);
-                texts.push(begun.1.map(|stopped| (begun.0.ids.clone(), stopped)));
-                side_by_side.extend(begun.1.is_none().then_some(begun.0));
+                steps.push(batch.begin(texts.len(), opening, end));
+                texts.push((Vec::new(), None));
             }
-            if side_by_side.is_empty() {
-                return texts.into_iter().map(|text| text.expect("every text came to its end")).collect();
+            if steps.is_empty() && batch.is_empty() {
+                return texts.into_iter().map(|(ids, stopped)| (ids, stopped.expect("every text ended"))).collect();
             }
-            let last: Vec<u32> = side_by_side.iter().map(|text| text.ids[text.ids.len() - 1]).collect();
-            let mut caches: Vec<&mut Cache> = side_by_side.iter_mut().map(|text| &mut text.cache).collect();
-            let mut logits = floats(self.next_logits(&last, &mut caches));
-            let mut logits = logits.chunks_exact_mut(self.config.vocab_size);
-            side_by_side.retain_mut(|text| {
-                let stopped = text.take(logits.next().expect("logits of each"), end, context);
-                if let Some(stopped) = stopped {
-                    texts[text.place] = Some((std::mem::take(&mut text.ids), stopped));
-                }
-                stopped.is_none()
-            });
+            steps.extend(batch.step());
+            for Step { key, chosen, stopped } in steps {
+                texts[key].0.extend(chosen.map(|chosen| chosen.id));
+                texts[key].1 = stopped;
+            }
         }
-    }
-
-    /// Runs a prompt and chooses the first token; returns the reason if generation stops there.
-    fn begin(&self, place: usize, opening: Opening, end: u32) -> (Writing, Option<StopReason>) {
-        let Opening { cache, prompt, sampling } = opening;
-        assert!(!prompt.is_empty(), "a prompt has at least one token");
-        let random = generator("generate", &[&sampling.seed.to_string()]);
-        let mut text = Writing { place, cache, sampling, random, ids: Vec::new() };
-        let context = self.config.max_position_embeddings;
-        let stopped = if sampling.max_new_tokens == 0 {
-            Some(StopReason::MaxNewTokens)
-        } else if text.cache.tokens + prompt.len() > context {
-            Some(StopReason::Context)
-        } else {
-            let mut logits = floats(self.logits(&prompt, &mut text.cache, true));
-            text.take(&mut logits, end, context)
-        };
-        (text, stopped)
     }
 }
 

@@ -35,7 +35,7 @@ pub use config::{
 pub use decoder::{Decoder, Recompute};
 pub use device::{DeviceName, NotBuilt};
 pub use dropout::DropoutKey;
-pub use generate::{Opening, Sampling};
+pub use generate::{Batch, Chosen, Opening, Sampling, Step};
 pub use linear::{Adapter, Linear, LoraConfig, Projection};
 pub use norm::Norm;
 pub use parameter::{Gradients, Parameter, values};

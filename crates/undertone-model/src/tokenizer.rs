@@ -13,7 +13,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 use undertone_data::guarded;
-use undertone_files::{InputError, Place};
+use undertone_files::{FileKind, InputError, Place};
 
 use crate::config::ModelConfig;
 use undertone_files::read_bounded;
@@ -29,7 +29,7 @@ const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 /// would make encoding random; or has an id that the embedding does not.
 pub fn load_tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer, InputError> {
     let path = folder.join("tokenizer.json");
-    parse(&path, &read_bounded(&path, MAX_TOKENIZER_BYTES)?, config.vocab_size)
+    parse(&path, &read_bounded(&path, MAX_TOKENIZER_BYTES)?, config.vocab_size).map_err(FileKind::explain)
 }
 
 /// The special tokens that the tokenizer of a model folder puts in front of a text, such as `<s>`.

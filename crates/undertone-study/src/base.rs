@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use undertone_data::{Role, Speaker, StreamBuilder, Template, TokenizerFailed, Turn};
 use undertone_files::{InputError, Place};
+use undertone_hub::model_folder;
 use undertone_model::{Decoder, ModelConfig, load_template};
 use undertone_train::Checkpoint;
 
@@ -13,6 +14,8 @@ use crate::experiment::{Experiment, Method};
 /// An untrained model and what identifies it.
 #[derive(Debug, Clone)]
 pub struct Base {
+    /// Its folder.
+    pub folder: PathBuf,
     /// The model.
     pub decoder: Decoder,
     /// SHA-256 over weights, `config.json` and `tokenizer.json`, in name order.
@@ -27,7 +30,7 @@ impl Base {
     /// # Errors
     /// The program was built without the device, or the folder holds no supported model.
     pub fn load(experiment: &Experiment) -> Result<Self, InputError> {
-        let path = &experiment.model.path;
+        let path = &model_folder(&experiment.model.path)?;
         let device = experiment.device.open().map_err(|absent| {
             let built: Vec<String> = undertone_model::DeviceName::built().iter().map(ToString::to_string).collect();
             InputError::new(path, absent.to_string()).at(Place::Named("device".into())).hint(format!(
@@ -50,7 +53,7 @@ impl Base {
                 "note: the base model has no chat template; a turn begins with its role's name, as {header:?}, and ends with {end:?}"
             );
         }
-        Ok(Self { decoder, sha256: sha256_of_model(path)?, template })
+        Ok(Self { folder: path.clone(), decoder, sha256: sha256_of_model(path)?, template })
     }
 
     /// A trainable copy: new adapters, or every weight.
@@ -95,7 +98,7 @@ impl Base {
 /// # Errors
 /// The folder holds no model, its context is too short, or its chat format cannot be used.
 pub(crate) fn stream_builder(experiment: &Experiment) -> Result<StreamBuilder, InputError> {
-    let path = &experiment.model.path;
+    let path = &model_folder(&experiment.model.path)?;
     require_folder(path)?;
     let config = ModelConfig::read(path)?;
     if experiment.data.context_tokens > config.max_position_embeddings {
@@ -122,7 +125,7 @@ fn require_folder(path: &Path) -> Result<(), InputError> {
     }
     let problem = if path.exists() { "is not a folder" } else { "does not exist" };
     Err(InputError::new(path, format!("{problem}; a Hugging Face model folder is expected"))
-        .hint("`make model` puts SmolLM2-135M-Instruct under `checkpoints/`; `undertone import` converts a GGUF file"))
+        .hint("`make model` puts SmolLM2-135M-Instruct under `checkpoints/`; `undertone import` converts a GGUF file; `hf:owner/name` is a model of the Hugging Face Hub"))
 }
 
 /// SHA-256 over a model folder's weights, `config.json` and `tokenizer.json`, in name order.

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
-use undertone_data::{Conversation, Encoded, Reader, Role, Speaker, StopReason, ThoughtKind, caught};
-use undertone_files::{InputError, Place};
+use undertone_data::{Conversation, Reader, Speaker, StopReason};
+use undertone_files::InputError;
 use undertone_model::Sampling;
 
-use crate::base::{Base, stream_builder, tokenizer_failed};
+use crate::base::Base;
 use crate::checkpoint::open_checkpoint;
 use crate::error::StudyError;
 use crate::experiment::Experiment;
 use crate::results::warnings;
+use crate::simulator::Prompter;
 
 /// What to predict, and how.
 #[derive(Debug, Clone)]
@@ -66,43 +67,36 @@ impl Prediction {
         let (checkpoint, experiment) = open_checkpoint(&self.checkpoint, &self.overrides)?;
         let arm = experiment.arm(Some(&checkpoint.description.arm), &self.checkpoint)?;
         let conversation = self.conversation(&experiment)?;
-        let builder = stream_builder(&experiment)?;
-        let context = experiment.data.context_tokens;
-        let assistant_tokens = experiment.data.reply_tokens().limit().min(context / 2);
-        let encoded = caught(|| Encoded::new(conversation, &builder.template, assistant_tokens))
-            .map_err(|failed| tokenizer_failed(&experiment.model.path, &failed))?;
-        let room = context.saturating_sub(self.sampling.max_new_tokens);
-        let (view, _) = arm.shown();
-        let (prompt, left_out) = builder.prompt(&encoded, view, self.speaker, room);
-        if left_out == encoded.messages.len() {
-            let cause = format!(
-                "its last message is longer than the {room} tokens that `--max-new-tokens` leaves of the context"
+        let prompter = Prompter::new(&experiment, arm)?;
+        let new_tokens = self.sampling.max_new_tokens;
+        let id = conversation.id.clone();
+        let prompt = prompter
+            .prompt(conversation, self.speaker, None, new_tokens)
+            .map_err(|error| prompter.refused(&self.conversation, id, error))?;
+        if prompt.messages_left_out > 0 {
+            tracing::warn!(
+                "note: the first {} messages do not fit the context and are left out",
+                prompt.messages_left_out
             );
-            return Err(InputError::new(&self.conversation, cause)
-                .hint("lower `--max-new-tokens`, or raise `data.context_tokens`")
-                .into());
-        }
-        if left_out > 0 {
-            tracing::warn!("note: the first {left_out} messages do not fit the context and are left out");
         }
         let base = Base::load(&experiment)?;
         let decoder = base.restored(&experiment, &checkpoint, &self.checkpoint)?;
         let begun = Instant::now();
-        let (ids, stopped) = decoder.generate(&prompt, builder.template.end(self.speaker), self.sampling);
+        let (ids, stopped) = decoder.generate(&prompt.ids, prompter.template().end(self.speaker), self.sampling);
         Ok(Predicted {
             speaker: self.speaker.name().to_owned(),
-            text: builder.template.decode(&ids),
+            text: prompter.template().decode(&ids),
             tokens: ids.len(),
-            prompt_tokens: prompt.len(),
-            messages_left_out: left_out,
-            view: view.to_string(),
+            prompt_tokens: prompt.ids.len(),
+            messages_left_out: prompt.messages_left_out,
+            view: prompter.view().to_string(),
             stopped,
             seconds: begun.elapsed().as_secs_f64(),
-            warnings: warnings(experiment.data.synthetic, 0, &[], &[(&arm.name, view)]),
+            warnings: warnings(experiment.data.synthetic, 0, &[], &[(&arm.name, prompter.view())]),
         })
     }
 
-    /// The conversation, which must end with a message that the speaker can follow.
+    /// The conversation.
     fn conversation(&self, experiment: &Experiment) -> Result<Conversation, InputError> {
         let path = &self.conversation;
         let (records, _) = Reader::open(&[path], experiment.data.read_options())?.read_all()?;
@@ -111,22 +105,6 @@ impl Prediction {
             let id = self.id.as_deref().unwrap_or_default();
             return Err(InputError::new(path, format!("has no conversation `{id}`")));
         };
-        let conversation = record.conversation;
-        let follows = match self.speaker {
-            Speaker::Thought(ThoughtKind::Reaction) => Some((Role::Assistant, "assistant")),
-            Speaker::Thought(ThoughtKind::Reason) => Some((Role::User, "user")),
-            _ => None,
-        };
-        let last = conversation.messages.last().map(|message| message.role);
-        match follows.filter(|(role, _)| last != Some(*role)) {
-            None => Ok(conversation),
-            Some((_, role)) => {
-                let speaker = self.speaker.name();
-                let cause = format!("ends with the wrong role: a {speaker} follows a message of the {role}");
-                Err(InputError::new(path, cause)
-                    .at(Place::Named(conversation.id))
-                    .hint("end the conversation with the message that the thought is about"))
-            }
-        }
+        Ok(record.conversation)
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -197,6 +198,22 @@ pub struct Running {
 }
 
 impl Running {
+    /// What it has printed to stdout so far, once that ends with a line that begins with `last`.
+    pub fn printed(&self, last: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            // A handle of its own would share the place where the program writes.
+            let mut bytes = vec![0; self.stdout.metadata().expect("a file").len() as usize];
+            self.stdout.read_exact_at(&mut bytes, 0).expect("a file can be read");
+            let text = String::from_utf8(bytes).expect("the program writes text");
+            if text.ends_with('\n') && text.lines().last().is_some_and(|line| line.starts_with(last)) {
+                return text;
+            }
+            assert!(begun.elapsed() < PATIENCE, "not printed after {PATIENCE:?}: {last}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Waits for its end.
     pub fn wait(mut self) -> Ran {
         let begun = Instant::now();

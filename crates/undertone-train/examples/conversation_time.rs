@@ -65,7 +65,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let adapter = folder.join("adapter");
         let _ = fs::remove_dir_all(&adapter);
         let template = load_template(model, &decoder.config, &GivenFormat::default())?;
-        peft(&decoder, Original { folder: model, template: &template }, &adapter, &Value::Null)?;
+        peft(
+            &decoder,
+            Original { folder: model, name: "./base", about: "", template: &template },
+            &adapter,
+            &Value::Null,
+        )?;
     }
     let config = TrainingConfig { row_tokens: decoder.config.max_position_embeddings, ..TrainingConfig::default() };
     let mut trainer = Trainer { decoder, optimizer: AdamW::default(), config, steps: 0 };

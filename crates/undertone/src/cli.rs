@@ -1,5 +1,6 @@
 //! The arguments of every command. The doc comments are the help texts.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -42,8 +43,12 @@ pub(crate) enum Command {
     Ablate(Ablate),
     /// Write the user's next message in a conversation, or a thought.
     Predict(Predict),
+    /// Serve a checkpoint as a simulated user, which speaks the OpenAI chat protocol.
+    Serve(Serve),
     /// Export a checkpoint as a Hugging Face folder, a GGUF file or a PEFT adapter.
     Export(Export),
+    /// List studies and their trainings: state, losses, and the keys in which their experiments differ.
+    Runs(Runs),
     /// Check that the files of a study are as they were written.
     Verify(Verify),
     /// Train the last steps before a checkpoint again, and check that its bytes are the same.
@@ -64,6 +69,12 @@ pub(crate) enum Data {
     Check(DataFiles),
     /// Count users, messages, thoughts, labels, thoughts written after the next message, and near-duplicate task descriptions.
     Stats(DataFiles),
+    /// Download a dataset of the Hugging Face Hub, and check it.
+    Fetch(Fetch),
+    /// Check that a file is the published ThoughtTrace, and count what is in it.
+    Verify(VerifyData),
+    /// Print the JSON Schema of a conversation.
+    Schema,
     /// Convert chats of another dataset: OpenAI messages, ShareGPT, WildChat, LMSYS-Chat-1M or UltraChat.
     Convert(Convert),
     /// Replace e-mail addresses, telephone numbers, links and names from surveys, and count them.
@@ -104,8 +115,25 @@ pub(crate) struct Synthesize {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Fetch {
+    /// `thoughttrace`, or `hf:owner/name@revision` for another dataset of the Hub.
+    pub(crate) dataset: String,
+    /// The file to create.
+    pub(crate) destination: PathBuf,
+    /// The file of the dataset to download; needed if it is not `thoughttrace`.
+    #[arg(long)]
+    pub(crate) file: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyData {
+    /// A copy of ThoughtTrace.jsonl.
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Convert {
-    /// A JSON array of chats, or one chat a line.
+    /// A JSON array of chats, one chat a line (also packed by gzip or Zstandard), or a Parquet table.
     pub(crate) source: PathBuf,
     /// The JSONL file to create.
     pub(crate) destination: PathBuf,
@@ -254,6 +282,28 @@ pub(crate) struct Predict {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// A checkpoint, such as checkpoints/demo/past/fold0/best.safetensors.
+    pub(crate) checkpoint: PathBuf,
+    /// The address to listen on. Others than this machine's own need the environment variable UNDERTONE_API_KEY, which
+    /// requests must then carry.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    /// The port to listen on; 0 takes a free one.
+    #[arg(long, default_value_t = 8000)]
+    pub(crate) port: u16,
+    /// Which role of a request is the simulated user; the other one is the assistant that is being tested.
+    #[arg(long, default_value = "assistant")]
+    pub(crate) user_role: UserRole,
+    /// Maximum number of tokens of a text, if a request names none.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_new_tokens: u32,
+    /// Override one key of the checkpoint's experiment, such as `--set model.path=FOLDER`; repeatable.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Export {
     /// A checkpoint, such as checkpoints/demo/past/fold0/best.safetensors.
     pub(crate) checkpoint: PathBuf,
@@ -265,6 +315,13 @@ pub(crate) struct Export {
     /// The type of the weights; q8_0 and q4_0 are for GGUF.
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: WeightType,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Runs {
+    /// A folder of runs.
+    #[arg(default_value = "checkpoints")]
+    pub(crate) folder: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -293,4 +350,12 @@ pub(crate) enum SpeakerArg {
     Reaction,
     /// The user's reason for the last message.
     Reason,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UserRole {
+    /// The answering side of the protocol, as clients expect: `user` messages are the tested assistant's.
+    Assistant,
+    /// As in the data: `assistant` messages are the tested assistant's.
+    User,
 }

@@ -53,6 +53,12 @@ fn run(cli: &Cli, shell: &Shell) -> anyhow::Result<()> {
         Command::Import(args) => commands::import::run(args, shell),
         Command::Data(Data::Check(args)) => commands::data::check(args, shell),
         Command::Data(Data::Stats(args)) => commands::data::stats(args, shell),
+        Command::Data(Data::Fetch(args)) => commands::dataset::fetch(args, shell),
+        Command::Data(Data::Verify(args)) => commands::dataset::verify(args, shell),
+        Command::Data(Data::Schema) => {
+            shell.print(undertone_data::SCHEMA);
+            Ok(())
+        }
         Command::Data(Data::Convert(args)) => commands::data::convert(args, shell),
         Command::Data(Data::Redact(args)) => commands::data::redact(args, shell),
         Command::Data(Data::Synthesize(args)) => commands::data::synthesize(args, shell),
@@ -61,7 +67,9 @@ fn run(cli: &Cli, shell: &Shell) -> anyhow::Result<()> {
         Command::Evaluate(args) => commands::evaluate::run(args, shell),
         Command::Ablate(args) => commands::ablate::run(args, shell),
         Command::Predict(args) => commands::predict::run(args, shell),
+        Command::Serve(args) => commands::serve::run(args, shell),
         Command::Export(args) => commands::export::run(args, shell),
+        Command::Runs(args) => commands::runs::run(args, shell),
         Command::Verify(args) => commands::verify::run(args, shell),
         Command::Replay(args) => commands::replay::run(args, shell),
     }

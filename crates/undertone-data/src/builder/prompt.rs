@@ -1,10 +1,23 @@
 //! A conversation as a prompt: the tokens before a turn to generate.
 
 use crate::Encoded;
-use crate::builder::{Layout, Purpose, StreamBuilder};
+use crate::builder::{Layout, Purpose, StreamBuilder, prefix};
 use crate::speaker::Speaker;
 use crate::stream::Hidden;
 use crate::view::{Placement, View};
+
+/// What a prompt shows, and how long it may be.
+#[derive(Debug, Clone, Copy)]
+pub struct PromptOptions<'a> {
+    /// A system text in place of the builder's; `None` keeps that one.
+    pub system: Option<&'a str>,
+    /// Which thoughts are shown.
+    pub view: View,
+    /// Whose header ends the prompt.
+    pub speaker: Speaker,
+    /// The most tokens.
+    pub limit: usize,
+}
 
 impl StreamBuilder {
     /// The prompt of an empty conversation: what stands before every conversation, and the header of `speaker`.
@@ -12,9 +25,10 @@ impl StreamBuilder {
         [&self.prefix, self.template.header(speaker)].concat()
     }
 
-    /// A conversation as a prompt that ends with the header of `speaker`: the latest whole messages that fit `limit`
-    /// tokens, and how many earlier messages were left out.
-    pub fn prompt(&self, encoded: &Encoded, view: View, speaker: Speaker, limit: usize) -> (Vec<u32>, usize) {
+    /// A conversation as a prompt that ends with the header of the speaker: the latest whole messages that fit the limit,
+    /// and how many earlier messages were left out. What stands before the conversation is never left out.
+    pub fn prompt(&self, encoded: &Encoded, options: PromptOptions<'_>) -> (Vec<u32>, usize) {
+        let PromptOptions { system, view, speaker, limit } = options;
         let layout = Layout::new(view, &[], Purpose::Score);
         let mut slots = self.slots(encoded, &layout, &mut Hidden::default());
         // A thought written after the last message still precedes the next one, so it is not too late here.
@@ -46,9 +60,10 @@ impl StreamBuilder {
             })
             .collect();
         let header = self.template.header(speaker);
-        let room = limit.saturating_sub(self.prefix.len() + header.len());
+        let prefix = system.map_or_else(|| self.prefix.clone(), |system| prefix(&self.template, system));
+        let room = limit.saturating_sub(prefix.len() + header.len());
         let fits = |&from: &usize| turns[from..].iter().map(Vec::len).sum::<usize>() <= room;
         let from = (0..turns.len()).find(fits).unwrap_or(turns.len());
-        ([&self.prefix[..], &turns[from..].concat(), header].concat(), from)
+        ([&prefix[..], &turns[from..].concat(), header].concat(), from)
     }
 }

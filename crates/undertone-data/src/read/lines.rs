@@ -3,8 +3,10 @@
 //! `BufRead::read_until` would read a file without line ends into memory whole; this reader stops storing at the limit
 //! and skips to the next line end.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::fmt;
+use std::io::{self, BufRead};
+
+use crate::packed::Text;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -19,9 +21,8 @@ pub(super) enum Line<'a> {
 }
 
 /// Yields the lines of a file and counts them.
-#[derive(Debug)]
 pub(super) struct Lines {
-    source: BufReader<File>,
+    source: Text,
     max_bytes: usize,
     buffer: Vec<u8>,
     number: usize,
@@ -29,14 +30,8 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(file: File, max_bytes: usize) -> Self {
-        Self {
-            source: BufReader::with_capacity(1 << 16, file),
-            max_bytes,
-            buffer: Vec::new(),
-            number: 0,
-            byte_order_mark: false,
-        }
+    pub(super) fn new(source: Text, max_bytes: usize) -> Self {
+        Self { source, max_bytes, buffer: Vec::new(), number: 0, byte_order_mark: false }
     }
 
     /// How many lines were read so far.
@@ -92,5 +87,11 @@ impl Lines {
         }
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         Ok(Some(if text.iter().all(u8::is_ascii_whitespace) { Line::Blank } else { Line::Text(text) }))
+    }
+}
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lines").field("number", &self.number).finish_non_exhaustive()
     }
 }

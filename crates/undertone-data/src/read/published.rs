@@ -64,6 +64,12 @@ macro_rules! deserialize_object {
     ($object:ident, $expecting:literal,
      take { $($key:literal => $field:ident),+ $(,)? },
      pass_over [$($ignored:literal),* $(,)?]) => {
+        #[cfg(test)]
+        impl $object {
+            /// Every key that is known.
+            const KEYS: &[&str] = &[$($key,)+ $($ignored),*];
+        }
+
         impl<'de> Deserialize<'de> for $object {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct ObjectVisitor;
@@ -182,5 +188,27 @@ impl<'de> Deserialize<'de> for TextOrInteger {
         }
 
         deserializer.deserialize_any(TextOrIntegerVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_schema_names_the_keys_that_are_read() {
+        let schema: Value = serde_json::from_str(crate::SCHEMA).unwrap();
+        let check = |object: &Value, keys: &[&str]| {
+            let named: BTreeSet<&str> = object["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(named, keys.iter().copied().collect());
+        };
+        check(&schema, PublishedConversation::KEYS);
+        check(&schema["$defs"]["message"], PublishedMessage::KEYS);
+        check(&schema["$defs"]["thought"], PublishedThought::KEYS);
+        check(&schema["$defs"]["survey"], PublishedSurvey::KEYS);
     }
 }

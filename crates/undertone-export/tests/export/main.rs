@@ -18,7 +18,8 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use undertone_data::{
-    Access, Encoded, GivenFormat, ReadOptions, Reader, Role, Speaker, StreamBuilder, Timing, View, derived_seed,
+    Access, Encoded, GivenFormat, PromptOptions, ReadOptions, Reader, Role, Speaker, StreamBuilder, Timing, View,
+    derived_seed,
 };
 use undertone_export::Format::{self, Gguf, Hf, Peft};
 use undertone_export::{Exported, Original, WeightType};
@@ -152,7 +153,13 @@ fn listing(folder: &Path) -> Vec<String> {
 /// Exports a model whose conversations were written as its folder says.
 fn export(format: Format, model: &Decoder, folder: &Path, to: &Path) -> Result<Exported, InputError> {
     let template = load_template(folder, &model.config, &GivenFormat::default())?;
-    format.write(model, Original { folder, template: &template }, to, &provenance(), WeightType::F32)
+    format.write(
+        model,
+        Original { folder, name: "./base", about: "", template: &template },
+        to,
+        &provenance(),
+        WeightType::F32,
+    )
 }
 
 /// Names and shapes in a safetensors file.
@@ -287,7 +294,7 @@ fn export_as(
     to: &Path,
 ) -> Result<Exported, InputError> {
     let template = load_template(folder, &model.config, &GivenFormat::default())?;
-    format.write(model, Original { folder, template: &template }, to, &provenance(), kind)
+    format.write(model, Original { folder, name: "./base", about: "", template: &template }, to, &provenance(), kind)
 }
 
 #[test]
@@ -322,7 +329,7 @@ fn an_adapter_is_complete_and_equal() {
         assert_eq!(
             json(&to, "adapter_config.json"),
             json!({
-                "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": from, "revision": null,
+                "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "./base", "revision": null,
                 "inference_mode": true, "r": 3, "lora_alpha": 4, "lora_dropout": 0.1, "use_rslora": rslora,
                 "target_modules": ["q_proj", "v_proj", "down_proj"], "bias": "none", "fan_in_fan_out": false,
                 "init_lora_weights": true, "use_dora": false, "modules_to_save": null, "layers_to_transform": null,

@@ -15,7 +15,7 @@ fn check_refused(
     let template = load_template(folder, &model.config, &GivenFormat::default()).unwrap();
     let to = change(work.path(), &mut model);
     let before = listing(work.path());
-    let original = Original { folder, template: &template };
+    let original = Original { folder, name: "./base", about: "", template: &template };
     let error = format.write(&model, original, &to, &provenance(), WeightType::F32).unwrap_err();
     let within = format!("{}/", work.path().display());
     assert_eq!(shown(&error).replace(&within, ""), expect);

@@ -21,7 +21,14 @@ fn the_exported_template_gives_the_ids_of_training() {
     for (index, format) in formats.iter().enumerate() {
         let to = work.path().join(format!("merged{index}"));
         let template = load_template(&from, &model.config, format).unwrap();
-        Hf.write(&model, Original { folder: &from, template: &template }, &to, &provenance(), WeightType::F32).unwrap();
+        Hf.write(
+            &model,
+            Original { folder: &from, name: "./base", about: "", template: &template },
+            &to,
+            &provenance(),
+            WeightType::F32,
+        )
+        .unwrap();
         let jinja = fs::read_to_string(to.join("chat_template.jinja")).unwrap();
         let jinja = ChatTemplate::parse(&jinja, SpecialTokens::default()).unwrap();
         let tokenizer = load_tokenizer(&to, &model.config).unwrap();
@@ -38,7 +45,10 @@ fn the_exported_template_gives_the_ids_of_training() {
             let ids = tokenizer.encode_fast(rendered, false).unwrap();
             let encoded = Encoded::new(record.conversation.clone(), &template, usize::MAX);
             let view = View { access: Access::Past, timing: Timing::Anchored, ..View::default() };
-            let (trained, _) = builder.prompt(&encoded, view, Speaker::Message(Role::User), usize::MAX);
+            let (trained, _) = builder.prompt(
+                &encoded,
+                PromptOptions { system: None, view, speaker: Speaker::Message(Role::User), limit: usize::MAX },
+            );
             assert_eq!(ids.get_ids(), trained, "{format:?}: {}", record.conversation.id);
         }
         let unknown = [ChatMessage { role: "tool", content: "x" }];

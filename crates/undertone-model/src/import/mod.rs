@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
-use undertone_files::InputError;
+use undertone_files::{FileKind, InputError};
 
 use self::gguf::Gguf;
 pub use self::llama::{TensorPlan, gguf_tensors, permute};
@@ -55,7 +55,13 @@ pub struct ImportReport {
 /// The source is not a GGUF file, is damaged, contradicts itself, or needs something that the
 /// decoder does not have; the destination exists or cannot be written.
 pub fn gguf(source: &Path, destination: &Path) -> Result<ImportReport, InputError> {
-    let gguf = Gguf::open(source)?;
+    let gguf = Gguf::open(source).map_err(FileKind::explain)?;
+    if let Some(parts @ 2..) = gguf.optional_count("split.count")? {
+        let cause = format!("is one of {parts} parts of a split model");
+        return Err(gguf
+            .error("split.count", cause)
+            .hint("join them first: `llama-gguf-split --merge FIRST-PART WHOLE.gguf`"));
+    }
     let tokenizer = tokenizer::tokenizer_files(&gguf)?;
     let config = ModelConfig::from_json(source, llama::config_json(&gguf, tokenizer.tokens)?)?;
     let plans = llama::tensor_plans(&gguf, &config)?;

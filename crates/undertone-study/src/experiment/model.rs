@@ -12,7 +12,7 @@ use super::problem::Found;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelSection {
-    /// A Hugging Face folder.
+    /// A Hugging Face folder, or `hf:owner/name@revision` for a model of the Hugging Face Hub.
     pub path: PathBuf,
     /// What is trained.
     pub method: Method,

@@ -1,9 +1,12 @@
 //! `undertone export`: writes a checkpoint as a folder that other software loads.
 
+use std::path::Path;
+
 use serde_json::json;
 use undertone_export::Original;
-use undertone_files::refuse_existing;
-use undertone_study::{Base, open_checkpoint};
+use undertone_files::{InputError, refuse_existing};
+use undertone_hub::Repository;
+use undertone_study::{Base, model_card, open_checkpoint};
 
 use crate::cli::Export;
 use crate::shell::{Shell, say};
@@ -24,7 +27,9 @@ pub(crate) fn run(args: &Export, shell: &Shell) -> anyhow::Result<()> {
         "arm": description.arm,
         "state": description.state,
     });
-    let original = Original { folder: &experiment.model.path, template: &base.template };
+    let name = name_for_others(&experiment.model.path)?;
+    let about = model_card(description, &experiment)?;
+    let original = Original { folder: &base.folder, name: &name, about: &about, template: &base.template };
     let exported = args.format.write(&decoder, original, &args.destination, &provenance, args.dtype)?;
     say(format!(
         "wrote {} to `{}`; after reading it back, its logits differ from the checkpoint's by at most {:.1e}",
@@ -40,4 +45,13 @@ pub(crate) fn run(args: &Export, shell: &Shell) -> anyhow::Result<()> {
         }));
     }
     Ok(())
+}
+
+/// What other software finds the base model by. A relative path begins with `./`, because `folder/model` is a name of the Hub.
+fn name_for_others(path: &Path) -> Result<String, InputError> {
+    Ok(match Repository::of_model(path)? {
+        Some(repository) => repository.name,
+        None if path.is_absolute() || path.starts_with(".") || path.starts_with("..") => path.display().to_string(),
+        None => format!("./{}", path.display()),
+    })
 }

@@ -117,15 +117,21 @@ fn bytes_that_are_no_text() {
         b"{\"id\":\"\xC3\x28\"}",
         "`FILE` line 1: invalid UTF-8 at byte 8 of the line\nhint: save the file as UTF-8",
     );
+    check_error(b"\xFF\xFE{\0", "`FILE`: is text in UTF-16\nhint: save it as UTF-8");
+    check_error(b"PK\x03\x04", "`FILE`: is a ZIP archive\nhint: unpack it, and name a file in it");
+    check_error(b"PAR1", "`FILE`: is a Parquet file\nhint: `undertone data convert` reads conversations from Parquet");
     check_error(
-        b"\xFF\xFE{\0",
-        "`FILE` line 1: invalid UTF-8 at byte 1 of the line\n\
-         hint: the file looks like UTF-16; save it as UTF-8",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+        "`FILE`: is a Git LFS pointer, and not the file itself\n\
+         hint: run `git lfs pull` in its repository, or download the file",
     );
     check_error(
         b"\x1F\x8B\x08\x00",
-        "`FILE` line 1: invalid UTF-8 at byte 2 of the line\n\
-         hint: the file looks like a gzip archive; decompress it first",
+        "`FILE` line 1: cannot read: unexpected end of file\nhint: the file is cut off or damaged; get it again",
+    );
+    check_error(
+        b"\x28\xB5\x2F\xFD\x00",
+        "`FILE` line 1: cannot read: incomplete frame\nhint: the file is cut off or damaged; get it again",
     );
 }
 
