@@ -54,6 +54,7 @@ mod error;
 mod evaluate;
 mod experiment;
 mod fingerprint;
+mod hyperparameters;
 mod inspect;
 mod jobs;
 mod judge;

@@ -11,10 +11,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use protobuf::Message;
 use tensorboard_proto::event::{Event, SessionLog, SessionLog_SessionStatus};
+use tensorboard_proto::summary::Summary;
 use tensorboard_rs::masked_crc32c::masked_crc32c;
 use tensorboard_rs::record_writer::RecordWriter;
 use tensorboard_rs::summary::scalar;
 use undertone_files::InputError;
+
+use crate::hyperparameters::{Hyperparameter, session_end, session_start};
 
 /// The start of the names of event files; seconds since 1970 and the program follow.
 const PREFIX: &str = "events.out.tfevents.";
@@ -62,13 +65,24 @@ impl Events {
     /// # Errors
     /// The file cannot be written.
     pub(crate) fn scalars(&mut self, step: usize, scalars: &[(&str, f64)]) -> Result<(), InputError> {
-        let event = |&(tag, value): &(&str, f64)| {
-            let mut event = Event::new();
-            event.set_step(step as i64);
-            event.set_summary(scalar(tag, value as f32));
-            event
-        };
+        let event = |&(tag, value): &(&str, f64)| event_of(step, scalar(tag, value as f32));
         self.write(scalars.iter().map(event))
+    }
+
+    /// Writes with which values the run trains. Steps count from 1; this stands before them.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn begin(&mut self, hyperparameters: &[(String, Hyperparameter)]) -> Result<(), InputError> {
+        self.write([event_of(0, session_start(hyperparameters, now().as_secs_f64()))])
+    }
+
+    /// Writes that the run has ended after `step` steps.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn end(&mut self, step: usize) -> Result<(), InputError> {
+        self.write([event_of(step, session_end(now().as_secs_f64()))])
     }
 
     /// Waits until everything is on the disk.
@@ -92,6 +106,13 @@ impl Events {
     }
 }
 
+fn event_of(step: usize, summary: Summary) -> Event {
+    let mut event = Event::new();
+    event.set_step(step as i64);
+    event.set_summary(summary);
+    event
+}
+
 /// The time since 1970; zero if the clock is before.
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
@@ -111,7 +132,8 @@ fn cut(path: &Path, last: usize) -> Result<(), InputError> {
         if event.step > last as u64 {
             break;
         }
-        has_scalars |= event.has_summary;
+        // Hyperparameters stand at step 0, and are written anew.
+        has_scalars |= event.has_summary && event.step > 0;
         kept += length;
     }
     if !has_scalars {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use undertone_files::{InputError, write_whole};
 
 use crate::events::Events;
+use crate::hyperparameters::Hyperparameter;
 use crate::trouble::{RecentLosses, Trouble};
 
 /// The scalars of one step.
@@ -47,6 +48,8 @@ fn null_is_not_a_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f6
 
 /// The file of scalars in the folder of a run.
 const LOG: &str = "log.jsonl";
+/// The folder of TensorBoard's events in the folder of a run.
+const TENSORBOARD: &str = "tensorboard";
 
 /// The scalars that a run has logged so far, step by step; empty if it has not begun. Skips truncated lines.
 ///
@@ -65,6 +68,17 @@ fn lines(folder: &Path) -> Result<Vec<(Scalars, String)>, InputError> {
     // A killed program may leave a line that ends anywhere, also inside a character.
     let texts = bytes.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
     Ok(texts.filter_map(|line| Some((serde_json::from_str(line).ok()?, line.to_owned()))).collect())
+}
+
+/// Adds scores of a run's model to its TensorBoard events, at its last step, so that runs can be compared by them.
+///
+/// # Errors
+/// The log cannot be read, or the events cannot be written.
+pub fn record_scores(folder: &Path, scores: &[(String, f64)]) -> Result<(), InputError> {
+    let last = read_log(folder)?.last().map_or(0, |scalars| scalars.step);
+    let mut events = Events::open(&folder.join(TENSORBOARD), last)?;
+    events.scalars(last, &scores.iter().map(|(tag, value)| (tag.as_str(), *value)).collect::<Vec<_>>())?;
+    events.sync()
 }
 
 /// Receives the progress of a run.
@@ -89,7 +103,11 @@ impl EventLog {
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub(crate) fn open(folder: &Path, resumed_at: usize) -> Result<Self, InputError> {
+    pub(crate) fn open(
+        folder: &Path,
+        resumed_at: usize,
+        hyperparameters: &[(String, Hyperparameter)],
+    ) -> Result<Self, InputError> {
         let path = folder.join(LOG);
         let mut recent = RecentLosses::default();
         let mut kept = Vec::new();
@@ -100,7 +118,8 @@ impl EventLog {
         write_whole(&path, kept.concat().as_bytes())?;
         let jsonl = OpenOptions::new().append(true).open(&path);
         let jsonl = jsonl.map_err(|error| InputError::io(&path, "write the log", &error))?;
-        let events = Events::open(&folder.join("tensorboard"), resumed_at)?;
+        let mut events = Events::open(&folder.join(TENSORBOARD), resumed_at)?;
+        events.begin(hyperparameters)?;
         Ok(Self { jsonl, path, events, recent })
     }
 
@@ -131,6 +150,14 @@ impl EventLog {
         let validation = scalars.validation_nats_per_token.map(|nats| ("loss/validation_nats_per_token", nats));
         self.events.scalars(scalars.step, &always.into_iter().chain(validation).collect::<Vec<_>>())?;
         Ok(scalars)
+    }
+
+    /// Records that the run has ended after `step` steps.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub(crate) fn end(&mut self, step: usize) -> Result<(), InputError> {
+        self.events.end(step)
     }
 
     /// Waits until all steps are on the disk, so that no checkpoint is ahead of its log.

@@ -11,6 +11,7 @@ use undertone_model::{Decoder, DropoutKey, Gradients, values};
 
 use crate::checkpoint::{self, Best, Checkpoint, Description, State};
 use crate::config::TrainingConfig;
+use crate::hyperparameters::Hyperparameter;
 use crate::kept::{BEST, LAST, Series};
 use crate::log::{EventLog, Progress, Scalars};
 use crate::memory::resident_mib;
@@ -35,6 +36,8 @@ pub struct Run<'a> {
     pub progress: &'a dyn Progress,
     /// The metadata of its checkpoints; the `state` in it is ignored.
     pub description: Description,
+    /// What TensorBoard shows of the run beside its scalars.
+    pub hyperparameters: Vec<(String, Hyperparameter)>,
     /// Set when the user wants to stop; the run saves and returns [`TrainError::Interrupted`].
     pub stop: &'a AtomicBool,
 }
@@ -149,7 +152,7 @@ impl Run<'_> {
         if state.best.is_some_and(|best| best.step == state.step) {
             self.write_best_after_kill(&best, model, &state)?;
         }
-        let mut log = EventLog::open(self.folder, state.step)?;
+        let mut log = EventLog::open(self.folder, state.step, &self.hyperparameters)?;
         self.progress.begin(state.step, steps);
 
         while state.step < steps && !state.finished {
@@ -213,6 +216,7 @@ impl Run<'_> {
         if state.best.is_none() {
             best.write(None, |path| checkpoint::save(path, model, None, &self.describe(&state)))?;
         }
+        log.end(state.step)?;
         Ok(state)
     }
 

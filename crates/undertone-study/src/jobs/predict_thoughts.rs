@@ -24,6 +24,7 @@ use crate::context::Context;
 use crate::error::StudyError;
 use crate::experiment::{Experiment, thought_sampling};
 use crate::fingerprint;
+use crate::hyperparameters::hyperparameters;
 use crate::leakage::require_unseen;
 use crate::names::{THOUGHT_KINDS, WRITERS};
 use crate::observer::Event;
@@ -189,6 +190,7 @@ fn written_thoughts(context: &Context<'_>, fold: usize) -> Result<PredictedThoug
             windows: vec![own],
             validation: Vec::new(),
             folder,
+            hyperparameters: hyperparameters(&study.experiment, &thought_writer_arm(), Training { fold, seed }),
         };
         let best = job.run(context, true)?;
         let others = match writer {

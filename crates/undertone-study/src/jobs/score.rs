@@ -6,7 +6,8 @@ use undertone_data::Split;
 use undertone_files::InputError;
 use undertone_model::Decoder;
 use undertone_score::{KnownRows, score};
-use undertone_stats::{ItemRecord, read_records, write_records};
+use undertone_stats::{ItemRecord, metrics, read_records, write_records};
+use undertone_train::record_scores;
 
 use crate::arms::{Evaluated, Training};
 use crate::artifact::CachedFile;
@@ -56,6 +57,12 @@ pub(crate) fn score_arm(
     tracing::info!("{row}: scored {items} items as `{}`, {all} tokens, {speed:.0} tokens/s", arm.name);
     context.check_stop(file.folder())?;
     file.write(&record_lines(&records)?)?;
+    if arm.is_trained_itself() {
+        let metrics = metrics(&records).map_err(|fault| StudyError::Scores(fault.to_string()))?;
+        let losses: Vec<(String, f64)> =
+            metrics.iter().map(|of| (format!("test/{}_nats_per_token", of.kind), of.nats_per_token)).collect();
+        record_scores(&file.folder(), &losses)?;
+    }
     Ok(records)
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use undertone_data::{Split, Stream};
 use undertone_files::{FolderLock, InputError, Place};
 use undertone_train::{
-    BEST, Checkpoint, Description, Resumable, Run, State, TrainError, available_mib, needed_mib, remove_surplus,
+    BEST, Checkpoint, Description, Hyperparameter, Resumable, Run, State, TrainError, available_mib, needed_mib,
+    remove_surplus,
 };
 
 use crate::arms::Training;
@@ -13,6 +14,7 @@ use crate::context::Context;
 use crate::error::StudyError;
 use crate::experiment::Arm;
 use crate::fingerprint;
+use crate::hyperparameters::hyperparameters;
 use crate::observer::{Event, RowProgress};
 
 /// One training, ready to run.
@@ -29,6 +31,8 @@ pub(crate) struct TrainingJob {
     pub(crate) validation: Vec<Stream>,
     /// Where checkpoints and logs go.
     pub(crate) folder: PathBuf,
+    /// What TensorBoard shows beside the scalars.
+    pub(crate) hyperparameters: Vec<(String, Hyperparameter)>,
 }
 
 impl TrainingJob {
@@ -58,6 +62,7 @@ impl TrainingJob {
             windows,
             validation: study.training_streams(arm, training, Split::Validation, None),
             folder: folder.to_owned(),
+            hyperparameters: hyperparameters(&study.experiment, arm, training),
         })
     }
 
@@ -97,6 +102,7 @@ impl TrainingJob {
                     self.training.seed,
                 )
             },
+            hyperparameters: self.hyperparameters.clone(),
             stop,
         };
         let mut decoder = base.trainable(experiment, self.training.random_seed());

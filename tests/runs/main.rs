@@ -1,12 +1,14 @@
-//! `undertone runs`: what lies in a folder of runs.
+//! Runs side by side: `undertone runs`, and TensorBoard's page of hyperparameters.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use undertone_files::FolderLock;
 use undertone_testing::program::{Workplace, strings};
+use undertone_testing::python::packages;
 
 #[test]
 fn runs_lists_studies_and_what_distinguishes_them() {
@@ -57,4 +59,44 @@ fn tiny_unfinished(place: &Workplace) -> PathBuf {
     running.child.kill().unwrap();
     running.child.wait().unwrap();
     folder
+}
+
+/// TensorBoard itself reads the event files.
+#[test]
+fn tensorboard_compares_runs_by_hyperparameters_and_scores() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/runs").canonicalize().unwrap();
+    let Some(packages) = packages(&folder, Path::new(env!("CARGO_TARGET_TMPDIR"))) else { return };
+    let place = Workplace::new(12);
+    place.run("ablate x.toml").succeeded();
+    // A killed training has not ended, and its second start does not make it another run.
+    tiny_unfinished(&place);
+    let resumed =
+        "train x.toml --arm past --set name=cut --set training.epochs=2000 --set training.save_every_steps=1 --resume";
+    let mut running = place.start(resumed);
+    std::thread::sleep(Duration::from_millis(500));
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    let read = Command::new("python3")
+        .args([folder.join("hparams.py"), place.path("out")])
+        .env("PYTHONPATH", &packages)
+        .output()
+        .unwrap();
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    let runs: Value = serde_json::from_slice(&read.stdout).unwrap();
+    let names: Vec<&String> = runs.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["cut/past/fold0/tensorboard", "tiny/none/fold0/tensorboard", "tiny/past/fold0/tensorboard"]);
+    assert_eq!(runs[names[0]]["status"], "STATUS_UNKNOWN");
+    let results: Value = serde_json::from_slice(&place.read("out/tiny/results.json")).unwrap();
+    for (name, arm) in [(names[1], "none"), (names[2], "past")] {
+        let run = &runs[name];
+        assert_eq!(run["status"], "STATUS_SUCCESS");
+        let given = &run["hyperparameters"];
+        assert_eq!((&given["arm"], &given["arm.view"]), (&json!(arm), &json!(arm)));
+        assert_eq!((&given["training.learning_rate"], &given["lora.rslora"]), (&json!(0.01), &json!(false)));
+        let metrics = results["metrics"].as_array().unwrap().iter().find(|metrics| metrics["arm"] == arm).unwrap();
+        let [shown, exact] = [&run["scalars"]["test/next_prompt_nats_per_token"], &metrics["nats_per_token"]]
+            .map(|x| x.as_f64().unwrap());
+        assert!((shown - exact).abs() < 1e-6 * exact, "{shown} and {exact}");
+        assert!(run["scalars"]["loss/nats_per_token"].is_f64());
+    }
 }
