@@ -56,7 +56,7 @@ bench: model ## Measure speed and memory against transformers + PEFT (an hour; 7
 	$(CARGO) build $(FLAGS) $(FEATURES) --examples
 	python3 scripts/bench/run.py $(BENCH)
 
-interop: model ## Compare models, exports and templates with transformers, PEFT and llama.cpp (10 minutes; 8 GB to install)
+interop: build model ## Compare models, exports, templates and runs with transformers, PEFT, llama.cpp and MLflow (10 minutes; 9 GB to install)
 	python3 scripts/interop.py
 
 docs: ## Build the API documentation; a warning is an error

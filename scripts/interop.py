@@ -1,8 +1,8 @@
 """`make interop`: our models and files in other programs, and theirs in ours.
 
-Each line of the table at the end is a comparison: families of models, exports, chat templates and GGUF files, with
-transformers, PEFT, Jinja and llama.cpp. Exits with 1 if one fails. Needs `make model`, pip and npm; torch and transformers
-are those of `make bench` (7 GB), the rest is 800 MB in `.cache/interop`.
+Each line of the table at the end is a comparison: families of models, exports, chat templates, GGUF files and runs, with
+transformers, PEFT, Jinja, llama.cpp and MLflow. Exits with 1 if one fails. Needs `make model`, pip and npm; torch and
+transformers are those of `make bench` (7 GB), the rest is 1.7 GB in `.cache`.
 """
 
 import json
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +25,8 @@ WORK = ROOT / ".cache" / "interop"
 TESTS = ROOT / "tests" / "interop"
 # Its source holds the templates of published models that llama.cpp is tested with.
 TEMPLATES = "llama-cpp-python==0.3.36"
+MLFLOW = "mlflow==3.17.2"
+PROGRAM = ROOT / "target/release/undertone"
 CARGO = ["cargo", "test", "--release", "--workspace", "--locked"]
 
 
@@ -48,6 +51,17 @@ def install_llama_cpp() -> None:
         subprocess.run(["npm", "install", "--no-save", "--ignore-scripts", "--silent"], cwd=TESTS, check=True)
 
 
+def install_mlflow() -> Path:
+    """MLflow in an environment of its own; returns its Python."""
+    folder = ROOT / ".cache/mlflow-venv"
+    python, done = folder / "bin/python", folder / MLFLOW
+    if not done.exists():
+        venv.create(folder, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", MLFLOW], check=True)
+        done.touch()
+    return python
+
+
 def compare(name: str, *steps: tuple[list, dict]) -> tuple[str, bool, float]:
     begun = time.monotonic()
     print(f"\n== {name}", flush=True)
@@ -60,8 +74,8 @@ def main() -> int:
     prepare_peer()
     templates = fetch_templates()
     install_llama_cpp()
-    families, exports = WORK / "families", WORK / "exports"
-    for folder in [families, exports]:
+    families, exports, runs = WORK / "families", WORK / "exports", WORK / "runs"
+    for folder in [families, exports, runs]:
         shutil.rmtree(folder, ignore_errors=True)
     model = {"UNDERTONE_MODEL": str(ROOT / "checkpoints/smollm2-135m-instruct")}
     subprocess.run(["cargo", "build", "--release", "--workspace", "--locked", "--example", "chat_format"], cwd=ROOT, check=True)
@@ -76,6 +90,11 @@ def main() -> int:
             "exports: transformers, PEFT",
             ([*CARGO, "--test", "export", "peer", "--", "--nocapture"], {**model, "UNDERTONE_PEER_OUT": str(exports)}),
             ([PYTHON, TESTS / "peer.py", exports], {}),
+        ),
+        compare(
+            "runs: MLflow",
+            ([PROGRAM, "ablate", "experiments/demo.toml", "--set", f"output={runs}", "--set", "training.epochs=1"], {}),
+            ([install_mlflow(), TESTS / "mlflow_runs.py", PROGRAM, runs], {}),
         ),
         compare("exports: llama.cpp", (["node", TESTS / "llama_cpp.mjs", exports], {})),
     ]

@@ -22,6 +22,9 @@ pub struct StudyRuns {
     pub trainings: Vec<TrainingRun>,
     /// The keys of its experiment that are not the same in all studies of the list, with their values as TOML.
     pub differing: BTreeMap<String, String>,
+    /// All keys of its experiment, with their values as TOML.
+    #[serde(skip)]
+    pub keys: BTreeMap<String, String>,
     /// The verdict of its primary comparison, in words, if it has results.
     pub verdict: Option<String>,
 }
@@ -87,7 +90,6 @@ pub fn runs(folder: &Path) -> Result<Vec<StudyRuns>, InputError> {
         return Err(InputError::new(folder, "has no trainings in it")
             .hint("name a folder of runs, such as `checkpoints`, or of one study"));
     }
-    let mut keys = Vec::new();
     let mut studies: Vec<StudyRuns> = Vec::new();
     for (folder, places) in by_study {
         let results = results(&folder);
@@ -95,18 +97,16 @@ pub fn runs(folder: &Path) -> Result<Vec<StudyRuns>, InputError> {
         let trainings =
             places.iter().map(|place| training(&folder, place, results.as_ref(), &mut experiment)).collect();
         let verdict = results.as_ref().and_then(|results| results["verdicts"][0].as_str().map(str::to_owned));
-        keys.push(flat(&experiment.unwrap_or_default()));
-        studies.push(StudyRuns { folder, trainings, differing: BTreeMap::new(), verdict });
+        let keys = flat(&experiment.unwrap_or_default());
+        studies.push(StudyRuns { folder, trainings, differing: BTreeMap::new(), keys, verdict });
     }
-    let all: BTreeSet<&String> = keys.iter().flat_map(BTreeMap::keys).collect();
-    for key in all {
-        let first = keys[0].get(key);
-        if key == "name" || key == "output" || keys.iter().all(|keys| keys.get(key) == first) {
-            continue;
-        }
-        for (study, keys) in studies.iter_mut().zip(&keys) {
-            study.differing.insert(key.clone(), keys.get(key).cloned().unwrap_or_else(|| "–".to_owned()));
-        }
+    let all: BTreeSet<String> = studies.iter().flat_map(|study| study.keys.keys().cloned()).collect();
+    let differs = |key: &&String| studies.iter().any(|study| study.keys.get(*key) != studies[0].keys.get(*key));
+    let named: Vec<String> =
+        all.iter().filter(differs).filter(|key| *key != "name" && *key != "output").cloned().collect();
+    for study in &mut studies {
+        let value = |key: &String| (key.clone(), study.keys.get(key).cloned().unwrap_or_else(|| "–".to_owned()));
+        study.differing = named.iter().map(value).collect();
     }
     Ok(studies)
 }

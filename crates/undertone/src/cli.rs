@@ -322,6 +322,9 @@ pub(crate) struct Runs {
     /// A folder of runs.
     #[arg(default_value = "checkpoints")]
     pub(crate) folder: PathBuf,
+    /// Also send every training to the MLflow server at this address, such as http://127.0.0.1:5000.
+    #[arg(long, value_name = "URL")]
+    pub(crate) mlflow: Option<String>,
 }
 
 #[derive(Debug, Args)]

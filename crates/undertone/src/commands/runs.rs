@@ -1,13 +1,17 @@
 //! `undertone runs`: studies and trainings in a folder.
 
 use undertone_report::{Table, columns};
-use undertone_study::{StudyRuns, TrainingRun, runs};
+use undertone_study::{StudyRuns, TrainingRun, runs, send_to_mlflow};
 
 use crate::cli::Runs;
-use crate::shell::Shell;
+use crate::shell::{Shell, say};
 
 pub(crate) fn run(args: &Runs, shell: &Shell) -> anyhow::Result<()> {
     let studies = runs(&args.folder)?;
+    if let Some(url) = &args.mlflow {
+        let sent = send_to_mlflow(&studies, url)?;
+        say(format!("sent {sent} trainings to `{url}`"));
+    }
     if shell.json {
         shell.print_json(&studies);
         return Ok(());
