@@ -64,7 +64,7 @@ fn conversations_that_are_wrong() {
     );
     broken(
         &format!("[{}]", conversation(|_| {}).trim()),
-        ": the line is a JSON list, not a conversation\n\nhint: write one JSON object per line, for example with `jq -c '.[]' FILE`",
+        ": the line is a JSON list, not a conversation\n\nhint: `undertone data convert` writes one JSON object per line, from a list of conversations or of chats",
     );
     broken(
         &conversation(|c| c["messages"].as_array_mut().unwrap().retain(|message| message["type"] == "assistant")),

@@ -330,3 +330,37 @@ fn a_file_of_another_kind_is_named_as_what_it_is() {
         hint: run `git lfs pull` in its repository, or download the file",
     );
 }
+
+#[test]
+fn a_gguf_file_names_the_end_of_a_turn_and_the_parts_of_a_split_model() {
+    let place = Workplace::new(4);
+    let import = |more: &[(&'static str, usize)], folder: &str| {
+        place.write("model.gguf", tiny_folder::gguf_with(more));
+        place.run(&format!("import model.gguf {folder}"))
+    };
+    let ends = |folder: &str| {
+        let config: Value = serde_json::from_slice(&place.read(&format!("{folder}/generation_config.json"))).unwrap();
+        config["eos_token_id"].clone()
+    };
+    for (number, (turn, expected)) in [(256, json!([257, 256])), (257, json!(257))].into_iter().enumerate() {
+        let folder = format!("imported{number}");
+        import(&[("tokenizer.ggml.eot_token_id", turn)], &folder).succeeded();
+        assert_eq!(ends(&folder), expected);
+    }
+    import(&[], "plain").succeeded();
+    assert_eq!(ends("plain"), 257);
+    let refused = |more: &[(&'static str, usize)], error: &str| {
+        let ran = import(more, "refused");
+        assert_eq!((ran.status.code(), ran.stderr.trim_end()), (Some(2), error));
+        assert!(!place.path("refused").exists());
+    };
+    refused(
+        &[("tokenizer.ggml.eot_token_id", 258)],
+        "error: `model.gguf`, `tokenizer.ggml.eot_token_id`: `258` is not in the vocabulary",
+    );
+    refused(
+        &[("split.count", 3)],
+        "error: `model.gguf`, `split.count`: is one of 3 parts of a split model\n\n\
+        hint: join them first: `llama-gguf-split --merge FIRST-PART WHOLE.gguf`",
+    );
+}

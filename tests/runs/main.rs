@@ -45,6 +45,15 @@ fn runs_lists_studies_and_what_distinguishes_them() {
     let table = place.run("runs out").succeeded().stdout;
     assert!(table.contains("past/fold0") && table.contains("lora.rank = 3"), "{table}");
     assert!(place.run("runs model").stderr.contains("`model`: has no trainings in it"));
+    for (url, error) in [
+        ("ftp://x", "error: `ftp://x`: is no address of a server"),
+        ("http://me:secret@x/", "error: `--mlflow`: holds a password, which would be shown in messages"),
+        ("http://127.0.0.1:1", "error: `http://127.0.0.1:1`: cannot be asked: io: Connection refused"),
+    ] {
+        let ran = place.run(&format!("runs out --mlflow {url}"));
+        assert_eq!(ran.status.code(), Some(2));
+        assert!(ran.stderr.contains(error), "{}", ran.stderr);
+    }
 }
 
 /// The folder of a training that was killed after its first checkpoint.

@@ -359,7 +359,7 @@ fn invalid_json(text: &str, path: &Path, line: usize, json_path: &str, error: &s
     let (cause, hint) = if text.trim_start().starts_with('[') {
         (
             "the line is a JSON list, not a conversation".into(),
-            Some("write one JSON object per line, for example with `jq -c '.[]' FILE`"),
+            Some("`undertone data convert` writes one JSON object per line, from a list of conversations or of chats"),
         )
     } else if error.is_eof() {
         (

@@ -151,6 +151,11 @@ pub fn tensor_bytes<'a>(file: &'a [u8], name: &str) -> &'a [u8] {
 
 /// The model as one GGUF file of version 3, in F32.
 pub fn gguf() -> Vec<u8> {
+    gguf_with(&[])
+}
+
+/// The same, with these numbers in its metadata, too.
+pub fn gguf_with(more: &[(&'static str, usize)]) -> Vec<u8> {
     const UINT32: u32 = 4;
     const FLOAT32: u32 = 6;
     const STRING: u32 = 8;
@@ -165,7 +170,7 @@ pub fn gguf() -> Vec<u8> {
     };
     let tokens = letters().into_iter().map(String::from).chain([START.to_owned(), END.to_owned()]);
     let types = (0..VOCABULARY as u32).map(|id| if id < 256 { 1_u32 } else { 3 });
-    let metadata = [
+    let mut metadata = vec![
         ("general.architecture", word("llama")),
         ("llama.block_count", count(BLOCKS)),
         ("llama.context_length", count(CONTEXT)),
@@ -183,6 +188,7 @@ pub fn gguf() -> Vec<u8> {
         ("tokenizer.ggml.bos_token_id", count(256)),
         ("tokenizer.ggml.eos_token_id", count(257)),
     ];
+    metadata.extend(more.iter().map(|(key, number)| (*key, count(*number))));
     let weights = weights();
     let mut file = b"GGUF".to_vec();
     file.extend(3_u32.to_le_bytes());

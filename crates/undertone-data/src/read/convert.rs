@@ -16,6 +16,11 @@ const PLAUSIBLE_MILLISECONDS: std::ops::Range<i64> = 946_684_800_000..4_102_444_
 /// The longest text of a message or a thought that is read, in bytes. A tokenizer needs about a hundred times as much memory.
 pub(crate) const MAX_TEXT_BYTES: usize = 4 << 20;
 
+/// Keys under which chats of other datasets have their messages.
+const OTHER_FORMS: [&str; 3] = ["conversations", "conversation", "data"];
+const CONVERT: &str =
+    "`undertone data convert` converts chats of OpenAI's, ShareGPT's, WildChat's, LMSYS's and UltraChat's form";
+
 /// How similar (Jaro-Winkler, 0 to 1) a known word must be to be suggested.
 const SUGGESTED_SIMILARITY: f64 = 0.7;
 
@@ -49,7 +54,11 @@ pub(super) fn convert(
     report.note_unknown_fields("", &published.unknown_fields);
     let Identity { id, user, task } = identity(&published, path, line, report);
 
-    let published_messages = published.messages.ok_or_else(|| Problem::new("", "`messages` is missing or null"))?;
+    let is_other_form = |key: &String| OTHER_FORMS.contains(&key.as_str());
+    let published_messages = published.messages.ok_or_else(|| {
+        let missing = Problem::new("", "`messages` is missing or null");
+        if published.unknown_fields.iter().any(is_other_form) { missing.hint(CONVERT) } else { missing }
+    })?;
     if published_messages.is_empty() {
         return Err(Problem::new("messages", "the conversation has no messages"));
     }
@@ -167,8 +176,9 @@ fn convert_message(published: PublishedMessage, json_path: &str, report: &mut Re
         Some("assistant") => Role::Assistant,
         Some(other) => return Err(unknown_type(other, json_path)),
         None => {
-            return Err(Problem::new(json_path, "the message's `type` is missing or null")
-                .hint("`type` is `user` or `assistant`"));
+            let is_openai = published.unknown_fields.iter().any(|key| key == "role");
+            let hint = if is_openai { CONVERT } else { "`type` is `user` or `assistant`" };
+            return Err(Problem::new(json_path, "the message's `type` is missing or null").hint(hint));
         }
     };
     let content = content_or_text(published.content, published.text, json_path)?;

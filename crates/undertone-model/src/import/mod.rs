@@ -85,9 +85,10 @@ pub fn gguf(source: &Path, destination: &Path) -> Result<ImportReport, InputErro
         config,
     };
 
+    let generation = generation_config(&gguf, &report.config)?;
     let mut staged = StagedFolder::create(destination)?;
     staged.write_json("config.json", &report.config.original)?;
-    staged.write_json("generation_config.json", &generation_config(&report.config))?;
+    staged.write_json("generation_config.json", &generation)?;
     staged.write_json("tokenizer.json", &tokenizer.tokenizer)?;
     staged.write_json("tokenizer_config.json", &tokenizer.config)?;
     staged.write_json("special_tokens_map.json", &tokenizer.special_tokens)?;
@@ -109,8 +110,9 @@ pub fn gguf(source: &Path, destination: &Path) -> Result<ImportReport, InputErro
     Ok(report)
 }
 
-/// `generation_config.json`: the special ids, as the configuration has them.
-fn generation_config(config: &ModelConfig) -> Value {
+/// `generation_config.json`: the special ids, as the configuration has them. Generation also ends at the end of a turn.
+fn generation_config(gguf: &Gguf, config: &ModelConfig) -> Result<Value, InputError> {
+    const END_OF_TURN: &str = "tokenizer.ggml.eot_token_id";
     let mut generation = Map::new();
     generation.insert("_from_model_config".into(), json!(true));
     for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
@@ -118,7 +120,15 @@ fn generation_config(config: &ModelConfig) -> Value {
             generation.insert(key.into(), id.clone());
         }
     }
-    Value::Object(generation)
+    if let Some(turn) = gguf.optional_count(END_OF_TURN)? {
+        if turn >= config.vocab_size as u64 {
+            return Err(gguf.error(END_OF_TURN, format!("`{turn}` is not in the vocabulary")));
+        }
+        let text = generation.get("eos_token_id").filter(|text| **text != json!(turn)).cloned();
+        let ends = text.map_or(json!(turn), |text| json!([text, turn]));
+        generation.insert("eos_token_id".into(), ends);
+    }
+    Ok(Value::Object(generation))
 }
 
 /// `import.json`: the source of the folder.

@@ -76,7 +76,7 @@ fn invalid_json() {
     check_error(
         format!("[{VALID}]"),
         "`FILE` line 1: the line is a JSON list, not a conversation\n\
-         hint: write one JSON object per line, for example with `jq -c '.[]' FILE`",
+         hint: `undertone data convert` writes one JSON object per line, from a list of conversations or of chats",
     );
     check_error(
         message(r#"{"type":"user","content":"\ud800"}"#),
@@ -186,6 +186,16 @@ fn duplicate_ids() {
 #[test]
 fn conversations_without_messages() {
     check_error("{}", "`FILE` line 1: `messages` is missing or null");
+    check_error(
+        r#"{"conversations":[]}"#,
+        "`FILE` line 1: `messages` is missing or null\n\
+         hint: `undertone data convert` converts chats of OpenAI's, ShareGPT's, WildChat's, LMSYS's and UltraChat's form",
+    );
+    check_error(
+        message(r#"{"role":"user","content":"hi"}"#),
+        "`FILE` line 1, `messages[0]`: the message's `type` is missing or null\n\
+         hint: `undertone data convert` converts chats of OpenAI's, ShareGPT's, WildChat's, LMSYS's and UltraChat's form",
+    );
     check_error(r#"{"messages":null}"#, "`FILE` line 1: `messages` is missing or null");
     check_error(message(""), "`FILE` line 1, `messages`: the conversation has no messages");
     check_error(
