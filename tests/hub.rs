@@ -31,6 +31,10 @@ struct Shared {
     status: AtomicUsize,
     /// What was asked for: path and range.
     asked: Mutex<Vec<String>>,
+    /// Paths that were asked for with a token.
+    trusted: Mutex<Vec<String>>,
+    /// Sends clients to another host for files, as the Hub does for large ones.
+    elsewhere: Mutex<Option<String>>,
 }
 
 impl Hub {
@@ -44,6 +48,8 @@ impl Hub {
             damages: AtomicBool::new(false),
             status: AtomicUsize::new(0),
             asked: Mutex::default(),
+            trusted: Mutex::default(),
+            elsewhere: Mutex::default(),
         });
         let served = Arc::clone(&shared);
         std::thread::spawn(move || {
@@ -74,6 +80,9 @@ impl Shared {
         let headers: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
         let range = headers.iter().find_map(|line| Some(line.to_lowercase().strip_prefix("range: bytes=")?.to_owned()));
         self.asked.lock().unwrap().push(format!("{path} {}", range.clone().unwrap_or_default()));
+        if headers.iter().any(|line| line.to_lowercase().starts_with("authorization:")) {
+            self.trusted.lock().unwrap().push(path.clone());
+        }
         let mut stream = stream;
         let mut send = |status: &str, more: &str, whole: usize, body: &[u8]| {
             let head = format!("HTTP/1.1 {status}\r\nContent-Length: {whole}\r\nConnection: close\r\n{more}\r\n");
@@ -90,9 +99,20 @@ impl Shared {
             let body = json!({"sha": COMMIT, "siblings": siblings}).to_string();
             return send("200 OK", "", body.len(), body.as_bytes());
         }
-        let prefix = format!("/{}/resolve/{COMMIT}/", self.repository.trim_start_matches("models/"));
+        let prefix = match path.starts_with("/elsewhere/") {
+            true => "/elsewhere/".to_owned(),
+            false => format!("/{}/resolve/{COMMIT}/", self.repository.trim_start_matches("models/")),
+        };
         let bytes = path.strip_prefix(&prefix).and_then(|name| files.get(name));
         let Some(bytes) = bytes else { return send("404 Not Found", "", 2, b"no") };
+        if let Some(elsewhere) = self.elsewhere.lock().unwrap().as_ref().filter(|_| prefix != "/elsewhere/") {
+            let name = path.rsplit('/').next()?;
+            let more = format!(
+                "Location: {elsewhere}/elsewhere/{name}\r\nX-Linked-Etag: \"{}\"\r\nX-Repo-Commit: {COMMIT}\r\n",
+                hex::encode(Sha256::digest(bytes))
+            );
+            return send("302 Found", &more, 2, b"no");
+        }
         let range = range.unwrap_or_default();
         let (from, to) = range.split_once('-').unwrap_or(("0", ""));
         let from: usize = from.parse().unwrap_or(0);
@@ -202,6 +222,8 @@ fn a_file_of_a_dataset_is_fetched_and_checked() {
         ("data/train.jsonl".to_owned(), format!("{chat}\n").repeat(100).into_bytes()),
         ("ThoughtTrace.jsonl".to_owned(), place.read("data.jsonl")),
     ]);
+    let mut files = files;
+    files.insert("../../../evil.jsonl".to_owned(), b"evil".to_vec());
     let hub = Hub::start("datasets/tiny/chats", files);
     hub.shared.breaks.store(1, Ordering::Relaxed);
     hub.run(&place, "", "data fetch hf:tiny/chats chats.jsonl --file data/train.jsonl").succeeded();
@@ -220,6 +242,21 @@ fn a_file_of_a_dataset_is_fetched_and_checked() {
         "data fetch thoughttrace new.jsonl",
         "`hf:datasets/SCAI-JHU/ThoughtTrace@0420f3d8499e477098aac7771fe9c066f2340fb3`: is not on the Hub",
     );
+    refused(
+        "data fetch hf:tiny/chats new.jsonl --file ../../../evil.jsonl",
+        "`hf:datasets/tiny/chats@main`, `../../../evil.jsonl`: is described by the Hub without a name or a hash that can be used",
+    );
     refused("data verify data.jsonl", "is not the published ThoughtTrace.jsonl: it has");
     assert!(!place.path("new.jsonl").exists());
+}
+
+/// The Hub sends clients to other hosts for large files; these must not see the token.
+#[test]
+fn a_token_is_only_sent_to_the_hub() {
+    let (hub, place) = model();
+    *hub.shared.elsewhere.lock().unwrap() = Some(hub.endpoint.replace("127.0.0.1", "localhost"));
+    hub.run(&place, "HF_TOKEN=hf_secret; export HF_TOKEN", "inspect hub.toml").succeeded();
+    let trusted = hub.shared.trusted.lock().unwrap().clone();
+    assert!(trusted.iter().any(|path| path.starts_with("/api/models/tiny/llama")), "{trusted:?}");
+    assert!(!trusted.iter().any(|path| path.starts_with("/elsewhere/")), "{trusted:?}");
 }

@@ -1,19 +1,15 @@
-//! Downloads what the cache lacks of a revision, and checks it.
+//! Brings what the cache lacks of a revision into it.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{Component, Path, PathBuf};
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
-use sha2::{Digest, Sha256};
 use undertone_files::{InputError, Place};
 
+use crate::download::{Download, Failed};
 use crate::listing::{Listed, Listing};
 use crate::name::{Kind, Repository};
-
-/// How often a broken download goes on.
-const RETRIES: usize = 5;
 
 /// Files of one commit of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +36,15 @@ impl Repository {
                     .hint("unset HF_HUB_OFFLINE, or download it on a machine with a network and copy the cache")
             });
         }
-        let api = self.api(&cache)?;
+        let token = token(&cache);
+        let api = self.api(&cache, token.clone())?;
         let listing = match Listing::of(&api.repo(self.repo(&self.revision))) {
             Ok(listing) => listing,
             Err(error) => return self.unlisted(&cache, &error),
         };
+        if !is_hexadecimal(&listing.sha) {
+            return Err(self.error(format!("has the commit {:?}, which is none", listing.sha)));
+        }
         let names: Vec<&str> = listing.siblings.iter().map(|file| file.rfilename.as_str()).collect();
         let wanted = wanted(&names);
         // The commit, not the name of a branch: files that the cache has of an older commit are not taken.
@@ -54,8 +54,14 @@ impl Repository {
         for name in &wanted {
             let file = listing.siblings.iter().find(|file| file.rfilename == *name);
             let file = file.ok_or_else(|| self.error(format!("has no file `{name}`")))?;
+            let hash = self.checked(file)?;
             if !folder.join(name).exists() {
-                self.download(&remote, file)?;
+                let blob = kept.blob_path(hash);
+                let download = Download { url: remote.url(name), token: token.as_deref(), file, blob: &blob };
+                let failed = |failed: Failed| self.error(failed.cause).at(Place::Named(name.clone())).hint(failed.hint);
+                download.run().map_err(failed)?;
+                link(&blob, &folder.join(name), name)
+                    .map_err(|error| InputError::io(&folder, "write to the cache", &error))?;
             }
         }
         cache
@@ -96,45 +102,21 @@ impl Repository {
         Err(refused)
     }
 
-    fn download(&self, remote: &ApiRepo, file: &Listed) -> Result<(), InputError> {
-        let name = &file.rfilename;
-        tracing::info!("downloading `{name}` of `{self}`");
-        let failed = |error: ApiError| {
-            self.error(format!("cannot be downloaded: {error}"))
-                .at(Place::Named(name.clone()))
-                .hint("run the same command again: it goes on where the download stopped")
-        };
-        let path = remote.download(name).map_err(failed)?;
-        let unread = |error: io::Error| InputError::io(&path, "read the downloaded file", &error);
-        let cause = match (file.bytes(), std::fs::metadata(&path).map_err(unread)?.len()) {
-            (Some(expected), bytes) if bytes != expected => format!("has {bytes} bytes, and not {expected}"),
-            _ => match file.sha256() {
-                Some(expected) => match sha256(&path).map_err(unread)? {
-                    found if found == expected => return Ok(()),
-                    found => format!("has the SHA-256 {found}, and not {expected}"),
-                },
-                None => return Ok(()),
-            },
-        };
-        // The next start downloads it anew.
-        for path in [std::fs::canonicalize(&path).map_err(unread)?, path.clone()] {
-            let _ = std::fs::remove_file(path);
+    /// The file as it is, if its name and hash can be names of files in the cache.
+    fn checked<'a>(&self, file: &'a Listed) -> Result<&'a str, InputError> {
+        let is_inside = Path::new(&file.rfilename).components().all(|part| matches!(part, Component::Normal(_)));
+        match file.hash().filter(|hash| is_inside && is_hexadecimal(hash)) {
+            Some(hash) => Ok(hash),
+            None => Err(self
+                .error("is described by the Hub without a name or a hash that can be used")
+                .at(Place::Named(file.rfilename.clone()))),
         }
-        Err(self
-            .error(format!("{cause}, as the Hub describes it; it was removed"))
-            .at(Place::Named(name.clone()))
-            .hint(
-                "run the same command again; if this happens twice, something between here and the Hub changes files",
-            ))
     }
 
-    fn api(&self, cache: &Cache) -> Result<Api, InputError> {
-        let token = std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()).or_else(|| cache.token());
+    fn api(&self, cache: &Cache, token: Option<String>) -> Result<Api, InputError> {
         ApiBuilder::from_env()
             .with_cache_dir(cache.path().clone())
             .with_token(token)
-            .with_retries(RETRIES)
-            .with_progress(io::IsTerminal::is_terminal(&io::stderr()))
             .build()
             .map_err(|error| self.error(format!("cannot be asked for: {error}")))
     }
@@ -176,13 +158,26 @@ fn status(error: &ApiError) -> Option<u16> {
     }
 }
 
-/// The SHA-256 of a file, in hexadecimal digits.
-fn sha256(path: &Path) -> io::Result<String> {
-    let (mut file, mut hasher, mut buffer) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(hasher.finalize())),
-            count => hasher.update(&buffer[..count]),
-        }
+fn is_hexadecimal(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The account's token.
+fn token(cache: &Cache) -> Option<String> {
+    std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()).or_else(|| cache.token())
+}
+
+/// Makes the file of a snapshot: a link to its blob, as other programs do.
+fn link(blob: &Path, pointer: &Path, name: &str) -> io::Result<()> {
+    std::fs::create_dir_all(pointer.parent().expect("it lies in a folder"))?;
+    let up = "../".repeat(Path::new(name).components().count() + 1);
+    let target = Path::new(&up).join("blobs").join(blob.file_name().expect("a hash"));
+    #[cfg(unix)]
+    let linked = std::os::unix::fs::symlink(target, pointer);
+    #[cfg(not(unix))]
+    let linked = std::fs::copy(blob, pointer).map(drop);
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
     }
 }

@@ -16,7 +16,10 @@ pub(crate) struct Listing {
 pub(crate) struct Listed {
     pub(crate) rfilename: String,
     #[serde(default)]
-    size: Option<u64>,
+    pub(crate) size: u64,
+    /// The hash of Git.
+    #[serde(default, rename = "blobId")]
+    git: Option<String>,
     #[serde(default)]
     lfs: Option<Large>,
 }
@@ -35,8 +38,9 @@ impl Listing {
 }
 
 impl Listed {
-    pub(crate) fn bytes(&self) -> Option<u64> {
-        self.size
+    /// The name of its content in the cache, as the Hub's `ETag` gives it: the SHA-256 of a large file, and else Git's hash.
+    pub(crate) fn hash(&self) -> Option<&str> {
+        self.sha256().or(self.git.as_deref())
     }
 
     pub(crate) fn sha256(&self) -> Option<&str> {

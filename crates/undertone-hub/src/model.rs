@@ -53,7 +53,7 @@ pub fn model_folder(path: &Path) -> Result<PathBuf, InputError> {
 fn chosen(names: &[&str]) -> Vec<String> {
     let weights = |name: &str| match names.contains(&"model.safetensors") {
         true => name == "model.safetensors",
-        false => name.starts_with("model-") && name.ends_with(".safetensors"),
+        false => name.starts_with("model-") && name.ends_with(".safetensors") && !name.contains('/'),
     };
     let is_wanted = |name: &&&str| BESIDE.contains(*name) || weights(name);
     names.iter().filter(is_wanted).map(|name| (*name).to_owned()).collect()
