@@ -222,6 +222,12 @@ fn wrong_requests_are_refused_in_the_form_of_the_protocol() {
         None,
         "messages: the conversation: ends with the wrong role: a reaction follows a message of the assistant",
     );
+    // A web page whose name leads to this machine, and one that sends a form.
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let url = format!("{}/chat/completions", server.url);
+    let page = agent.post(&url).header("Host", "example.com").send_json(of(json!({}))).unwrap();
+    let form = agent.post(&url).header("Content-Type", "text/plain").send(of(json!({})).to_string()).unwrap();
+    assert_eq!([page.status().as_u16(), form.status().as_u16()], [403, 415]);
     let (status, body) = server.ask(&json!({"model": "past", "messages": 7}));
     assert!(status == 400 && body.contains("the body is no chat request"), "{body}");
     // Earlier messages that do not fit are left out, and the answer says so.

@@ -1,7 +1,7 @@
 //! Routes, streams and errors of the protocol.
 
 use std::convert::Infallible;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 
 use axum::Router;
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     models: Vec<(String, Speaker)>,
     roles: Roles,
     max_new_tokens: usize,
+    /// Whether only this machine can connect.
+    is_local: bool,
     /// The hash of the key that requests must carry, which is compared in constant time.
     key: Option<blake3::Hash>,
     jobs: Sender<Job>,
@@ -59,7 +61,8 @@ impl Shared {
     ) -> Self {
         let key = options.key.as_ref().map(|key| blake3::hash(key.as_bytes()));
         let Options { roles, max_new_tokens, .. } = *options;
-        Self { prompter, view, models, roles, max_new_tokens, key, jobs, started: now() }
+        let is_local = options.address.ip().is_loopback();
+        Self { prompter, view, models, roles, max_new_tokens, is_local, key, jobs, started: now() }
     }
 }
 
@@ -95,13 +98,18 @@ fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Lets requests with the right key through.
+/// Lets requests with the right key through, and on this machine alone only those that name it: the name of a web page may
+/// be made to lead here.
 async fn authorized(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if shared.is_local && !is_this_machine(host) {
+        return Err(Failure::new(StatusCode::FORBIDDEN, format!("the host `{host}` is not this machine")));
+    }
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let is_right = |key: &blake3::Hash| bearer.is_some_and(|given| blake3::hash(given.as_bytes()) == *key);
     match shared.key.as_ref().is_none_or(is_right) {
@@ -111,6 +119,16 @@ async fn authorized(
             ..Failure::new(StatusCode::UNAUTHORIZED, "the API key is missing or wrong")
         }),
     }
+}
+
+/// Whether the host of a request, with or without a port, is this machine.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 async fn models(State(shared): State<Arc<Shared>>) -> Json<Value> {
@@ -309,4 +327,21 @@ impl From<TrySendError<Job>> for Failure {
 /// Seconds since 1970.
 fn now() -> i64 {
     jiff::Timestamp::now().as_second()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_this_machine() {
+        for host in ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "127.0.0.5", "[::1]:80", "[::1]"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in
+            ["", "example.com", "localhost.example.com:8000", "10.0.0.1:8000", "127.0.0.1.example.com", "[::2]:80"]
+        {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
 }

@@ -132,7 +132,7 @@ fn cut(path: &Path, last: usize) -> Result<(), InputError> {
         if event.step > last as u64 {
             break;
         }
-        // Hyperparameters stand at step 0, and are written anew.
+        // Hyperparameters stand at step 0: a start without any step is as if it had not been.
         has_scalars |= event.has_summary && event.step > 0;
         kept += length;
     }

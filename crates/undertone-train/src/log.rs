@@ -119,7 +119,9 @@ impl EventLog {
         let jsonl = OpenOptions::new().append(true).open(&path);
         let jsonl = jsonl.map_err(|error| InputError::io(&path, "write the log", &error))?;
         let mut events = Events::open(&folder.join(TENSORBOARD), resumed_at)?;
-        events.begin(hyperparameters)?;
+        if resumed_at == 0 {
+            events.begin(hyperparameters)?;
+        }
         Ok(Self { jsonl, path, events, recent })
     }
 
