@@ -207,11 +207,9 @@ fn what_the_hub_does_not_give_is_an_error_with_a_hint() {
     check("", "", "run the same command again: it goes on where the download stopped");
     hub.shared.breaks.store(0, Ordering::Relaxed);
     hub.run(&place, "", "inspect hub.toml").succeeded();
-    let weights = hub.shared.files.lock().unwrap().remove("model.safetensors").unwrap();
-    place.run("data check data.jsonl").succeeded();
+    hub.shared.files.lock().unwrap().remove("model.safetensors");
     std::fs::remove_dir_all(place.path("hub")).unwrap();
     check("", "", "`hf:tiny/llama`: has no weights in safetensors files");
-    drop(weights);
 }
 
 #[test]
@@ -235,6 +233,10 @@ fn a_file_of_a_dataset_is_fetched_and_checked() {
         assert!(ran.stderr.contains(expected), "{}", ran.stderr);
     };
     refused("data fetch hf:tiny/chats chats.jsonl --file x", "`chats.jsonl`: already exists");
+    let offline = hub.run(&place, "HF_HUB_OFFLINE=1", "data fetch hf:tiny/chats new.jsonl --file ThoughtTrace.jsonl");
+    assert!(offline.stderr.contains("is not in the cache, and HF_HUB_OFFLINE is set"), "{}", offline.stderr);
+    hub.run(&place, "HF_HUB_OFFLINE=1", "data fetch hf:tiny/chats again.jsonl --file data/train.jsonl").succeeded();
+    refused("data fetch thoughttrace new.jsonl --file x", "`thoughttrace`: has one file, `ThoughtTrace.jsonl`");
     refused("data fetch hf:tiny/chats new.jsonl", "needs `--file`");
     refused("data fetch hf:tiny/chats new.jsonl --file x", "`hf:datasets/tiny/chats@main`: has no file `x`");
     refused("data fetch thought new.jsonl", "is no dataset that is known");

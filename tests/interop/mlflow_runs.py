@@ -4,6 +4,7 @@ Usage: mlflow_runs.py PROGRAM FOLDER. `undertone runs FOLDER --mlflow URL` runs 
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,16 @@ def check(program, folder):
     print(f"MLflow {mlflow.__version__}: {compared} losses of {len(listed)} studies are equal")
 
 
+def check_copies(program, folder, copies):
+    """Studies of the same name in another folder keep their own runs."""
+    shutil.copytree(folder, copies)
+    client = mlflow.MlflowClient(URL)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    before = len(client.search_runs(experiments))
+    subprocess.run([program, "runs", copies, "--mlflow", URL], check=True, stdout=subprocess.DEVNULL)
+    assert len(client.search_runs(experiments)) == 2 * before
+
+
 def main(program, folder):
     with tempfile.TemporaryDirectory() as work:
         command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(PORT)]
@@ -62,6 +73,7 @@ def main(program, folder):
         try:
             wait(server)
             check(program, folder)
+            check_copies(program, Path(folder), Path(work) / "copies")
         finally:
             server.terminate()
             server.wait()

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-use undertone_files::{InputError, open_regular};
+use undertone_files::{InputError, Sha256Writer, open_regular};
 
 use crate::{ReadOptions, Reader, StatsBuilder};
 
@@ -95,21 +94,15 @@ pub fn counts(path: &Path) -> Result<Counts, InputError> {
 }
 
 fn size_and_sha256(path: &Path) -> Result<(u64, String), InputError> {
-    let mut file = open_regular(path)?;
-    let (mut bytes, mut hasher, mut buffer) = (0, Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        let count =
-            std::io::Read::read(&mut file, &mut buffer).map_err(|error| InputError::io(path, "read", &error))?;
-        if count == 0 {
-            return Ok((bytes, hex::encode(hasher.finalize())));
-        }
-        bytes += count as u64;
-        hasher.update(&buffer[..count]);
-    }
+    let mut hash = Sha256Writer::default();
+    std::io::copy(&mut open_regular(path)?, &mut hash).map_err(|error| InputError::io(path, "read", &error))?;
+    Ok(hash.finish())
 }
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     #[test]

@@ -51,6 +51,7 @@ pub use dataset::{Counts, Dataset, THOUGHTTRACE, counts};
 pub use encode::{Encoded, EncodedMessage, ThoughtAt, Thoughts};
 pub use generation::StopReason;
 pub use guarded::{TokenizerFailed, caught, guarded};
+pub use packed::read_text;
 pub use read::{
     AssistantFirst, CleanOptions, Consecutive, EmptyMessages, MAX_LINE_BYTES, MAX_UNKNOWN_FIELDS, OnInvalid,
     ReadOptions, ReadReport, Reader, Record, SKIPPED_REASONS,

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
-use sha2::{Digest, Sha256};
+use undertone_files::Sha256Writer;
 use ureq::Agent;
 use ureq::config::RedirectAuthHeaders;
 
@@ -112,7 +112,9 @@ impl Download<'_> {
     fn check(&self, file: &mut File, part: &Path) -> Result<(), Failed> {
         let failed = |error: io::Error| Failed { cause: format!("cannot be read again: {error}"), hint: GOES_ON };
         let Some(expected) = self.file.sha256() else { return Ok(()) };
-        let found = sha256(file).map_err(failed)?;
+        let mut hash = Sha256Writer::default();
+        file.seek(io::SeekFrom::Start(0)).and_then(|_| io::copy(file, &mut hash)).map_err(failed)?;
+        let (_, found) = hash.finish();
         if found == expected {
             return Ok(());
         }
@@ -127,16 +129,4 @@ impl Download<'_> {
 /// Progress is for people alone.
 fn target() -> ProgressDrawTarget {
     if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
-}
-
-/// The SHA-256 of a file from its start, in hexadecimal digits.
-fn sha256(file: &mut File) -> io::Result<String> {
-    file.seek(io::SeekFrom::Start(0))?;
-    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(hasher.finalize())),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
 }

@@ -31,7 +31,7 @@ impl Repository {
     pub fn fetch(&self, wanted: impl Fn(&[&str]) -> Vec<String>) -> Result<Snapshot, InputError> {
         let cache = cache();
         if is_offline() {
-            return self.cached(&cache).ok_or_else(|| {
+            return self.cached(&cache, &wanted).ok_or_else(|| {
                 self.error("is not in the cache, and HF_HUB_OFFLINE is set")
                     .hint("unset HF_HUB_OFFLINE, or download it on a machine with a network and copy the cache")
             });
@@ -40,18 +40,17 @@ impl Repository {
         let api = self.api(&cache, token.clone())?;
         let listing = match Listing::of(&api.repo(self.repo(&self.revision))) {
             Ok(listing) => listing,
-            Err(error) => return self.unlisted(&cache, &error),
+            Err(error) => return self.unlisted(&cache, &error, &wanted),
         };
         if !is_hexadecimal(&listing.sha) {
             return Err(self.error(format!("has the commit {:?}, which is none", listing.sha)));
         }
         let names: Vec<&str> = listing.siblings.iter().map(|file| file.rfilename.as_str()).collect();
-        let wanted = wanted(&names);
         // The commit, not the name of a branch: files that the cache has of an older commit are not taken.
         let remote = api.repo(self.repo(&listing.sha));
         let kept = cache.repo(self.repo(&listing.sha));
         let folder = kept.pointer_path(&listing.sha);
-        for name in &wanted {
+        for name in &wanted(&names) {
             let file = listing.siblings.iter().find(|file| file.rfilename == *name);
             let file = file.ok_or_else(|| self.error(format!("has no file `{name}`")))?;
             let hash = self.checked(file)?;
@@ -71,17 +70,25 @@ impl Repository {
         Ok(Snapshot { folder, commit: listing.sha })
     }
 
-    /// What the cache has of the revision, without asking the Hub.
-    fn cached(&self, cache: &Cache) -> Option<Snapshot> {
+    /// The files of the revision from the cache, without asking the Hub; `None` if one of them is not there.
+    fn cached(&self, cache: &Cache, wanted: impl Fn(&[&str]) -> Vec<String>) -> Option<Snapshot> {
         let kept = cache.repo(self.repo(&self.revision));
         let refs = cache.path().join(self.repo(&self.revision).folder_name()).join("refs").join(&self.revision);
         let commit = std::fs::read_to_string(refs).unwrap_or_else(|_| self.revision.clone()).trim().to_owned();
         let folder = kept.pointer_path(&commit);
-        folder.is_dir().then_some(Snapshot { folder, commit })
+        let entries = std::fs::read_dir(&folder).ok()?.flatten();
+        let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        wanted(&names).iter().all(|name| folder.join(name).is_file()).then_some(Snapshot { folder, commit })
     }
 
     /// The snapshot of the cache if the Hub cannot be reached; otherwise what it answered, as an error.
-    fn unlisted(&self, cache: &Cache, error: &ApiError) -> Result<Snapshot, InputError> {
+    fn unlisted(
+        &self,
+        cache: &Cache,
+        error: &ApiError,
+        wanted: impl Fn(&[&str]) -> Vec<String>,
+    ) -> Result<Snapshot, InputError> {
         let refused = match status(error) {
             Some(401 | 403) => self.error("may not be read with this account").hint(
                 "accept the terms on its page, and set the environment variable HF_TOKEN to a token of your account",
@@ -89,7 +96,7 @@ impl Repository {
             Some(404) => self
                 .error("is not on the Hub, or not for this account")
                 .hint("check the name and the revision; private and gated ones need the environment variable HF_TOKEN"),
-            _ => match self.cached(cache) {
+            _ => match self.cached(cache, wanted) {
                 Some(snapshot) => {
                     tracing::warn!("note: the Hub cannot be reached ({error}); `{self}` is taken from the cache");
                     return Ok(snapshot);
@@ -164,7 +171,8 @@ fn is_hexadecimal(text: &str) -> bool {
 
 /// The account's token.
 fn token(cache: &Cache) -> Option<String> {
-    std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()).or_else(|| cache.token())
+    let given = std::env::var("HF_TOKEN").ok().map(|token| token.trim().to_owned());
+    given.filter(|token| !token.is_empty()).or_else(|| cache.token())
 }
 
 /// Makes the file of a snapshot: a link to its blob, as other programs do.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorInfo};
 use serde_json::{Map, Value};
-use undertone_files::{InputError, Place};
+use undertone_files::{FileKind, InputError, Place};
 
 use undertone_files::open_regular;
 
@@ -47,8 +47,9 @@ impl SafetensorsHeader {
     /// # Errors
     /// The file is truncated, or its header is not a JSON object or gives wrong lengths, types or offsets.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, InputError> {
-        let length = header_length(path, bytes, bytes.len())?;
-        Self::checked(path, &bytes[8..8 + length], bytes.len())
+        let parsed = header_length(path, bytes, bytes.len())
+            .and_then(|length| Self::checked(path, &bytes[8..8 + length], bytes.len()));
+        parsed.map_err(FileKind::explain)
     }
 
     /// Reads the header of a file and none of its tensors.
@@ -64,8 +65,9 @@ impl SafetensorsHeader {
             (&mut file).take(bytes as u64).read_to_end(&mut buffer).map_err(unreadable)?;
             Ok::<_, InputError>(buffer)
         };
-        let length = header_length(path, &read(8)?, file_bytes)?;
-        Self::checked(path, &read(length)?, file_bytes)
+        let parsed = header_length(path, &read(8)?, file_bytes)
+            .and_then(|length| Self::checked(path, &read(length)?, file_bytes));
+        parsed.map_err(FileKind::explain)
     }
 
     fn checked(path: &Path, header: &[u8], file_bytes: usize) -> Result<Self, InputError> {

@@ -11,7 +11,7 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::tensor::Dtype;
 use serde_json::Value;
-use undertone_files::{FileKind, InputError, Place};
+use undertone_files::{InputError, Place};
 
 use crate::safetensors_header::{SafetensorsHeader, TensorEntry};
 use undertone_files::{map_file, read_bounded};
@@ -162,7 +162,7 @@ impl WeightFiles {
     fn add_shard(&mut self, path: PathBuf) -> Result<(), InputError> {
         let bytes = map_file(&path)?;
         let shard = self.shards.len();
-        for tensor in SafetensorsHeader::parse(&path, &bytes).map_err(FileKind::explain)?.tensors {
+        for tensor in SafetensorsHeader::parse(&path, &bytes)?.tensors {
             if let Some(first) = self.tensors.get(&tensor.name) {
                 let first = self.shards[first.shard].path.display();
                 return Err(InputError::new(&path, format!("is also in `{first}`")).at(Place::Named(tensor.name)));

@@ -59,3 +59,47 @@ pub(crate) fn run(decoder: &Decoder, mut queue: Receiver<Job>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use tokio::sync::mpsc::unbounded_channel;
+    use undertone_model::{Cache, Sampling};
+    use undertone_testing::tiny;
+
+    use super::*;
+
+    /// Seven readers leave after the first token of a long text. A ninth text waits for a place: it must end before the
+    /// eighth, which is shorter than those that nobody reads.
+    #[test]
+    fn a_text_that_nobody_reads_gives_up_its_place() {
+        let decoder = tiny::decoder(&Device::flex(), 1);
+        let (jobs, queued) = queue();
+        let job = |choice, max_new_tokens, steps: &UnboundedSender<(usize, Step)>| {
+            let sampling = Sampling { max_new_tokens, ..Sampling::default() };
+            let opening = Opening { cache: Cache::default(), prompt: vec![1, 2, 3], sampling };
+            // No token has this number, so no text ends by itself.
+            let job = Job { opening, end: u32::MAX, choice, steps: steps.clone() };
+            assert!(jobs.try_send(job).is_ok());
+        };
+        let mut leaving: Vec<_> = (0..7)
+            .map(|_| {
+                let (steps, reader) = unbounded_channel();
+                job(0, 1000, &steps);
+                reader
+            })
+            .collect();
+        let (steps, mut reader) = unbounded_channel();
+        job(0, 600, &steps);
+        job(1, 20, &steps);
+        drop((jobs, steps));
+        std::thread::scope(|scope| {
+            scope.spawn(|| run(&decoder, queued));
+            for mut one in leaving.drain(..) {
+                one.blocking_recv().expect("a first token");
+            }
+            let ended = std::iter::from_fn(|| reader.blocking_recv()).find(|(_, step)| step.stopped.is_some());
+            assert_eq!(ended.expect("texts end").0, 1);
+        });
+    }
+}

@@ -101,6 +101,6 @@ fn scores(results: Option<&Value>, arm: &str) -> String {
     let lines: Vec<String> = about.chain(warnings).map(|line| format!("- {line}")).collect();
     match lines.is_empty() {
         true => "The study has not compared this model.".to_owned(),
-        false => lines.join("\n"),
+        false => format!("Of the arm, over all its trainings in the study:\n\n{}", lines.join("\n")),
     }
 }

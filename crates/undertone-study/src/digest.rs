@@ -1,11 +1,11 @@
 //! SHA-256 in hex: of bytes, of files, and of values as canonical JSON.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use undertone_files::InputError;
+use undertone_files::{InputError, Sha256Writer};
 
 /// The digest of bytes.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
@@ -21,7 +21,7 @@ pub(crate) fn sha256_of_json(value: &impl Serialize) -> String {
 
 /// The digest of several files, concatenated in the given order.
 pub(crate) fn sha256_of_files(paths: &[PathBuf]) -> Result<String, InputError> {
-    let mut hash = HashWriter(Sha256::new());
+    let mut hash = Sha256Writer::default();
     for path in paths {
         if !path.is_file() {
             return Err(InputError::new(path, "is not a regular file")
@@ -31,21 +31,7 @@ pub(crate) fn sha256_of_files(paths: &[PathBuf]) -> Result<String, InputError> {
         let mut file = std::fs::File::open(path).map_err(failed)?;
         io::copy(&mut file, &mut hash).map_err(failed)?;
     }
-    Ok(hex::encode(hash.0.finalize()))
-}
-
-/// Lets [`io::copy`] feed a hash.
-struct HashWriter(Sha256);
-
-impl Write for HashWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    Ok(hash.finish().1)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The most metrics and hyperparameters that MLflow takes at once.
 const METRICS_AT_ONCE: usize = 1000;
 const PARAMETERS_AT_ONCE: usize = 100;
+/// The most characters of a hyperparameter's value; the rest is cut off.
+const LONGEST_PARAMETER: usize = 500;
 /// The tag that tells which run of MLflow is which training.
 const TRAINING: &str = "undertone.training";
 
@@ -105,26 +107,31 @@ impl Server {
 
     /// Sends one training.
     fn send(&self, experiment: &str, study: &StudyRuns, training: &TrainingRun) -> Result<(), InputError> {
-        let place = training.place.to_string_lossy().replace('\'', "");
-        let filter = format!("tags.`{TRAINING}` = '{place}'");
+        // The whole path: studies of the same name in other folders keep their runs.
+        let folder = study.folder.join(&training.place);
+        let path = folder.to_string_lossy().replace('\'', "");
+        let filter = format!("tags.`{TRAINING}` = '{path}'");
         let earlier = self.tell("runs/search", &json!({ "experiment_ids": [experiment], "filter": filter }))?;
         for run in earlier["runs"].as_array().into_iter().flatten() {
             self.tell("runs/delete", &json!({ "run_id": run["info"]["run_id"] }))?;
         }
         let now = jiff::Timestamp::now().as_millisecond();
-        let tags = json!([{ "key": TRAINING, "value": place }]);
-        let created = json!({ "experiment_id": experiment, "run_name": place, "start_time": now, "tags": tags });
+        let tags = json!([{ "key": TRAINING, "value": path }]);
+        let created =
+            json!({ "experiment_id": experiment, "run_name": training.place, "start_time": now, "tags": tags });
         let run = text(&self.tell("runs/create", &created)?["run"]["info"]["run_id"]);
         let arm = training.place.parent().unwrap_or(&training.place).to_string_lossy().into_owned();
-        let keys = study.keys.iter().filter(|(_, value)| value.len() <= 500);
-        let parameters: Vec<Value> = keys
-            .map(|(key, value)| json!({ "key": key, "value": value }))
+        let short = |value: &str| value.chars().take(LONGEST_PARAMETER).collect::<String>();
+        let parameters: Vec<Value> = study
+            .keys
+            .iter()
+            .map(|(key, value)| json!({ "key": key, "value": short(value) }))
             .chain([json!({ "key": "arm", "value": arm })])
             .collect();
         for parameters in parameters.chunks(PARAMETERS_AT_ONCE) {
             self.tell("runs/log-batch", &json!({ "run_id": run, "params": parameters }))?;
         }
-        let log = read_log(&study.folder.join(&training.place))?;
+        let log = read_log(&folder)?;
         let last = log.last().map_or(0, |scalars| scalars.step);
         let test = training.test.map(|loss| metric("test_nats_per_token", loss, last, now));
         let metrics: Vec<Value> = log.iter().flat_map(|scalars| metrics(scalars, now)).chain(test).collect();

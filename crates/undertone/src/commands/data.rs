@@ -3,9 +3,9 @@
 use serde_json::{Map, Value};
 use undertone_data::{
     CleanOptions, DataStats, OnInvalid, Planted, Quantiles, ReadOptions, ReadReport, Reader, Redactor, StatsBuilder,
-    Synthetic, ThoughtStats, convert_chats,
+    Synthetic, ThoughtStats, convert_chats, read_text,
 };
-use undertone_files::{InputError, read_regular, refuse_existing, write_streamed, write_whole};
+use undertone_files::{InputError, refuse_existing, write_streamed, write_whole};
 use undertone_report::{Table, columns, count};
 
 use crate::cli::{Convert, DataFiles, Redact, Synthesize};
@@ -59,10 +59,10 @@ pub(crate) fn redact(args: &Redact, shell: &Shell) -> anyhow::Result<()> {
     // Only a valid file is redacted: in a line that cannot be read, nothing could be found.
     let (records, _) = Reader::open(&[&args.source], ReadOptions::default())?.read_all()?;
     drop(records);
-    let text = read_regular(&args.source)?;
+    let text = read_text(&args.source)?;
     let mut redactor = Redactor::default();
     let mut lines = String::new();
-    for line in String::from_utf8(text)?.trim_start_matches('\u{feff}').lines().filter(|line| !line.trim().is_empty()) {
+    for line in text.trim_start_matches('\u{feff}').lines().filter(|line| !line.trim().is_empty()) {
         let mut conversation: Map<String, Value> = serde_json::from_str(line)?;
         redactor.redact_conversation(&mut conversation);
         lines += &format!("{}\n", Value::Object(conversation));

@@ -16,6 +16,10 @@ use crate::shell::{Shell, say};
 pub(crate) fn fetch(args: &Fetch, shell: &Shell) -> anyhow::Result<()> {
     refuse_existing(&args.destination)?;
     if args.dataset == THOUGHTTRACE.name {
+        if let Some(file) = &args.file {
+            let cause = format!("has one file, `{}`; `--file {file}` is for other datasets", THOUGHTTRACE.file);
+            return Err(InputError::new(&args.dataset, cause).hint("leave `--file` out").into());
+        }
         let repository = Repository {
             kind: Kind::Dataset,
             name: THOUGHTTRACE.repository.to_owned(),
