@@ -90,6 +90,7 @@ def main() -> int:
             "exports: transformers, PEFT",
             ([*CARGO, "--test", "export", "peer", "--", "--nocapture"], {**model, "UNDERTONE_PEER_OUT": str(exports)}),
             ([PYTHON, TESTS / "peer.py", exports], {}),
+            ([*CARGO, "--test", "export", "adapters_of_peft", "--", "--nocapture"], {"UNDERTONE_PEFT": str(exports)}),
         ),
         compare(
             "runs: MLflow",

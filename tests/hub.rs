@@ -144,6 +144,13 @@ fn model() -> (Hub, Workplace) {
     (Hub::start("models/tiny/llama", files), place)
 }
 
+/// The weights that the study called `name` has trained.
+fn tensors(place: &Workplace, name: &str) -> Vec<u8> {
+    let bytes = place.read(&format!("out/{name}/past/fold0/best.safetensors"));
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[8 + header..].to_vec()
+}
+
 #[test]
 fn a_model_of_the_hub_trains_like_its_folder() {
     let (hub, place) = model();
@@ -157,12 +164,7 @@ fn a_model_of_the_hub_trains_like_its_folder() {
     let size = place.read("model/model.safetensors").len();
     assert!(weights.iter().any(|path| path.ends_with(&format!(" {}-", size / 2))), "{asked:?}");
     place.run("train x.toml --arm past --set name=folder").succeeded();
-    let tensors = |name: &str| {
-        let bytes = place.read(&format!("out/{name}/past/fold0/best.safetensors"));
-        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        bytes[8 + header..].to_vec()
-    };
-    assert!(tensors("hub") == tensors("folder"), "the weights differ");
+    assert!(tensors(&place, "hub") == tensors(&place, "folder"), "the weights differ");
     // What is in the cache is not downloaded again, and serves without a network.
     hub.run(&place, "", "inspect hub.toml").succeeded();
     assert_eq!(hub.asked(), ["/api/models/tiny/llama/revision/main?blobs=true "]);
@@ -210,6 +212,21 @@ fn what_the_hub_does_not_give_is_an_error_with_a_hint() {
     hub.shared.files.lock().unwrap().remove("model.safetensors");
     std::fs::remove_dir_all(place.path("hub")).unwrap();
     check("", "", "`hf:tiny/llama`: has no weights in safetensors files");
+}
+
+#[test]
+fn an_adapter_of_the_hub_is_that_of_a_folder() {
+    let place = Workplace::new(16);
+    place.run("train x.toml --arm past").succeeded();
+    place.run("export out/tiny/past/fold0/best.safetensors adapter --format peft").succeeded();
+    let hub = Hub::start("models/tiny/adapter", place.files("adapter"));
+    let again = |name: &str, adapter: &str| {
+        let words = format!("train x.toml --arm past --set name={name} --set model.adapter={adapter}");
+        hub.run(&place, "", &words).succeeded();
+        tensors(&place, name)
+    };
+    assert!(again("hub", "hf:tiny/adapter") == again("folder", "adapter"), "the weights differ");
+    assert!(!hub.asked().iter().any(|path| path.contains("tokenizer")));
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn an_unknown_key_names_its_line_and_the_nearest_key() {
         &place,
         "train x.toml",
         "error: `x.toml` line 17: unknown key `adapters`\n\n\
-        hint: the keys here are: name, seed, seeds, device, output, model, data, split, lora, training, evaluation, arm, comparison",
+        hint: the keys here are: name, seed, seeds, device, output, model, data, split, lora, training, evaluation, stage, arm, comparison",
     );
 }
 
@@ -256,7 +256,7 @@ fn settings_on_the_command_line_are_checked_like_the_file() {
         "train x.toml --set sede=5",
         "error: `--set`, `sede=5`: unknown key `sede`\n\n\
         hint: did you mean `seed`? The keys here are: name, seed, seeds, device, output, model, data, split, lora, training, \
-        evaluation, arm, comparison",
+        evaluation, stage, arm, comparison",
     );
     check(
         &place,

@@ -18,6 +18,7 @@ mod distractors;
 mod encode;
 mod generation;
 mod guarded;
+mod known;
 mod nearest;
 mod packed;
 mod read;
@@ -51,6 +52,7 @@ pub use dataset::{Counts, Dataset, THOUGHTTRACE, counts};
 pub use encode::{Encoded, EncodedMessage, ThoughtAt, Thoughts};
 pub use generation::StopReason;
 pub use guarded::{TokenizerFailed, caught, guarded};
+pub use known::{Known, Shared};
 pub use packed::read_text;
 pub use read::{
     AssistantFirst, CleanOptions, Consecutive, EmptyMessages, MAX_LINE_BYTES, MAX_UNKNOWN_FIELDS, OnInvalid,

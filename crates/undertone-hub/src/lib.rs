@@ -16,5 +16,5 @@ mod model;
 mod name;
 
 pub use fetch::Snapshot;
-pub use model::model_folder;
+pub use model::{adapter_folder, model_folder};
 pub use name::{Kind, Repository};

@@ -21,8 +21,18 @@ const BESIDE: [&str; 8] = [
     "model.safetensors.index.json",
 ];
 
-/// What was found in this run. A branch may move while the program runs; the model stays the same.
-static FOUND: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
+/// The files of a PEFT adapter.
+const ADAPTER: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+
+/// What was found in this run, by path and files. A branch may move while the program runs; the model stays the same.
+static FOUND: Mutex<BTreeMap<(PathBuf, Wanted), PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// Which files are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wanted {
+    Model,
+    Adapter,
+}
 
 /// The folder of a model: the path itself, or for `hf:owner/name@revision` a folder in the cache of the Hub, where
 /// missing files are downloaded to.
@@ -30,12 +40,28 @@ static FOUND: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
 /// # Errors
 /// As [`Repository::of_model`] and [`Repository::fetch`]; or the repository has no weights in safetensors files.
 pub fn model_folder(path: &Path) -> Result<PathBuf, InputError> {
+    folder(path, Wanted::Model)
+}
+
+/// The folder of a PEFT adapter of a model, as [`model_folder`].
+///
+/// # Errors
+/// As [`Repository::of_model`] and [`Repository::fetch`].
+pub fn adapter_folder(path: &Path) -> Result<PathBuf, InputError> {
+    folder(path, Wanted::Adapter)
+}
+
+fn folder(path: &Path, wanted: Wanted) -> Result<PathBuf, InputError> {
     let Some(repository) = Repository::of_model(path)? else { return Ok(path.to_owned()) };
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(folder) = found.get(path) {
+    let key = (path.to_owned(), wanted);
+    if let Some(folder) = found.get(&key) {
         return Ok(folder.clone());
     }
-    let Snapshot { folder, commit } = repository.fetch(chosen)?;
+    let Snapshot { folder, commit } = repository.fetch(|names| match wanted {
+        Wanted::Model => chosen(names),
+        Wanted::Adapter => ADAPTER.map(str::to_owned).to_vec(),
+    })?;
     let has_weights = std::fs::read_dir(&folder)
         .map_err(|error| InputError::io(&folder, "read", &error))?
         .flatten()
@@ -45,7 +71,7 @@ pub fn model_folder(path: &Path) -> Result<PathBuf, InputError> {
             .hint("choose a revision or a copy of the model that has them"));
     }
     tracing::info!("`{repository}` is commit {commit}");
-    found.insert(path.to_owned(), folder.clone());
+    found.insert(key, folder.clone());
     Ok(folder)
 }
 

@@ -20,6 +20,7 @@ mod load;
 mod norm;
 mod parameter;
 mod pass;
+mod peft;
 mod safetensors_header;
 mod sentence;
 mod tokenizer;
@@ -39,6 +40,9 @@ pub use generate::{Batch, Chosen, Opening, Sampling, Step};
 pub use linear::{Adapter, Linear, LoraConfig, Projection};
 pub use norm::Norm;
 pub use parameter::{Gradients, Parameter, values};
+pub use peft::{
+    ADAPTER_CONFIG, ADAPTER_WEIGHTS, PEFT_PREFIX, PeftAdapter, PeftLayer, peft_layers, peft_module, stacked_alpha,
+};
 pub use safetensors_header::{SafetensorsHeader, TensorEntry};
 pub use sentence::SentenceEncoder;
 pub use tokenizer::load_tokenizer;

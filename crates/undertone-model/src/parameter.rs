@@ -26,6 +26,11 @@ impl Parameter {
         Self { name: name.into(), trainable: false, value, copies: PackedCopies::default() }
     }
 
+    /// Whether it is a matrix of a low-rank adapter.
+    pub fn is_adapter(&self) -> bool {
+        self.name.ends_with(".lora_A.weight") || self.name.ends_with(".lora_B.weight")
+    }
+
     /// Its value, outside autodiff.
     pub fn value(&self) -> &Tensor<2> {
         &self.value

@@ -41,7 +41,7 @@ pub fn metrics_table(metrics: &[KindMetrics]) -> Table {
         rows: metrics.iter().map(row).collect(),
         notes: vec![
             "The mean of user means is in nats per token. Each kind of target is counted apart. `base-X` is the \
-             untrained model under the view of arm X; `unigram` knows only how frequent each token is in the targets of the \
+             untrained model under the view of arm X, and `staged-X` the model after the stages; `unigram` knows only how frequent each token is in the targets of the \
              training users. To tell whether two arms differ, see the paired comparisons."
                 .to_owned(),
         ],

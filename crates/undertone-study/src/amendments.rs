@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::experiment::{Arm, Experiment};
 use crate::fingerprint::{self, PROGRAM};
 use crate::jobs::predict_thoughts::writer_runs;
-use crate::names::{RECORDS, RESULTS};
+use crate::names::{RECORDS, RESULTS, STAGES};
 
 /// Prefixes of the keys that may change in a study that has begun.
 const AMENDABLE: [&str; 9] = [
@@ -207,7 +207,7 @@ fn some_training_has(folder: &Path, file: &str) -> bool {
 
 /// Whether the folder has trained models, which somebody may have scored.
 pub(crate) fn has_trainings(folder: &Path) -> bool {
-    some_training_has(folder, LAST)
+    some_training_has(folder, LAST) || some_training_has(&folder.join(STAGES), LAST)
 }
 
 /// Whether the folder has scores that somebody may have seen.
@@ -227,11 +227,15 @@ fn trained_otherwise(context: &Context<'_>) -> Option<String> {
     let writers = writer_runs(context).into_iter();
     let writers =
         writers.map(|(folder, fingerprint)| ("a model that predicts thoughts".to_owned(), folder, fingerprint));
+    let stages = study.stages().map(|stage| {
+        let (arm, _) = stage.training();
+        (format!("the stage `{}`", arm.name), stage.folder(), stage.key.clone())
+    });
     let is_other = |(_, folder, fingerprint): &(String, PathBuf, String)| {
         // An unreadable checkpoint is reported by the training that needs it.
         Description::read(&folder.join(LAST)).is_ok_and(|last| last.training_key != *fingerprint)
     };
-    trainings.chain(writers).find(is_other).map(|(what, ..)| what)
+    stages.chain(trainings).chain(writers).find(is_other).map(|(what, ..)| what)
 }
 
 /// An arm with everything that decides its scores, unless the arm is trained itself: then its training is checked.
@@ -251,7 +255,7 @@ fn primary(experiment: &Experiment) -> String {
     format!("{b} − {a}")
 }
 
-/// An experiment as keys and values. Arms and comparisons are keyed by name, and their order is a value too.
+/// An experiment as keys and values. Stages, arms and comparisons are keyed by name, and their order is a value too.
 fn keys(path: &Path, text: &str) -> Result<BTreeMap<String, String>, InputError> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         InputError::new(path, error.message().to_owned())
@@ -272,11 +276,11 @@ fn flatten(prefix: String, value: &toml::Value, keys: &mut BTreeMap<String, Stri
                 flatten(prefix, value, keys);
             }
         }
-        toml::Value::Array(entries) if ["arm", "comparison"].contains(&prefix.as_str()) => {
+        toml::Value::Array(entries) if ["stage", "arm", "comparison"].contains(&prefix.as_str()) => {
             let mut names = Vec::new();
             for table in entries.iter().filter_map(toml::Value::as_table) {
                 let (name, own) = match prefix.as_str() {
-                    "arm" => (text(table, "name"), ["name", ""]),
+                    "stage" | "arm" => (text(table, "name"), ["name", ""]),
                     _ => (format!("{} − {}", text(table, "b"), text(table, "a")), ["a", "b"]),
                 };
                 let rest = table.iter().filter(|(key, _)| !own.contains(&key.as_str()));

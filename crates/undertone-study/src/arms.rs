@@ -6,33 +6,52 @@ use crate::error::StudyError;
 use crate::experiment::Arm;
 use crate::names::THOUGHT_KINDS;
 
-/// An arm to evaluate: what it sees, and the training of its model, if there is one.
+/// The weights of an arm that is evaluated.
+#[derive(Debug, Clone)]
+pub enum Model {
+    /// Those of the untrained base model.
+    Untrained,
+    /// Those after the experiment's stages, with which the trainings of the arms begin.
+    Staged,
+    /// Those that the training of this arm makes.
+    Trained(Arm),
+}
+
+/// An arm to evaluate: what it sees, and the weights of its model.
 #[derive(Debug, Clone)]
 pub struct Evaluated {
     /// The arm's name.
     pub name: String,
     /// Which thoughts it sees, and whose.
     pub shown: (View, Source),
-    /// The arm whose training makes the model; `None` for the untrained base.
-    pub trained: Option<Arm>,
+    /// Its weights.
+    pub model: Model,
 }
 
 impl Evaluated {
-    /// The name of the arm whose training makes the model; for an untrained model, its own name.
+    /// The arm whose training makes the model; `None` for a model that no arm has trained.
+    pub fn trained(&self) -> Option<&Arm> {
+        match &self.model {
+            Model::Trained(arm) => Some(arm),
+            Model::Untrained | Model::Staged => None,
+        }
+    }
+
+    /// The name of the arm whose training makes the model; for another model, its own name.
     pub(crate) fn trained_name(&self) -> &str {
-        self.trained.as_ref().map_or(&self.name, |trained| &trained.name)
+        self.trained().map_or(&self.name, |trained| &trained.name)
     }
 
     /// Whether the arm is scored with a training of its own.
     pub(crate) fn is_trained_itself(&self) -> bool {
-        self.trained.as_ref().is_some_and(|trained| trained.name == self.name)
+        self.trained().is_some_and(|trained| trained.name == self.name)
     }
 }
 
 /// An arm that failed.
 #[derive(Debug)]
 pub(crate) struct Failed {
-    /// The name of the arm whose training or scoring failed; for an untrained model, its own name.
+    /// The name of the arm whose training or scoring failed; for another model, its own name.
     pub(crate) arm: String,
     /// Why.
     pub(crate) error: StudyError,

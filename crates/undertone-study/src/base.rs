@@ -1,14 +1,18 @@
 //! The base model of an experiment: loads and hashes it, makes trainable copies, and restores checkpoints.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use undertone_data::{Role, Speaker, StreamBuilder, Template, TokenizerFailed, Turn};
 use undertone_files::{InputError, Place};
-use undertone_hub::model_folder;
-use undertone_model::{Decoder, ModelConfig, load_template};
-use undertone_train::Checkpoint;
+use undertone_hub::{adapter_folder, model_folder};
+use undertone_model::{
+    ADAPTER_CONFIG, ADAPTER_WEIGHTS, Decoder, LoraConfig, ModelConfig, PeftAdapter, Projection, load_template,
+};
+use undertone_train::{Checkpoint, Description};
 
-use crate::digest::sha256_of_files;
+use crate::digest::{sha256_of_files, sha256_of_json};
 use crate::experiment::{Experiment, Method};
 
 /// An untrained model and what identifies it.
@@ -22,6 +26,16 @@ pub struct Base {
     pub sha256: String,
     /// How its conversations are written.
     pub template: Template,
+    /// With which weights trainings begin, if earlier training gave them.
+    start: Option<Start>,
+}
+
+/// A trainable model that earlier training gave.
+#[derive(Debug, Clone)]
+struct Start {
+    decoder: Decoder,
+    /// The users whom it knows.
+    users: BTreeSet<String>,
 }
 
 impl Base {
@@ -53,11 +67,48 @@ impl Base {
                 "note: the base model has no chat template; a turn begins with its role's name, as {header:?}, and ends with {end:?}"
             );
         }
-        Ok(Self { folder: path.clone(), decoder, sha256: sha256_of_model(path)?, template })
+        let mut base = Self { folder: path.clone(), decoder, sha256: sha256_of_model(path)?, template, start: None };
+        if !experiment.model.adapter.as_os_str().is_empty() {
+            base.put_on_adapter(experiment)?;
+        }
+        Ok(base)
     }
 
-    /// A trainable copy: new adapters, or every weight.
+    /// Puts on the adapter of `model.adapter`: it is a part of the untrained model, and trainings go on with it.
+    fn put_on_adapter(&mut self, experiment: &Experiment) -> Result<(), InputError> {
+        let folder = adapter_folder(&experiment.model.adapter)?;
+        let mut adapter = PeftAdapter::read(&folder)?;
+        adapter.lora.dropout = experiment.lora.dropout;
+        require_same_shape(&adapter.lora, &experiment.lora, &folder)?;
+        adapter.put_on(&mut self.decoder)?;
+        let files = [ADAPTER_CONFIG, ADAPTER_WEIGHTS].map(|name| folder.join(name));
+        self.sha256 = sha256_of_json(&[&self.sha256, &sha256_of_files(&files)?]);
+        self.start = Some(Start { decoder: self.decoder.clone(), users: BTreeSet::new() });
+        Ok(())
+    }
+
+    /// The same base model, but trainings begin with the weights of a checkpoint.
+    ///
+    /// # Errors
+    /// As [`Self::restored`].
+    pub(crate) fn starting_from(&self, experiment: &Experiment, path: &Path) -> Result<Self, InputError> {
+        let checkpoint = Checkpoint::read(path)?;
+        let decoder = self.restored(experiment, &checkpoint, path)?;
+        let Description { trained_users, validated_users, earlier_users, .. } = checkpoint.description;
+        let users = [trained_users, validated_users, earlier_users].into_iter().flatten().collect();
+        Ok(Self { start: Some(Start { decoder, users }), ..self.clone() })
+    }
+
+    /// The users whom earlier training has seen.
+    pub(crate) fn earlier_users(&self) -> Vec<String> {
+        self.start.iter().flat_map(|start| &start.users).cloned().collect()
+    }
+
+    /// A trainable copy: the weights of earlier training, or new adapters, or every weight of the base model.
     pub(crate) fn trainable(&self, experiment: &Experiment, seed: u64) -> Decoder {
+        if let Some(start) = &self.start {
+            return start.decoder.clone();
+        }
         let mut decoder = self.decoder.clone();
         match experiment.model.method {
             Method::Lora => decoder.add_adapters(&experiment.lora, seed),
@@ -91,6 +142,31 @@ impl Base {
         checkpoint.restore_weights(&mut decoder)?;
         Ok(decoder)
     }
+}
+
+/// Refuses an adapter that `[lora]` does not describe, which says how to.
+fn require_same_shape(adapter: &LoraConfig, lora: &LoraConfig, folder: &Path) -> Result<(), InputError> {
+    let keys = |lora: &LoraConfig| {
+        let targets: BTreeSet<Projection> = lora.targets.iter().copied().collect();
+        json!({ "rank": lora.rank, "alpha": lora.alpha, "rslora": lora.rslora, "targets": targets })
+    };
+    let (theirs, ours) = (keys(adapter), keys(lora));
+    let differing: Vec<String> = theirs
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, value)| ours[key.as_str()] != **value)
+        .map(|(key, value)| format!("`{key} = {value}`"))
+        .collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let path = folder.join(ADAPTER_CONFIG);
+    Err(InputError::new(
+        path,
+        "is of another adapter than `[lora]` describes, and training goes on with the adapter as it is",
+    )
+    .hint(format!("in `[lora]`, set {}", differing.join(", "))))
 }
 
 /// A stream builder with the base model's tokenizer, the template and the system text; reads no weights.

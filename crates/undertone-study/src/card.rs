@@ -1,11 +1,13 @@
 //! What a model card says about a checkpoint: what it was trained on, its scores on held-out users, its use and limits.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 use undertone_data::Source;
 use undertone_files::{InputError, read_regular};
 use undertone_train::Description;
 
-use crate::experiment::{Experiment, Method};
+use crate::experiment::{Experiment, Method, Paths};
 use crate::names::RESULTS;
 
 /// The sections of the card, in Markdown. Scores are those of the study, if it has compared this model.
@@ -23,13 +25,17 @@ pub fn model_card(description: &Description, experiment: &Experiment) -> Result<
         other => format!(", with the words of `source = {}`", serde_json::json!(other)),
     };
     let targets: Vec<String> = experiment.training_targets(arm).iter().map(ToString::to_string).collect();
-    let files: Vec<String> = experiment
-        .data
-        .path
-        .as_slice()
-        .iter()
-        .map(|path| format!("`{}`", path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().replace('`', "'")))
-        .collect();
+    let stages = match experiment.stages.as_slice() {
+        [] => String::new(),
+        stages => {
+            let each = stages.iter().map(|stage| format!("`{}` ({})", stage.name, files(&stage.path)));
+            format!(
+                "\n- Trained before on: {} ({} users).",
+                each.collect::<Vec<_>>().join(", then "),
+                description.earlier_users.len()
+            )
+        }
+    };
     let method = match experiment.model.method {
         Method::Lora => format!("LoRA of rank {}", experiment.lora.rank),
         Method::Full => "all weights".to_owned(),
@@ -49,7 +55,7 @@ pub fn model_card(description: &Description, experiment: &Experiment) -> Result<
 
 - Arm `{}` of the study `{}` (fold {}, seed {}). The model sees earlier thoughts of the user: {view}{words}.
 - Targets: {}.
-- Data: {} ({} users trained on, {} for choosing the checkpoint; no other user was seen).{synthetic}
+- Data: {} ({} users trained on, {} for choosing the checkpoint).{stages} No other user was seen.{synthetic}
 - {method}, {} steps, {} supervised tokens. System text: {system}.
 
 ## Scores on held-out users
@@ -68,13 +74,19 @@ and of the conversations apply to it.
         description.fold,
         description.seed,
         targets.join(", "),
-        files.join(", "),
+        files(&experiment.data.path),
         description.trained_users.len(),
         description.validated_users.len(),
         description.state.step,
         description.state.supervised_tokens,
         scores(results.as_ref(), &arm.name),
     ))
+}
+
+/// The names of data files, in words.
+fn files(paths: &Paths) -> String {
+    let name = |path: &PathBuf| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().replace('`', "'");
+    paths.as_slice().iter().map(|path| format!("`{}`", name(path))).collect::<Vec<_>>().join(", ")
 }
 
 /// The results of the study with this base model, if there are any.

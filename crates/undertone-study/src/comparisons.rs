@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use undertone_data::{Access, Source, Timing};
 
-use crate::arms::Evaluated;
+use crate::arms::{Evaluated, Model};
 use crate::experiment::{Arm, DeclaredComparison, Experiment};
 
 /// Two arms to compare, by their indices among the evaluated arms.
@@ -49,16 +49,29 @@ pub(crate) fn pairs_of_arms(experiment: &Experiment, evaluated: &[Evaluated]) ->
     pairs.into_iter().enumerate().filter_map(|(place, (a, b))| pair(a, b, place == 0)).collect()
 }
 
-/// The pairs of the untrained model and each trained arm, under the arm's view.
+/// Under each view of a trained arm: the untrained model and the arm, and, if there are stages, the untrained model and the
+/// model after them, and the latter and the arm.
 pub(crate) fn pairs_with_base(experiment: &Experiment, evaluated: &[Evaluated]) -> Vec<PairOfArms> {
-    let trained = experiment.arms.iter().filter(|arm| arm.trained_as.is_none());
-    trained
-        .filter_map(|arm| {
-            let a = evaluated.iter().position(|base| base.trained.is_none() && base.shown == arm.shown())?;
-            let b = evaluated.iter().position(|other| other.name == arm.name)?;
-            Some(PairOfArms { a, b, primary: false, change: "Training".to_owned() })
-        })
-        .collect()
+    let mut pairs: Vec<PairOfArms> = Vec::new();
+    for arm in experiment.arms.iter().filter(|arm| arm.trained_as.is_none()) {
+        let place = |is_it: &dyn Fn(&Model) -> bool| {
+            evaluated.iter().position(|one| one.shown == arm.shown() && is_it(&one.model))
+        };
+        let untrained = place(&|model| matches!(model, Model::Untrained));
+        let staged = place(&|model| matches!(model, Model::Staged));
+        let trained = evaluated.iter().position(|one| one.name == arm.name);
+        for (a, b, change) in [
+            (untrained, trained, "Training"),
+            (untrained, staged, "The training of the stages"),
+            (staged, trained, "Training after the stages"),
+        ] {
+            let (Some(a), Some(b)) = (a, b) else { continue };
+            if !pairs.iter().any(|pair| (pair.a, pair.b) == (a, b)) {
+                pairs.push(PairOfArms { a, b, primary: false, change: change.to_owned() });
+            }
+        }
+    }
+    pairs
 }
 
 /// What changes from arm a to arm b, as the subject of a sentence.

@@ -15,6 +15,7 @@ mod overrides;
 mod problem;
 mod reply_tokens;
 mod split;
+mod stage;
 mod strict;
 mod training;
 
@@ -39,6 +40,7 @@ use self::overrides::apply;
 use self::problem::{Found, Problem, can_be_a_folder};
 pub use self::reply_tokens::{ReplyTokens, ReplyTokensList};
 pub use self::split::{Folds, SplitSection};
+pub use self::stage::StageSection;
 use self::strict::{line_of, read_text, strict};
 use crate::digest::sha256_hex;
 
@@ -71,6 +73,9 @@ pub struct Experiment {
     pub training: TrainingConfig,
     /// What is measured, and the rules that decide comparisons.
     pub evaluation: EvaluationSection,
+    /// What every arm's model is trained on before.
+    #[serde(rename = "stage", skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageSection>,
     /// The arms: what models see.
     #[serde(rename = "arm")]
     pub arms: Vec<Arm>,
@@ -195,6 +200,7 @@ impl Experiment {
         }
         self.evaluation.rules(&mut found);
         self.split.rules(&mut found);
+        stage::rules(self, &mut found);
         arm::rules(&self.arms, &mut found);
         comparison::rules(&self.comparisons, &self.arms, &mut found);
         for (_, pair) in self.margin_pairs() {

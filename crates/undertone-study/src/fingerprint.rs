@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 use undertone_data::{Source, Split};
 
-use crate::arms::{Evaluated, Training, thought_writer_arm};
+use crate::arms::{Evaluated, Model, Training, thought_writer_arm};
 use crate::base::Base;
 use crate::digest::sha256_of_json;
 use crate::experiment::{Arm, EvaluationSection, Experiment, SplitSection, thought_sampling};
@@ -114,7 +114,11 @@ fn shown_to(study: &Study, base: &Base, evaluated: &Evaluated, training: Trainin
     };
     let splits = [Split::Test];
     json!({
-        "training": evaluated.trained.as_ref().map(|arm| of_training(study, base, arm, training)),
+        "training": match &evaluated.model {
+            Model::Untrained => Value::Null,
+            Model::Staged => json!("stages"),
+            Model::Trained(arm) => json!(of_training(study, base, arm, training)),
+        },
         "experiment": bearing_on(&study.experiment, arm),
         "predicted": of_predicted_in(study, base, source, training.fold, &splits),
         "windows": windows(study, training.fold, &splits),
@@ -142,8 +146,17 @@ fn bearing_on(experiment: &Experiment, arm: Arm) -> Value {
 }
 
 fn fingerprint(what: &str, parts: Value, study: &Study, base: &Base) -> String {
-    sha256_of_json(&json!({
+    let mut all = json!({
         "what": what, "program": PROGRAM, "base_model": base.sha256, "chat_format": base.template.format(),
         "data": study.data_sha256, "parts": parts,
-    }))
+    });
+    assert_eq!(
+        study.start.is_some(),
+        !study.experiment.stages.is_empty(),
+        "stages are prepared before anything is made"
+    );
+    if let Some(stage) = &study.start {
+        all["start"] = json!(stage.key);
+    }
+    sha256_of_json(&all)
 }

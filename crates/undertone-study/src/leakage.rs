@@ -18,9 +18,12 @@ pub(crate) fn require_unseen(
     split: Split,
 ) -> Result<(), InputError> {
     let is_trained = |user: &String| description.trained_users.contains(user);
+    let is_earlier = |user: &String| description.earlier_users.contains(user);
     let is_chosen = |user: &String| split == Split::Test && description.validated_users.contains(user);
-    let seen = |user: &String| {
-        if is_trained(user) { Some("was trained on") } else { is_chosen(user).then_some("was chosen by its loss on") }
+    let seen = |user: &String| match () {
+        () if is_trained(user) => Some("was trained on"),
+        () if is_earlier(user) => Some("was trained, in a stage before, on"),
+        () => is_chosen(user).then_some("was chosen by its loss on"),
     };
     match streams.iter().find_map(|stream| Some((seen(&stream.user)?, &stream.user))) {
         None => Ok(()),

@@ -49,6 +49,7 @@ mod card;
 mod checkpoint;
 mod comparisons;
 mod context;
+mod conversations;
 mod digest;
 mod error;
 mod evaluate;
@@ -73,20 +74,22 @@ mod results;
 mod run;
 mod runs;
 mod simulator;
+mod stages;
 mod study;
 mod verify;
 
 pub use amendments::Amendment;
-pub use arms::{Evaluated, Training};
+pub use arms::{Evaluated, Model, Training};
 pub use base::Base;
 pub use card::model_card;
 pub use checkpoint::open_checkpoint;
 pub use context::Context;
+pub use conversations::LeftOut;
 pub use error::StudyError;
 pub use evaluate::{Evaluation, EvaluationResult};
 pub use experiment::{
     Arm, DataSection, DeclaredComparison, EvaluationSection, Experiment, Folds, JudgeSection, Method, ModelSection,
-    Paths, PlannedSection, Problems, ReplyTokens, ReplyTokensList, Seeds, SplitSection, WritingSection,
+    Paths, PlannedSection, Problems, ReplyTokens, ReplyTokensList, Seeds, SplitSection, StageSection, WritingSection,
 };
 pub use inspect::{Inspected, inspect};
 pub use jobs::predict_thoughts::predict_thoughts;
@@ -102,5 +105,6 @@ pub use results::Results;
 pub use run::{Choices, Finished, run};
 pub use runs::{RunState, StudyRuns, TrainingRun, runs};
 pub use simulator::{Prompt, PromptError, Prompter, Simulator};
+pub use stages::{prepare_stages, train_stages};
 pub use study::{FoldData, PredictedThoughts, Study};
 pub use verify::{Verified, verify};

@@ -17,6 +17,12 @@ pub(crate) const BASE: &str = "base";
 /// The folder of the models that predict thoughts.
 pub(crate) const WRITERS: &str = "writers";
 
+/// The folder of the trainings that come before those of every arm.
+pub(crate) const STAGES: &str = "stages";
+
+/// The prefix of the name of the model after its stages, under the view of an arm, such as `staged-past`.
+pub(crate) const STAGED: &str = "staged";
+
 /// The prefix of the folders of studies with other lengths of replies.
 pub(crate) const REPLIES: &str = "replies-";
 

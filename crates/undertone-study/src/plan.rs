@@ -24,7 +24,7 @@ use crate::jobs::write::MessageWriter;
 use crate::names::WRITERS;
 use crate::power::Power;
 use crate::replies::{PreparedReplies, prepare_other_replies};
-use crate::study::Study;
+use crate::study::{Stage, Study};
 
 /// The measurement of writing speed: texts, tokens of their prompt, new tokens per text.
 const MEASURED_TEXTS: usize = 16;
@@ -168,10 +168,16 @@ fn tokens(streams: &[Stream]) -> usize {
     streams.iter().map(|stream| stream.tokens.len()).sum()
 }
 
-/// The trainings of every arm, and of the writers of predicted thoughts.
+/// The trainings of every stage, of every arm, and of the writers of predicted thoughts.
 fn trained(context: &Context<'_>, speeds: Speeds) -> Vec<Planned> {
+    let stages: Vec<&Stage> = context.study.stages().collect();
+    let stages = stages.into_iter().rev().map(|stage| {
+        let (arm, _) = stage.training();
+        let planned = trainings(&Context { study: &stage.study, ..*context }, arm, speeds.training);
+        Planned { arm: format!("stage {}", planned.arm), ..planned }
+    });
     let arms = context.study.experiment.trained_arms().map(|arm| trainings(context, arm, speeds.training));
-    arms.chain(thought_writers(context, speeds)).collect()
+    stages.chain(arms).chain(thought_writers(context, speeds)).collect()
 }
 
 /// The unfinished trainings of an arm.
@@ -229,7 +235,7 @@ fn evaluations(
     speed: f64,
     cost: impl Fn(usize) -> usize,
 ) -> Planned {
-    let is_scored = |training: &Training| arm.trained.is_some() || study.scores_untrained_in(*training);
+    let is_scored = |training: &Training| arm.trained().is_some() || study.scores_untrained_in(*training);
     let all: Vec<Training> = study.trainings().into_iter().filter(is_scored).collect();
     let left: Vec<&Training> = all.iter().filter(|training| !file(**training).is_current()).collect();
     planned(&arm.name, all.len(), left.len(), left.iter().map(|one| cost(one.fold)).sum(), speed)
@@ -256,7 +262,7 @@ fn first_messages(context: &Context<'_>, arms: &[Evaluated], speed: f64) -> Opti
         .filter(|arm| arm.trained_name() == arm.name)
         .flat_map(|arm| study.trainings().into_iter().map(move |training| (arm, training)))
         .filter(|(arm, training)| study.makes_up_first_messages(*training, arm))
-        .map(|(arm, training)| first_messages_file(context, &arm.name, arm.trained.as_ref(), training))
+        .map(|(arm, training)| first_messages_file(context, &arm.name, arm.trained(), training))
         .collect();
     let left = files.iter().filter(|file| !file.is_current()).count();
     let tokens = left * writing.first_messages * writing.max_new_tokens;

@@ -14,7 +14,7 @@ use undertone_score::KnownRows;
 use undertone_stats::{Attributed, ItemRecord, Written, counted};
 use undertone_train::{Checkpoint, Description, LAST, State, TrainingConfig};
 
-use crate::arms::{Evaluated, Failed, Training};
+use crate::arms::{Evaluated, Failed, Model, Training};
 use crate::context::Context;
 use crate::error::StudyError;
 use crate::jobs::attribute::{attribute, is_attributed};
@@ -156,7 +156,7 @@ fn all_jobs(context: &Context<'_>, arms: &[Evaluated]) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     for training in context.study.trainings() {
         for (place, arm) in arms.iter().enumerate() {
-            if arm.trained.is_none() && !context.study.scores_untrained_in(training) {
+            if arm.trained().is_none() && !context.study.scores_untrained_in(training) {
                 continue;
             }
             let name = arm.trained_name();
@@ -174,7 +174,7 @@ fn run(context: &Context<'_>, writer: &MessageWriter, arms: &[Evaluated], job: &
     let Context { study, base, .. } = context;
     let Job { name, training, arms: places } = job;
     let experiment = &study.experiment;
-    let trained = arms[places[0]].trained.as_ref();
+    let trained = arms[places[0]].trained();
     let mut outcome = Outcome::default();
     let best = match trained {
         None => None,
@@ -189,9 +189,10 @@ fn run(context: &Context<'_>, writer: &MessageWriter, arms: &[Evaluated], job: &
         }
     };
     let decoder = || -> Result<Decoder, InputError> {
-        match &best {
-            None => Ok(base.decoder.clone()),
-            Some(best) => base.restored(experiment, &Checkpoint::read(best)?, best),
+        match (&best, &arms[places[0]].model) {
+            (Some(best), _) => base.restored(experiment, &Checkpoint::read(best)?, best),
+            (None, Model::Staged) => Ok(base.trainable(experiment, experiment.seed)),
+            (None, _) => Ok(base.decoder.clone()),
         }
     };
     // All arms of a job share one model.
@@ -247,7 +248,7 @@ fn gathered(
         let has_failed = failed.iter().any(|failed| failed.arm == job.name);
         attributed.extend(outcome.attributed.into_iter().filter(|_| !has_failed));
         if let Some(one) = outcome.first_messages {
-            let name = all[job.arms[0]].0.trained.as_ref().map_or(UNTRAINED, |_| &job.name);
+            let name = all[job.arms[0]].0.trained().map_or(UNTRAINED, |_| &job.name);
             match first_messages.iter_mut().find(|(arm, _)| arm == name) {
                 Some((_, all)) => all.push(one),
                 None => first_messages.push((name.to_owned(), vec![one])),
@@ -257,7 +258,7 @@ fn gathered(
     let has_failed = |name: &str| failed.iter().any(|failed| failed.arm == name);
     all.retain(|(arm, ..)| !has_failed(arm.trained_name()));
     first_messages.retain(|(name, _)| !has_failed(name));
-    if !failed.is_empty() && !all.iter().any(|(arm, ..)| arm.trained.is_some()) {
+    if !failed.is_empty() && !all.iter().any(|(arm, ..)| arm.trained().is_some()) {
         return Err(failed.remove(0).error);
     }
     let mut results = ArmResults {

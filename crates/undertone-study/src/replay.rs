@@ -17,6 +17,7 @@ use crate::fingerprint;
 use crate::jobs::predict_thoughts::read_predicted_thoughts;
 use crate::jobs::train::TrainingJob;
 use crate::observer::{Event, Observer};
+use crate::stages::{prepare_stages, require_trained_stages, train_stages};
 use crate::study::Study;
 
 /// What to train again.
@@ -60,6 +61,7 @@ impl Replay {
         }
         study.require_fold(description.fold, path)?;
         let base = Base::load(&study.experiment)?;
+        prepare_stages(&mut study, &base)?;
         let training = Training { fold: description.fold, seed: description.seed };
         if fingerprint::of_training(&study, &base, &arm, training) != description.training_key {
             let cause = "its experiment, data, base model or program version is not the one of its training";
@@ -78,6 +80,8 @@ impl Replay {
         let from = begin.as_ref().map_or(0, |begin| begin.description.state.step);
         let temporary =
             TemporaryFolder::create(folder).map_err(|error| InputError::io(folder, "create a folder", &error))?;
+        require_trained_stages(&study)?;
+        let base = train_stages(&Context { study: &study, base: &base, observer, stop: &AtomicBool::new(false) })?;
         let until = StopAt { step: to, observer, stop: AtomicBool::new(false) };
         let context = Context { study: &study, base: &base, observer: &until, stop: &until.stop };
         observer.rows(&[(arm.name.clone(), 1)]);

@@ -37,10 +37,13 @@ pub(crate) struct PreparedReplies {
 /// # Errors
 /// The conversations do not fit the context with this length, or an arm has no target.
 pub(crate) fn prepare_other_replies(study: &Study) -> Result<Vec<PreparedReplies>, InputError> {
+    // The stages are the same: they are trained with the first length.
+    let start = &study.start;
     let prepare = |(tokens, experiment): (ReplyTokens, Experiment)| {
         let path = experiment.data.path.as_slice()[0].clone();
         let mut study = Study::prepare(experiment, &path, &[])?;
         study.scores_untrained = false;
+        study.start.clone_from(start);
         study.require_targets()?;
         Ok(PreparedReplies { tokens, study })
     };

@@ -26,6 +26,7 @@ use crate::queue::{ArmResults, run_arms};
 use crate::registration;
 use crate::replies::{other_replies, prepare_other_replies};
 use crate::results::{Course, Results, Scores};
+use crate::stages::train_stages;
 use crate::study::Study;
 
 /// A study that has run.
@@ -79,6 +80,7 @@ pub fn run(
     let section = study.experiment.evaluation.judge.clone();
     let judge = section.is_asked().then(|| Judge::open(&section, &folder, stop)).transpose()?;
 
+    let base = &train_stages(&Context { study, base, observer, stop })?;
     let thoughts = predict_thoughts(&Context { study, base, observer, stop })?;
     study.set_predicted(thoughts);
     let study = &*study;

@@ -5,19 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use undertone_data::{
-    Conversation, Corpus, CorpusSpec, DataStats, Division, Encoded, Fold, Layout, OverlapReport, Purpose, ReadReport,
-    Reader, Source, Split, StatsBuilder, Stream, TargetKind, Thoughts, View, caught, derived_number, encode,
+    Corpus, CorpusSpec, DataStats, Division, Encoded, Fold, Layout, OverlapReport, Purpose, ReadReport, Source, Split,
+    Stream, TargetKind, Thoughts, View, caught, derived_number, encode,
 };
 use undertone_files::{InputError, Place};
 use undertone_stats::{ItemRecord, counted, unigram};
 
-use crate::arms::{Evaluated, Training};
+use crate::arms::{Evaluated, Model, Training};
 use crate::base::{stream_builder, tokenizer_failed};
 use crate::begun::Begun;
+use crate::conversations::{Chosen, LeftOut, choose};
 use crate::digest::sha256_of_files;
 use crate::experiment::{Arm, Experiment};
 use crate::leakage::require_disjoint;
-use crate::names::{BASE, THOUGHT_KINDS, UNIGRAM};
+use crate::names::{BASE, STAGED, THOUGHT_KINDS, UNIGRAM};
 
 /// Everything that an experiment reads before it loads a model.
 pub struct Study {
@@ -33,6 +34,10 @@ pub struct Study {
     pub stats: DataStats,
     /// SHA-256 over the data files.
     pub data_sha256: String,
+    /// Conversations that are not used.
+    pub left_out: LeftOut,
+    /// The last stage, once it is prepared; `None` without stages.
+    pub(crate) start: Option<Arc<Stage>>,
     /// Whether the untrained model is scored too.
     pub scores_untrained: bool,
 }
@@ -49,21 +54,29 @@ pub struct FoldData {
     pub division: usize,
 }
 
+/// A stage: what the model is trained on before every arm.
+pub(crate) struct Stage {
+    /// Its conversations and its only arm; its own `start` is the stage before it.
+    pub(crate) study: Study,
+    /// The fingerprint of its training.
+    pub(crate) key: String,
+}
+
+impl Stage {
+    /// Its only arm, and its only training.
+    pub(crate) fn training(&self) -> (&Arm, Training) {
+        (&self.study.experiment.arms[0], self.study.first_training(0))
+    }
+
+    /// The folder of its training.
+    pub(crate) fn folder(&self) -> PathBuf {
+        let (arm, training) = self.training();
+        self.study.training_folder(&arm.name, training)
+    }
+}
+
 /// The predicted thoughts of a fold as token ids, by conversation, message and thought.
 pub type PredictedThoughts = BTreeMap<String, Thoughts>;
-
-/// Reads all conversations of an experiment.
-fn read_conversations(experiment: &Experiment) -> Result<(Vec<Conversation>, ReadReport, DataStats), InputError> {
-    let reader = Reader::open(experiment.data.path.as_slice(), experiment.data.read_options())?;
-    let (records, report) = reader.read_all()?;
-    let mut stats = StatsBuilder::new();
-    let mut conversations = Vec::with_capacity(records.len());
-    for record in records {
-        stats.add(&record.conversation, &record.task_text);
-        conversations.push(record.conversation);
-    }
-    Ok((conversations, report, stats.finish()))
-}
 
 impl Study {
     /// Loads, splits, tokenizes and windows the conversations. `path` is the experiment file, for error messages.
@@ -73,7 +86,7 @@ impl Study {
     /// The data, the split or the model's folder is wrong.
     pub fn prepare(experiment: Experiment, path: &Path, extra: &[(View, Source)]) -> Result<Self, InputError> {
         let builder = stream_builder(&experiment)?;
-        let (conversations, read, stats) = read_conversations(&experiment)?;
+        let Chosen { conversations, read, stats, left_out } = choose(&experiment)?;
         let data_sha256 = sha256_of_files(experiment.data.path.as_slice())?;
         let begun = Begun::read(&experiment, &data_sha256)?;
         let users: BTreeSet<&str> = conversations.iter().map(|conversation| conversation.user.as_str()).collect();
@@ -109,7 +122,12 @@ impl Study {
             FoldData { corpus, overlap, users, division: number }
         };
         let folds = divisions.into_iter().zip(corpora).map(fold).collect();
-        Ok(Self { encoded, folds, read, stats, data_sha256, scores_untrained: true, experiment })
+        Ok(Self { encoded, folds, read, stats, data_sha256, left_out, start: None, scores_untrained: true, experiment })
+    }
+
+    /// The stages, from the last to the first.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = &Stage> {
+        std::iter::successors(self.start.as_deref(), |stage| stage.study.start.as_deref())
     }
 
     /// Every training of an arm: each fold with each seed.
@@ -144,18 +162,24 @@ impl Study {
         division.into_iter().chain(fold).chain(seed).collect::<Vec<_>>().join(" ")
     }
 
-    /// The untrained base model under each view that an arm is trained with, then the arms.
+    /// The untrained base model, and the model after the stages if there are any, under each view that an arm is trained
+    /// with; then the arms.
     pub fn evaluated(&self) -> Vec<Evaluated> {
         let mut all: Vec<Evaluated> = Vec::new();
+        let mut viewed: BTreeSet<(View, Source)> = BTreeSet::new();
         let trained = self.experiment.arms.iter().filter(|arm| arm.trained_as.is_none());
         for arm in trained.filter(|_| self.scores_untrained) {
-            if !all.iter().any(|base| base.shown == arm.shown()) {
-                all.push(Evaluated { name: format!("{BASE}-{}", arm.name), shown: arm.shown(), trained: None });
+            let shown = arm.shown();
+            if viewed.insert(shown) {
+                all.push(Evaluated { name: format!("{BASE}-{}", arm.name), shown, model: Model::Untrained });
+                if !self.experiment.stages.is_empty() {
+                    all.push(Evaluated { name: format!("{STAGED}-{}", arm.name), shown, model: Model::Staged });
+                }
             }
         }
         all.extend(self.experiment.scored_arms().into_iter().map(|arm| Evaluated {
             shown: arm.shown(),
-            trained: Some(self.experiment.trained(&arm)),
+            model: Model::Trained(self.experiment.trained(&arm)),
             name: arm.name,
         }));
         all
@@ -165,7 +189,7 @@ impl Study {
     /// and the untrained model generates first messages only once.
     pub(crate) fn makes_up_first_messages(&self, training: Training, arm: &Evaluated) -> bool {
         let is_first = || training == self.trainings()[0] && arm.name == self.evaluated()[0].name;
-        self.experiment.evaluation.writing.first_messages > 0 && (arm.trained.is_some() || is_first())
+        self.experiment.evaluation.writing.first_messages > 0 && (arm.trained().is_some() || is_first())
     }
 
     /// The training or validation windows of an arm; `epoch` decides the draw of its thought dropout, `None` is without

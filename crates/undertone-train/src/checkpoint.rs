@@ -69,6 +69,9 @@ pub struct Description {
     pub trained_users: Vec<String>,
     /// The users whose loss chose the best checkpoint.
     pub validated_users: Vec<String>,
+    /// The users whose conversations earlier trainings saw, with whose weights this one began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_users: Vec<String>,
     /// The state of the run.
     pub state: State,
 }
@@ -93,6 +96,7 @@ impl Description {
             seed,
             trained_users: Vec::new(),
             validated_users: Vec::new(),
+            earlier_users: Vec::new(),
             state: State::default(),
         }
     }

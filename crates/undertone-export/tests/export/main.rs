@@ -25,8 +25,8 @@ use undertone_export::Format::{self, Gguf, Hf, Peft};
 use undertone_export::{Exported, Original, WeightType};
 use undertone_files::InputError;
 use undertone_model::{
-    Cache, ChatMessage, ChatTemplate, Decoder, LoraConfig, ModelConfig, Projection, SpecialTokens, load_template,
-    load_tokenizer,
+    Cache, ChatMessage, ChatTemplate, Decoder, LoraConfig, ModelConfig, PeftAdapter, Projection, SpecialTokens,
+    load_template, load_tokenizer,
 };
 use undertone_testing::{folders, program, tiny_folder};
 
@@ -224,39 +224,71 @@ fn a_merged_model_is_complete_and_equal() {
     assert_eq!(shapes["model.layers.1.mlp.down_proj.weight"], [16, 24]);
 }
 
-/// Merged exports have the tensors of the base model under its names, fused matrices and biases too.
+/// A configuration of every family, by name.
+fn families() -> BTreeMap<String, Value> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/families");
+    let read = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().unwrap();
+        (name.trim_end_matches(".json").to_owned(), json(&golden, &name)["config"].clone())
+    };
+    fs::read_dir(&golden).unwrap().map(|entry| read(entry.unwrap())).collect()
+}
+
+/// Exports have the tensors of the base model under its names, fused matrices and biases too.
 #[test]
 fn every_family_is_exported_whole() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/families");
-    for entry in fs::read_dir(golden).unwrap() {
-        let path = entry.unwrap().path();
-        let config = json(path.parent().unwrap(), path.file_name().unwrap().to_str().unwrap())["config"].clone();
+    for (name, config) in families() {
         let (work, model) = base_of(&config);
         let (from, to) = (work.path().join("base"), work.path().join("merged"));
         let model = with_adapters(model, &lora(false, &Projection::ALL), 0.5);
         let exported = export(Hf, &model, &from, &to).unwrap();
-        assert!(exported.largest_logit_difference < 1e-3, "{}: {exported:?}", path.display());
+        assert!(exported.largest_logit_difference < 1e-3, "{name}: {exported:?}");
         let shapes = [&from, &to].map(|folder| shapes(&folder.join("model.safetensors")));
-        assert_eq!(shapes[0], shapes[1], "{}", path.display());
-        let mut expected = config;
+        assert_eq!(shapes[0], shapes[1], "{name}");
+        let mut expected = config.clone();
         let mut written = json(&to, "config.json");
         for key in ["dtype", "torch_dtype"] {
             for config in [&mut written, &mut expected] {
                 config.as_object_mut().unwrap().shift_remove(key);
             }
         }
-        assert_eq!(written, expected, "{}", path.display());
+        assert_eq!(written, expected, "{name}");
 
-        let adapter = export(Peft, &model, &from, &work.path().join("adapter"));
-        match adapter {
-            Ok(_) => assert!(!model.config.family.fused),
-            Err(error) => {
-                assert!(model.config.family.fused, "{error}");
-                let cause = "is not written: `phi3` has queries, keys and values in one matrix, and these adapters have one each";
-                assert_eq!(error.cause, cause);
-            }
+        for rslora in [false, true] {
+            let (_, model) = base_of(&config);
+            let model = with_adapters(model, &lora(rslora, &Projection::ALL), 0.5);
+            let to = work.path().join(format!("adapter-{rslora}"));
+            let exported = export(Peft, &model, &from, &to).unwrap();
+            assert!(exported.largest_logit_difference == 0.0, "{name}: {exported:?}");
         }
     }
+}
+
+/// Phi 3 has queries, keys and values in one matrix, and PEFT adapts it as one.
+#[test]
+fn adapters_that_share_a_matrix_are_stacked() {
+    let (work, model) = base_of(&families()["phi3"]);
+    let (from, to) = (work.path().join("base"), work.path().join("adapter"));
+    let model = with_adapters(model, &lora(true, &Projection::ALL), 0.5);
+    export(Peft, &model, &from, &to).unwrap();
+    let written = json(&to, "adapter_config.json");
+    assert_eq!(written["target_modules"], json!(["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]));
+    assert_eq!(written["rank_pattern"], json!({"qkv_proj": 9, "gate_up_proj": 6}));
+    let alpha = |module: &str| written["alpha_pattern"][module].as_f64().unwrap();
+    assert!(
+        (alpha("qkv_proj") - 4.0 * 3.0_f64.sqrt()).abs() < 1e-12
+            && (alpha("gate_up_proj") - 32.0_f64.sqrt()).abs() < 1e-12
+    );
+    let shapes = shapes(&to.join("adapter_model.safetensors"));
+    let of = |name: &str| shapes[&format!("base_model.model.model.layers.0.{name}.weight")].clone();
+    assert_eq!([of("self_attn.qkv_proj.lora_A"), of("self_attn.qkv_proj.lora_B")], [vec![9, 16], vec![32, 9]]);
+
+    let some = with_adapters(base_of(&families()["phi3"]).1, &lora(false, &[Projection::Q, Projection::O]), 0.5);
+    let error = export(Peft, &some, &from, &work.path().join("some")).unwrap_err();
+    assert_eq!(
+        shown(&error),
+        "some: is not written: `phi3` has `qkv_proj` in one matrix, and only some of its parts have adapters"
+    );
 }
 
 /// As SmolLM2 without Instruct: its texts end with token 0, and the turns of training with another.
@@ -372,6 +404,29 @@ fn shown(error: &InputError) -> String {
     format!("{}{}: {}", name.display(), error.place, error.cause)
 }
 
+/// Tokens of the tiny models.
+const TOKENS: [u32; 12] = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8];
+
+/// Reads what `tests/interop/peer.py` made: an adapter of each family, by PEFT, and what the model then gives.
+#[test]
+fn adapters_of_peft_are_read() {
+    let Some(out) = std::env::var_os("UNDERTONE_PEFT").map(PathBuf::from) else {
+        eprintln!("skipped: `UNDERTONE_PEFT` is not set; it names a folder that `make interop` makes");
+        return;
+    };
+    for name in families().keys() {
+        let folder = out.join("families").join(name);
+        let expected = json(&folder, "theirs.json");
+        let theirs: Vec<f32> = serde_json::from_value(expected["logits"].clone()).unwrap();
+        let mut model = Decoder::load(&folder.join("base"), &Device::flex()).unwrap();
+        let without = largest_difference(&logits(&model, &TOKENS), &theirs);
+        PeftAdapter::read(&folder.join("theirs")).unwrap().put_on(&mut model).unwrap();
+        let difference = largest_difference(&logits(&model, &TOKENS), &theirs);
+        eprintln!("{name}: adapter of PEFT {difference:.1e}, without it {without:.1e}");
+        assert!(difference < 2e-3 && without > 1e-2, "{name}: {difference}, {without}");
+    }
+}
+
 /// Writes `merged/`, `adapter/`, `gguf-TYPE/` and `expected.json` for `tests/interop`.
 #[test]
 fn a_peer_finds_what_it_needs() {
@@ -390,6 +445,18 @@ fn a_peer_finds_what_it_needs() {
     for (kind, name) in [(F32, "f32"), (F16, "f16"), (Bf16, "bf16"), (Q8_0, "q8_0"), (Q4_0, "q4_0")] {
         let exported = export_as(Gguf, kind, &model, &from, &out.join(format!("gguf-{name}"))).unwrap();
         eprintln!("GGUF in {name}: {}", exported.largest_logit_difference);
+    }
+    for (name, config) in families() {
+        let (work, model) = base_of(&config);
+        let (from, to) = (work.path().join("base"), out.join("families").join(name));
+        fs::create_dir_all(to.join("base")).unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            fs::copy(from.join(file), to.join("base").join(file)).unwrap();
+        }
+        let model = with_adapters(model, &lora, 0.2);
+        export(Peft, &model, &from, &to.join("adapter")).unwrap();
+        let expected = json!({"tokens": TOKENS, "logits": logits(&model, &TOKENS)});
+        fs::write(to.join("expected.json"), expected.to_string()).unwrap();
     }
     let text = "<|im_start|>user\nWhat did I mean? I asked for 3 recipes in 2026, and got twelve of them; the 2nd one was (almost) \
                 right: lentils, Gemüse, 豆.<|im_end|>\n<|im_start|>reason\nI'm tired and  want something quick.<|im_end|>\n";

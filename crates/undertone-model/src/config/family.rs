@@ -230,7 +230,7 @@ pub static FAMILIES: [Family; 9] = [
     Family {
         model_type: "phi3",
         examples: "Phi-3 mini 4k",
-        left_out: "longrope (128k, Phi-4 mini), PEFT export of fused layers",
+        left_out: "longrope (128k, Phi-4 mini)",
         architecture: "Phi3ForCausalLM",
         biases: Biases::Never,
         fused: true,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use undertone_data::{Access, Source, TargetKind, ThoughtDropout, Timing, View};
 
 use super::problem::{Found, can_be_a_folder};
-use crate::names::{BASE, OUTPUTS, REPLIES, WRITERS, YARDSTICKS};
+use crate::names::{BASE, OUTPUTS, REPLIES, STAGED, STAGES, WRITERS, YARDSTICKS};
 
 /// One `[[arm]]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -53,7 +53,8 @@ pub(super) fn rules(arms: &[Arm], found: &mut Found) {
     );
     for (index, arm) in arms.iter().enumerate() {
         let key = |part: &str| format!("arm[{index}].{part}");
-        name_rules(&arm.name, &arms[..index], &key("name"), found);
+        let earlier: Vec<&str> = arms[..index].iter().map(|arm| arm.name.as_str()).collect();
+        name_rules("arm", &arm.name, &earlier, &key("name"), found);
         training_rules(arm, arms, &key, found);
         found.require(
             arm.timing_margin_seconds == 0 || (arm.timing == Timing::Strict && arm.view != Access::None),
@@ -86,29 +87,25 @@ pub(crate) fn contradiction(view: Access, source: Source) -> Option<(&'static st
     }
 }
 
-fn name_rules(name: &str, earlier: &[Arm], key: &str, found: &mut Found) {
+/// Rules of a name that is also a folder's; `earlier` are the names before it, and `what` is an arm or a stage.
+pub(super) fn name_rules(what: &str, name: &str, earlier: &[&str], key: &str, found: &mut Found) {
     found.require(
         can_be_a_folder(name),
         key,
-        format!("the arm's `name` ({name:?}) must be usable as a folder name"),
+        format!("the {what}'s `name` ({name:?}) must be usable as a folder name"),
         "use up to 100 letters, digits, `-` and `_`",
     );
-    found.require(
-        !earlier.iter().any(|other| other.name == name),
-        key,
-        format!("two arms are called `{name}`"),
-        "give each its own name",
-    );
+    found.require(!earlier.contains(&name), key, format!("two {what}s are called `{name}`"), "give each its own name");
     // Some disks take them for one folder.
-    let alike = earlier.iter().find(|other| other.name != name && other.name.eq_ignore_ascii_case(name));
+    let alike = earlier.iter().find(|other| **other != name && other.eq_ignore_ascii_case(name));
     found.require(
         alike.is_none(),
         key,
-        format!("the names `{}` and `{name}` differ only in case", alike.map_or("", |other| &other.name)),
+        format!("the names `{}` and `{name}` differ only in case", alike.unwrap_or(&"")),
         "choose another name",
     );
     found.require(
-        !name.starts_with(&format!("{BASE}-")) && !YARDSTICKS.contains(&name),
+        ![BASE, STAGED].iter().any(|prefix| name.starts_with(&format!("{prefix}-"))) && !YARDSTICKS.contains(&name),
         key,
         format!("the name `{name}` is that of a baseline"),
         "choose another name",
@@ -126,9 +123,9 @@ fn name_rules(name: &str, earlier: &[Arm], key: &str, found: &mut Found) {
         "choose another name",
     );
     found.require(
-        name != WRITERS,
+        ![WRITERS, STAGES].contains(&name),
         key,
-        format!("the name `{WRITERS}` is taken by the folder of the models that predict thoughts"),
+        format!("the name `{name}` is that of a folder for other models of the study"),
         "choose another name",
     );
 }

@@ -16,6 +16,12 @@ use super::reply_tokens::{ReplyTokens, ReplyTokensList};
 pub struct DataSection {
     /// One JSONL file or several.
     pub path: Paths,
+    /// Conversations that share their user or a long user message with these files are left out.
+    #[serde(skip_serializing_if = "Paths::is_empty")]
+    pub except: Paths,
+    /// The most conversations that are used, chosen by hash; 0 for all.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub conversations: usize,
     /// Whether the conversations are synthetic; if so, the report says it.
     pub synthetic: bool,
     /// Policy for a line that cannot be read.
@@ -39,6 +45,8 @@ impl Default for DataSection {
     fn default() -> Self {
         Self {
             path: Paths::default(),
+            except: Paths::default(),
+            conversations: 0,
             synthetic: false,
             on_invalid: OnInvalid::default(),
             clean: CleanOptions::default(),
@@ -69,7 +77,7 @@ impl DataSection {
 
     pub(super) fn rules(&self, found: &mut Found) {
         found.require(
-            !self.path.as_slice().is_empty(),
+            !self.path.is_empty(),
             "data.path",
             "`data.path` is missing",
             "name a JSONL file here or with `--set data.path=FILE`",
@@ -110,6 +118,10 @@ impl DataSection {
     }
 }
 
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
 /// One path or several.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -127,6 +139,11 @@ impl Default for Paths {
 }
 
 impl Paths {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.as_slice().is_empty()
+    }
+
     /// All of them, in order.
     pub fn as_slice(&self) -> &[PathBuf] {
         match self {

@@ -1,6 +1,6 @@
 //! `[model]`: which model, and which of its weights are trained.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use undertone_data::GivenFormat;
@@ -14,6 +14,9 @@ use super::problem::Found;
 pub struct ModelSection {
     /// A Hugging Face folder, or `hf:owner/name@revision` for a model of the Hugging Face Hub.
     pub path: PathBuf,
+    /// A folder with a PEFT adapter of the model, with which training begins; or its name on the Hub, as for `path`.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub adapter: PathBuf,
     /// What is trained.
     pub method: Method,
     /// The precision of matrix products.
@@ -34,13 +37,23 @@ pub enum Method {
     Full,
 }
 
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
 impl ModelSection {
     pub(super) fn rules(&self, device: DeviceName, found: &mut Found) {
         found.require(
-            !self.path.as_os_str().is_empty(),
+            !is_empty(&self.path),
             "model.path",
             "`model.path` is missing",
             "name a Hugging Face folder; `make model` makes one",
+        );
+        found.require(
+            is_empty(&self.adapter) || self.method == Method::Lora,
+            "model.adapter",
+            "`adapter` is given, and `method = \"full\"` trains the weights of the model itself",
+            "set `method = \"lora\"`, or merge the adapter into the model with PEFT",
         );
         found.require(
             device == DeviceName::Flex || self.matmul_precision == MatmulPrecision::Highest,

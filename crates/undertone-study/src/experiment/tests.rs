@@ -57,7 +57,7 @@ fn all_problems_are_reported_at_once_with_their_lines() {
         "name = \"x\"\nsede = 1\n[model]\npath = \"m\"\n[training]\nepochs = \"many\"\nlearning_rate = -1.0\n[data]\npath = 7\n[split]\nfolds = true\n[[arm]]\nname = \"a\"\nview = \"passt\"\n[[arm]]\nname = \"a\"\nsource = \"shuffled\"\n",
         &[],
         &[
-            "`x.toml` line 2: unknown key `sede` // did you mean `seed`? The keys here are: name, seed, seeds, device, output, model, data, split, lora, training, evaluation, arm, comparison",
+            "`x.toml` line 2: unknown key `sede` // did you mean `seed`? The keys here are: name, seed, seeds, device, output, model, data, split, lora, training, evaluation, stage, arm, comparison",
             "`x.toml` line 6: `epochs` is `\"many\"`; it must be a whole number of at least 0",
             "`x.toml` line 7: `learning_rate` (-1) must be above 0 // 1e-4 to 5e-4 is usual for LoRA, 1e-5 to 5e-5 for full fine-tuning",
             "`x.toml` line 9: `path` is `7`; it must be a path or a list of paths",

@@ -50,7 +50,7 @@ pub(crate) fn score_arm(
     let mut records = score(&decoder, known, &arm.name, &streams, row_tokens, |tokens| done += tokens);
     for record in &mut records {
         record.fold = Some(training.fold);
-        record.seed = arm.trained.as_ref().map(|_| training.seed);
+        record.seed = arm.trained().map(|_| training.seed);
     }
     let speed = done as f64 / begun.elapsed().as_secs_f64();
     let items = records.len();

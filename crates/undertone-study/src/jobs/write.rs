@@ -151,7 +151,7 @@ impl MessageWriter {
                 user: truth.user.clone(),
                 arm: arm.name.clone(),
                 fold: Some(training.fold),
-                seed: arm.trained.as_ref().map(|_| training.seed),
+                seed: arm.trained().map(|_| training.seed),
                 primary: true,
                 text,
                 stopped: Some(stopped),

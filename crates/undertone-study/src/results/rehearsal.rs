@@ -100,7 +100,7 @@ fn drawn(study: &Study, arm: &Evaluated, planted: &Planted) -> Vec<ItemRecord> {
                     lacks_words: false,
                     reply_tokens_lost: target.reply_tokens_lost,
                     fold: Some(fold),
-                    seed: arm.trained.as_ref().map(|_| 0),
+                    seed: arm.trained().map(|_| 0),
                 });
             }
         }

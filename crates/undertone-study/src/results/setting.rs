@@ -6,8 +6,9 @@ use undertone_data::{Hidden, Source, Split, Timing, View};
 use undertone_model::MatmulPrecision;
 use undertone_stats::counted;
 
+use crate::conversations::LeftOut;
 use crate::experiment::{Arm, ReplyTokens};
-use crate::study::{FoldData, Study};
+use crate::study::{FoldData, Stage, Study};
 
 /// Warnings about the data, and about these arms and their views.
 pub(crate) fn warnings(
@@ -71,6 +72,9 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
         "{} conversations of {} users; {} user messages that are not the first of their conversation; {} lines skipped.",
         stats.conversations, stats.users, stats.user_messages_after_first, read.skipped_lines
     )];
+    lines.extend(left_out(study));
+    let stages: Vec<String> = study.stages().map(stage_in_words).collect();
+    lines.extend(stages.into_iter().rev());
     let timing = &stats.timing;
     lines.push(format!(
         "Of {} thoughts about a message that has a later user message, {} were written before the next user message was sent, {} after it, {} at an unknown time.",
@@ -142,6 +146,36 @@ pub(super) fn setting(study: &Study, scored: &[String]) -> Vec<String> {
     lines.extend(scored.iter().cloned());
     lines.extend(experiment.arms.iter().map(|arm| arm_in_words(study, arm)));
     lines
+}
+
+/// The conversations of the files that are not used, in words; `None` if all are.
+fn left_out(study: &Study) -> Option<String> {
+    let LeftOut { of_users, with_messages, not_drawn } = study.left_out;
+    (study.left_out != LeftOut::default()).then(|| format!(
+        "Conversations left out: {of_users} of users in the files of `except`, {with_messages} that share a user message of eight words or more with those files, {not_drawn} by hash, because at most `conversations` are used."
+    ))
+}
+
+/// A stage: its conversations and its training.
+fn stage_in_words(stage: &Stage) -> String {
+    let Stage { study, .. } = stage;
+    let (arm, training) = stage.training();
+    let LeftOut { of_users, with_messages, not_drawn } = study.left_out;
+    let Study { stats, experiment, folds, .. } = study;
+    let validate = folds[0].users.get(&Split::Validation).copied().unwrap_or(0);
+    let tokens: usize =
+        study.training_streams(arm, training, Split::Train, None).iter().map(|stream| stream.tokens.len()).sum();
+    let targets: Vec<String> = experiment.data.targets.iter().map(ToString::to_string).collect();
+    format!(
+        "Stage `{}`, before every arm: {} of {} ({validate} validate), {tokens} tokens, targets {}; {}, learning rate {:.1e}. None of them shares a user or a user message of eight words or more with the conversations of this study: left out were {of_users} conversations of the same users and {with_messages} with the same messages; {} too long, {not_drawn} not drawn.",
+        arm.name,
+        counted(stats.conversations, "conversation"),
+        counted(stats.users, "user"),
+        targets.join(", "),
+        counted(experiment.training.epochs, "epoch"),
+        experiment.training.learning_rate,
+        folds[0].corpus.too_long().len(),
+    )
 }
 
 /// What an arm sees, and which model it tests.

@@ -1,6 +1,8 @@
 //! `undertone ablate`: trains every arm, scores all on the same held-out users, compares them and reports.
 
-use undertone_study::{Base, Choices, Context, Experiment, Finished, Study, plan, register, run as run_study};
+use undertone_study::{
+    Base, Choices, Context, Experiment, Finished, Study, plan, prepare_stages, register, run as run_study,
+};
 
 use crate::cli::Ablate;
 use crate::progress::Board;
@@ -10,6 +12,7 @@ pub(crate) fn run(args: &Ablate, shell: &Shell) -> anyhow::Result<()> {
     let path = &args.experiment.experiment;
     let mut study = Study::prepare(Experiment::read(path, &args.experiment.set)?, path, &[])?;
     let base = Base::load(&study.experiment)?;
+    prepare_stages(&mut study, &base)?;
     let observer = &Board::new(shell);
     if args.plan {
         let plan = plan(&Context { study: &study, base: &base, observer, stop: shell.stop })?;

@@ -3,7 +3,9 @@
 use serde_json::json;
 use undertone_data::Source;
 use undertone_files::{FolderLock, write_sealed_text};
-use undertone_study::{Base, Context, Experiment, Observer, Study, Training, predict_thoughts, train_arm};
+use undertone_study::{
+    Base, Context, Experiment, Observer, Study, Training, predict_thoughts, prepare_stages, train_arm, train_stages,
+};
 use undertone_train::Checkpoint;
 
 use crate::cli::Train;
@@ -17,9 +19,11 @@ pub(crate) fn run(args: &Train, shell: &Shell) -> anyhow::Result<()> {
     let mut study = Study::prepare(experiment, path, &[])?;
     study.require_fold(args.fold, path)?;
     let base = Base::load(&study.experiment)?;
+    prepare_stages(&mut study, &base)?;
     let (observer, stop) = (&Board::new(shell), shell.stop);
     // Several processes may train arms of one study, but none while `ablate` works in it.
     let _lock = FolderLock::shared(&study.experiment.folder())?;
+    let base = train_stages(&Context { study: &study, base: &base, observer, stop })?;
     if arm.source == Source::Predicted {
         let thoughts = predict_thoughts(&Context { study: &study, base: &base, observer, stop })?;
         study.set_predicted(thoughts);

@@ -1,0 +1,195 @@
+//! `[[stage]]`: conversations on which the model is trained before every arm.
+
+use serde::{Deserialize, Serialize};
+use undertone_data::{OnInvalid, OnTooLong, TargetKind};
+use undertone_train::TrainingConfig;
+
+use super::arm::{Arm, name_rules};
+use super::data::{DataSection, Paths};
+use super::evaluation::EvaluationSection;
+use super::problem::{Found, Problem};
+use super::split::{Folds, SplitSection};
+use super::{Experiment, Seeds, training};
+use crate::names::STAGES;
+
+/// One `[[stage]]`. The first begins with the base model, each other one with the model of the stage before it, and every
+/// arm, in every fold and with every seed, with the model of the last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StageSection {
+    /// The name of its folder.
+    pub name: String,
+    /// One JSONL file or several.
+    pub path: Paths,
+    /// The most conversations, chosen by hash; 0 for all.
+    pub conversations: usize,
+    /// Policy for a line that cannot be read.
+    pub on_invalid: OnInvalid,
+    /// Policy for a conversation with a target that is longer than the context.
+    pub on_too_long: OnTooLong,
+    /// What is predicted.
+    pub targets: Vec<TargetKind>,
+    /// Share of its users to validate on.
+    pub validation: f64,
+    /// As in `[training]`, whose values count for keys that are not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
+    /// As in `[training]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversations_per_step: Option<usize>,
+    /// As in `[training]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// As in `[training]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_steps: Option<usize>,
+    /// As in `[training]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validate_every_steps: Option<usize>,
+    /// As in `[training]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_every_steps: Option<usize>,
+    /// Validations without a lower loss before the stage ends; 0 never ends it early.
+    pub patience_validations: usize,
+}
+
+impl Default for StageSection {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            path: Paths::default(),
+            conversations: 0,
+            on_invalid: OnInvalid::default(),
+            on_too_long: OnTooLong::default(),
+            targets: vec![TargetKind::NextPrompt],
+            validation: 0.0,
+            epochs: None,
+            conversations_per_step: None,
+            learning_rate: None,
+            warmup_steps: None,
+            validate_every_steps: None,
+            save_every_steps: None,
+            patience_validations: 0,
+        }
+    }
+}
+
+impl StageSection {
+    /// Its training: that of the experiment, with the keys that it gives.
+    fn training(&self, given: &TrainingConfig) -> TrainingConfig {
+        TrainingConfig {
+            epochs: self.epochs.unwrap_or(given.epochs),
+            conversations_per_step: self.conversations_per_step.unwrap_or(given.conversations_per_step),
+            learning_rate: self.learning_rate.unwrap_or(given.learning_rate),
+            warmup_steps: self.warmup_steps.unwrap_or(given.warmup_steps),
+            validate_every_steps: self.validate_every_steps.unwrap_or(given.validate_every_steps),
+            save_every_steps: self.save_every_steps.unwrap_or(given.save_every_steps),
+            patience_validations: self.patience_validations,
+            ..given.clone()
+        }
+    }
+
+    /// The same stage with every key of its training given.
+    fn explicit(&self, given: &TrainingConfig) -> Self {
+        let training = self.training(given);
+        Self {
+            epochs: Some(training.epochs),
+            conversations_per_step: Some(training.conversations_per_step),
+            learning_rate: Some(training.learning_rate),
+            warmup_steps: Some(training.warmup_steps),
+            validate_every_steps: Some(training.validate_every_steps),
+            save_every_steps: Some(training.save_every_steps),
+            ..self.clone()
+        }
+    }
+
+    /// Its users train or validate; none is tested.
+    fn split(&self, seed: u64) -> SplitSection {
+        SplitSection {
+            seed,
+            train: 1.0 - self.validation,
+            validation: self.validation,
+            test: 0.0,
+            validation_users: Vec::new(),
+            test_users: Vec::new(),
+            folds: Folds::Count(0),
+            repeats: 1,
+        }
+    }
+}
+
+impl Experiment {
+    /// Each stage as an experiment of its own, with one arm and the earlier stages. Its conversations share no user and no
+    /// long user message with this experiment's.
+    pub fn stage_experiments(&self) -> Vec<Self> {
+        // The earlier stages of a stage stand beside it.
+        let is_stage = self.name == STAGES && !self.data.except.is_empty();
+        let (output, except) = match is_stage {
+            true => (self.output.clone(), &self.data.except),
+            false => (self.folder(), &self.data.path),
+        };
+        let one = |(index, stage): (usize, &StageSection)| Self {
+            name: STAGES.to_owned(),
+            seeds: Seeds::default(),
+            output: output.clone(),
+            data: DataSection {
+                path: stage.path.clone(),
+                except: except.clone(),
+                conversations: stage.conversations,
+                on_invalid: stage.on_invalid,
+                on_too_long: stage.on_too_long,
+                targets: stage.targets.clone(),
+                ..self.data.laid_out()
+            },
+            split: stage.split(self.split.seed),
+            training: stage.training(&self.training),
+            evaluation: EvaluationSection::default(),
+            stages: self.stages[..index].iter().map(|earlier| earlier.explicit(&self.training)).collect(),
+            arms: vec![Arm { name: stage.name.clone(), ..Arm::default() }],
+            comparisons: Vec::new(),
+            ..self.clone()
+        };
+        self.stages.iter().enumerate().map(one).collect()
+    }
+}
+
+pub(super) fn rules(experiment: &Experiment, found: &mut Found) {
+    for (index, stage) in experiment.stages.iter().enumerate() {
+        let key = |part: &str| format!("stage[{index}].{part}");
+        let earlier: Vec<&str> = experiment.stages[..index].iter().map(|stage| stage.name.as_str()).collect();
+        name_rules("stage", &stage.name, &earlier, &key("name"), found);
+        found.require(
+            !stage.path.as_slice().is_empty(),
+            &key("path"),
+            "the stage's `path` is missing",
+            "name a JSONL file; `undertone data convert` makes one of other chats",
+        );
+        found.require(
+            !stage.targets.is_empty(),
+            &key("targets"),
+            "the stage's `targets` is empty",
+            "for example `targets = [\"next_prompt\"]`",
+        );
+        found.require(
+            (0.0..1.0).contains(&stage.validation),
+            &key("validation"),
+            format!("`validation` ({}) is not a share of users below 1", stage.validation),
+            "0.02 is enough for a large file; 0 validates on nobody",
+        );
+        // Problems of keys that the stage does not give are those of `[training]`, which are reported there.
+        let mut own = Found::default();
+        training::rules(&stage.training(&experiment.training), &stage.split(0), &mut own);
+        let mut common = Found::default();
+        training::rules(&experiment.training, &experiment.split, &mut common);
+        for Problem { key: name, cause, hint } in own.0 {
+            let name = name.trim_start_matches("training.");
+            let is_common = common.0.iter().any(|problem| problem.cause == cause);
+            found.require(
+                is_common,
+                &key(name),
+                cause.replace("split.validation", "validation"),
+                &hint.replace("split.validation", "validation"),
+            );
+        }
+    }
+}
