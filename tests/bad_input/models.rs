@@ -360,7 +360,7 @@ fn a_gguf_file_names_the_end_of_a_turn_and_the_parts_of_a_split_model() {
     );
     refused(
         &[("split.count", 3)],
-        "error: `model.gguf`, `split.count`: is one of 3 parts of a split model\n\n\
-        hint: join them first: `llama-gguf-split --merge FIRST-PART WHOLE.gguf`",
+        "error: `model.gguf`, `split.count`: is part 1 of 3, but its name does not end with `-00001-of-00003.gguf`\n\n\
+        hint: give the parts back the names that they had",
     );
 }

@@ -27,7 +27,7 @@ const llama = await getLlama({build: "never", gpu: false, logLevel: "error"});
 const manifest = new URL("node_modules/node-llama-cpp/package.json", import.meta.url);
 console.log(`node-llama-cpp ${JSON.parse(readFileSync(manifest, "utf8")).version}, llama.cpp ${llama.llamaCppRelease.release}, CPU`);
 let failed = false;
-for (const kind of ["f32", "f16", "bf16", "q8_0", "q4_0"]) {
+for (const kind of ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_k"]) {
     const model = await llama.loadModel({modelPath: `${out}/gguf-${kind}/model.gguf`, useMmap: false});
     const tokens = model.tokenize(expected.text, true);
     const same = tokens.length === expected.tokens.length && tokens.every((token, at) => token === expected.tokens[at]);

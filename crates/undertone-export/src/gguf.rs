@@ -2,6 +2,7 @@
 
 mod metadata;
 mod modelfile;
+mod tokenizer;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,33 +15,40 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 use undertone_data::guarded;
 use undertone_files::{InputError, StagedFolder, WriteError, refuse_existing};
-use undertone_model::import::{self, TensorPlan, gguf_tensors, permute};
-use undertone_model::{Decoder, HasBias, ModelConfig, Scaling, load_tokenizer};
+use undertone_model::import::{self, ROTARY_FACTORS, TensorPlan, gguf_tensors};
+use undertone_model::{Decoder, Factors, Layer, ModelConfig, Rotary, Scaling, load_tokenizer};
 
-use self::metadata::{metadata, refused_tokenizer};
+use self::metadata::metadata;
+use self::tokenizer::refused_tokenizer;
 use crate::base::Base;
 use crate::card;
 use crate::exported::{Exported, refuse_broken};
 use crate::hugging_face::merged_weights;
 use crate::original::Original;
-use crate::verify::Probe;
+use crate::verify::{PROBE_TOKENS, Probe};
 use crate::weight_type::WeightType;
+
+/// What to do about a model that GGUF does not have.
+const HINT: &str = "export a Hugging Face folder, and convert it with llama.cpp's `convert_hf_to_gguf.py`";
 
 /// The name of the file.
 const FILE: &str = "model.gguf";
 
-/// The type of one tensor: norms are F32. Blocks must divide a row; a matrix of another width is F16.
+/// The type of one tensor: norms and biases are F32. Blocks must divide a row; else the next type that does is taken.
 fn type_of_tensor(kind: WeightType, plan: &TensorPlan) -> GgmlDType {
     let [_, width] = plan.shape[..] else { return GgmlDType::F32 };
     let is_vocabulary = ["token_embd.weight", "output.weight"].contains(&plan.gguf_name.as_str());
-    let kind = match kind {
-        WeightType::F32 => GgmlDType::F32,
-        WeightType::F16 => GgmlDType::F16,
-        WeightType::Bf16 => GgmlDType::BF16,
-        WeightType::Q4_0 if !is_vocabulary => GgmlDType::Q4_0,
-        WeightType::Q8_0 | WeightType::Q4_0 => GgmlDType::Q8_0,
+    let kinds: &[GgmlDType] = match kind {
+        WeightType::F32 => &[GgmlDType::F32],
+        WeightType::F16 => &[GgmlDType::F16],
+        WeightType::Bf16 => &[GgmlDType::BF16],
+        WeightType::Q4_0 if !is_vocabulary => &[GgmlDType::Q4_0],
+        WeightType::Q4K if !is_vocabulary => &[GgmlDType::Q4K, GgmlDType::Q5_0],
+        WeightType::Q4K => &[GgmlDType::Q6K, GgmlDType::Q8_0],
+        WeightType::Q8_0 | WeightType::Q4_0 => &[GgmlDType::Q8_0],
     };
-    if width.is_multiple_of(kind.block_size()) { kind } else { GgmlDType::F16 }
+    let fits = |kind: &&GgmlDType| width.is_multiple_of(kind.block_size());
+    kinds.iter().find(fits).copied().unwrap_or(GgmlDType::F16)
 }
 
 /// Writes a folder with `model.gguf`, a `Modelfile`, `undertone.json` and `README.md`: the fully fine-tuned weights, or
@@ -63,7 +71,6 @@ pub fn gguf(
     kind: WeightType,
 ) -> Result<Exported, InputError> {
     refuse_existing(destination)?;
-    refuse_other_models(&model.config, destination)?;
     let base = Base::read(original, &model.config)?;
     let metadata = metadata(&base, destination, kind)?;
     let model = model.to_device(&Device::flex());
@@ -90,45 +97,37 @@ pub fn gguf(
     Ok(Exported { folder: destination.to_owned(), files, largest_logit_difference })
 }
 
-/// Refuses models that our reader of GGUF does not know, so that each file is read back before it counts.
-fn refuse_other_models(config: &ModelConfig, destination: &Path) -> Result<(), InputError> {
-    let family = config.family.model_type;
-    let cause = if !["llama", "mistral"].contains(&family) {
-        format!("`{family}` models are not written as GGUF; `llama` and `mistral` are")
-    } else if config.has_bias != HasBias::default() {
-        "models with biases are not written as GGUF".to_owned()
-    } else if config.rotary.iter().any(|rotary| rotary.scaling != Scaling::None) {
-        "models with scaled rotary positions are not written as GGUF".to_owned()
-    } else if config.layers.iter().any(|layer| layer.window.is_some()) {
-        "models with windows of attention are not written as GGUF".to_owned()
-    } else {
-        return Ok(());
-    };
-    Err(InputError::new(destination, format!("is not written: {cause}"))
-        .hint("export a Hugging Face folder, and convert it with llama.cpp's `convert_hf_to_gguf.py`"))
-}
-
 /// Every tensor under llama.cpp's name.
 fn tensors(model: &Decoder, kind: WeightType) -> Result<Vec<(String, QTensor)>, InputError> {
     let weights = merged_weights(model);
     let by_name: HashMap<&str, _> = weights.iter().map(|weight| (weight.name.as_str(), weight)).collect();
     let write = |plan: TensorPlan| {
-        let values = (by_name[plan.name.as_str()].values)()?;
-        let values = match plan.permuted_heads {
-            Some(heads) => permute(&values, heads, model.config.hidden_size),
-            None => values,
-        };
-        let tensor = Tensor::from_vec(values, plan.shape.clone(), &CandleDevice::Cpu)
-            .and_then(|tensor| QTensor::quantize(&tensor, type_of_tensor(kind, &plan)));
-        Ok((plan.gguf_name, tensor.expect("blocks divide the rows")))
+        let values = plan.stored.written((by_name[plan.name.as_str()].values)()?, &plan.shape);
+        let kind = type_of_tensor(kind, &plan);
+        Ok((plan.gguf_name, quantized(values, &plan.shape, kind)))
     };
-    gguf_tensors(&model.config).into_iter().map(write).collect()
+    let factors = model.config.rotary.first().filter(|rotary| matches!(rotary.scaling, Scaling::Llama3 { .. }));
+    let factors = factors.map(|rotary| {
+        let factors = rotary.factors();
+        let shape = [factors.len()];
+        Ok((ROTARY_FACTORS.to_owned(), quantized(factors, &shape, GgmlDType::F32)))
+    });
+    gguf_tensors(&model.config).into_iter().map(write).chain(factors).collect()
+}
+
+fn quantized(values: Vec<f32>, shape: &[usize], kind: GgmlDType) -> QTensor {
+    let tensor = Tensor::from_vec(values, shape, &CandleDevice::Cpu);
+    tensor.and_then(|tensor| QTensor::quantize(&tensor, kind)).expect("blocks divide the rows")
 }
 
 /// Imports the file again; returns the largest difference of a logit, which quantised weights make large.
 fn read_back(staged: &StagedFolder, base: &Base<'_>, probe: &Probe, kind: WeightType) -> Result<f64, InputError> {
     let folder = staged.folder().join("read-back");
     let imported = import::gguf(&staged.folder().join(FILE), &folder).map_err(|error| staged.published(error))?;
+    if let Some(what) = lost(&base.config, &imported.config) {
+        let cause = format!("has {what}, which GGUF cannot say of `{}` models", base.config.family.model_type);
+        return Err(InputError::new(base.original.folder.join("config.json"), cause).hint(HINT));
+    }
     let decoder = Decoder::load(&folder, &Device::flex()).map_err(|error| staged.published(error))?;
     let theirs = load_tokenizer(&folder, &imported.config).map_err(|error| staged.published(error))?;
     let ours = load_tokenizer(base.original.folder, &base.config)?;
@@ -144,6 +143,37 @@ fn read_back(staged: &StagedFolder, base: &Base<'_>, probe: &Probe, kind: Weight
         WeightType::F32 => probe.largest_difference(&decoder),
         _ => probe.difference(&decoder),
     })
+}
+
+/// What the configuration of the file that was read back lacks. Windows are not needed if they are as long as the context.
+fn lost(ours: &ModelConfig, theirs: &ModelConfig) -> Option<&'static str> {
+    let rotations = |config: &ModelConfig| config.layers.iter().map(|layer| layer.rotary.is_some()).collect::<Vec<_>>();
+    let windows = |config: &ModelConfig| {
+        let window = |layer: &Layer| layer.window.filter(|window| *window < theirs.max_position_embeddings);
+        config.layers.iter().map(window).collect::<Vec<_>>()
+    };
+    let rotary = |config: &ModelConfig| config.rotary.iter().map(Rotary::frequencies).collect::<Vec<_>>();
+    let near = |one: f64, other: f64| (one / other - 1.0).abs() < 1e-6;
+    let factors = |config: &ModelConfig| {
+        let Factors { embedding, scores, residual, logits } = config.factors;
+        let attention = config.rotary.iter().map(|rotary| f64::from(rotary.attention_factor()));
+        [embedding, scores, residual, logits].into_iter().chain(attention).collect::<Vec<_>>()
+    };
+    let differ = |ours: &[f64], theirs: &[f64]| ours.iter().zip(theirs).any(|(one, other)| !near(*one, *other));
+    let frequencies_differ = rotary(ours)
+        .iter()
+        .flatten()
+        .zip(rotary(theirs).iter().flatten())
+        .any(|(one, other)| !near(f64::from(*one), f64::from(*other)));
+    let has_windows = ours.layers.iter().any(|layer| layer.window.is_some());
+    match () {
+        () if has_windows && theirs.max_position_embeddings < PROBE_TOKENS => Some("windows of very few tokens"),
+        () if rotations(ours) != rotations(theirs) => Some("other blocks without rotary positions"),
+        () if windows(ours) != windows(theirs) => Some("other blocks with windows of attention"),
+        () if frequencies_differ => Some("another scaling of rotary positions"),
+        () if differ(&factors(ours), &factors(theirs)) => Some("other factors of activations"),
+        () => None,
+    }
 }
 
 /// Texts that both tokenizers must encode in the same way.

@@ -7,7 +7,7 @@ use undertone_files::InputError;
 use undertone_model::{Cache, Decoder, values};
 
 /// Tokens of the probe.
-const TOKENS: usize = 32;
+pub(crate) const PROBE_TOKENS: usize = 32;
 /// Logits may differ by this much. Merging W + s·BA rounds each weight once more, which moved a logit of a model
 /// of 135 million parameters by 2e-4.
 const TOLERANCE: f64 = 2e-3;
@@ -82,7 +82,7 @@ fn probe_tokens(vocabulary: usize) -> Vec<u32> {
         let [a, b, c, d, ..] = derived_seed("export probe", &[&index.to_string()]);
         (u64::from(u32::from_le_bytes([a, b, c, d])) % vocabulary as u64) as u32
     };
-    (0..TOKENS).map(token).collect()
+    (0..PROBE_TOKENS).map(token).collect()
 }
 
 fn logits(model: &Decoder, tokens: &[u32]) -> Vec<f32> {
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn probe_tokens_stay_in_the_vocabulary() {
-        assert_eq!(probe_tokens(1), [0; TOKENS]);
+        assert_eq!(probe_tokens(1), [0; PROBE_TOKENS]);
         let tokens = probe_tokens(49152);
         assert!(tokens.iter().all(|&token| token < 49152), "{tokens:?}");
         assert_eq!(tokens, probe_tokens(49152));

@@ -19,6 +19,10 @@ pub enum WeightType {
     /// GGUF: blocks of 32 numbers of 4 bits with a common factor; the embedding and the output are Q8_0.
     #[cfg_attr(feature = "clap", value(name = "q4_0"))]
     Q4_0,
+    /// GGUF: blocks of 256 numbers of 4 bits, in groups of 32 with a factor and an offset each; the embedding and the output are
+    /// Q6_K. Rows of another width are Q5_0.
+    #[cfg_attr(feature = "clap", value(name = "q4_k"))]
+    Q4K,
 }
 
 impl WeightType {
@@ -28,7 +32,7 @@ impl WeightType {
             Self::F32 => Some((Dtype::F32, "float32")),
             Self::F16 => Some((Dtype::F16, "float16")),
             Self::Bf16 => Some((Dtype::BF16, "bfloat16")),
-            Self::Q8_0 | Self::Q4_0 => None,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4K => None,
         }
     }
 }

@@ -57,7 +57,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// A GGUF file of a Llama model; tensors may be F32, F16, BF16, Q4_0, Q4_1 or Q8_0.
+    /// A GGUF file, or the first part of a split one: of Llama, Qwen 2 and 3, Gemma 3, SmolLM3, OLMo 2, Phi 3 or Granite.
     pub(crate) source: PathBuf,
     /// The folder to create.
     pub(crate) destination: PathBuf,
@@ -312,7 +312,7 @@ pub(crate) struct Export {
     /// The format to write.
     #[arg(long, default_value = "hf")]
     pub(crate) format: Format,
-    /// The type of the weights; q8_0 and q4_0 are for GGUF.
+    /// The type of the weights; q8_0, q4_0 and q4_k are for GGUF.
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: WeightType,
 }

@@ -441,8 +441,8 @@ fn a_peer_finds_what_it_needs() {
     let merged = export(Hf, &model, &from, &out.join("merged")).unwrap();
     let adapter = export(Peft, &model, &from, &out.join("adapter")).unwrap();
     eprintln!("merged {}, adapter {}", merged.largest_logit_difference, adapter.largest_logit_difference);
-    use WeightType::{Bf16, F16, F32, Q4_0, Q8_0};
-    for (kind, name) in [(F32, "f32"), (F16, "f16"), (Bf16, "bf16"), (Q8_0, "q8_0"), (Q4_0, "q4_0")] {
+    use WeightType::{Bf16, F16, F32, Q4_0, Q4K, Q8_0};
+    for (kind, name) in [(F32, "f32"), (F16, "f16"), (Bf16, "bf16"), (Q8_0, "q8_0"), (Q4_0, "q4_0"), (Q4K, "q4_k")] {
         let exported = export_as(Gguf, kind, &model, &from, &out.join(format!("gguf-{name}"))).unwrap();
         eprintln!("GGUF in {name}: {}", exported.largest_logit_difference);
     }

@@ -5,7 +5,7 @@ use super::*;
 /// A GGUF file holds the model, its tokenizer, its chat template and the end of a turn; imported, it is the same model.
 #[test]
 fn a_gguf_file_is_the_same_model() {
-    use WeightType::{Bf16, F16, F32, Q4_0, Q8_0};
+    use WeightType::{Bf16, F16, F32, Q4_0, Q4K, Q8_0};
     // Rows of 64 numbers: two blocks.
     for tied in [true, false] {
         let mut wide = config(tied);
@@ -16,9 +16,14 @@ fn a_gguf_file_is_the_same_model() {
         let from = work.path().join("base");
         let model = with_adapters(model, &lora(false, &Projection::ALL), 0.5);
         let mut sizes = Vec::new();
-        for (kind, name, largest) in
-            [(F32, "f32", 2e-4), (F16, "f16", 0.2), (Bf16, "bf16", 1.0), (Q8_0, "q8_0", 2.0), (Q4_0, "q4_0", 20.0)]
-        {
+        for (kind, name, largest) in [
+            (F32, "f32", 2e-4),
+            (F16, "f16", 0.2),
+            (Bf16, "bf16", 1.0),
+            (Q8_0, "q8_0", 2.0),
+            (Q4K, "q4_k", 20.0),
+            (Q4_0, "q4_0", 20.0),
+        ] {
             let to = work.path().join(name);
             let exported = export_as(Gguf, kind, &model, &from, &to).unwrap();
             assert_eq!(exported.files, ["model.gguf", "Modelfile", "undertone.json", "README.md"]);
@@ -43,7 +48,38 @@ fn a_gguf_file_is_the_same_model() {
                 assert!(largest_difference(&logits(&read_back, &[3, 1, 4]), &logits(&model, &[3, 1, 4])) < 2e-4);
             }
         }
-        assert!(sizes[0] > sizes[1] && sizes[1] == sizes[2] && sizes[2] > sizes[3] && sizes[3] > sizes[4], "{sizes:?}");
+        assert!(
+            sizes[0] > sizes[1] && sizes[1] == sizes[2] && sizes[2..].is_sorted_by(|one, other| one > other),
+            "{sizes:?}"
+        );
+    }
+}
+
+/// Every family, with the blocks that llama.cpp expects of it.
+#[test]
+fn every_family_is_a_gguf_file() {
+    for (name, mut config) in families() {
+        let local = |blocks: usize| -> Vec<&str> {
+            (1..=blocks).map(|block| if block % 6 == 0 { "full_attention" } else { "sliding_attention" }).collect()
+        };
+        if config.get("sliding_window").is_some_and(Value::is_number) {
+            config["sliding_window"] = json!(40);
+        }
+        if name.starts_with("gemma3") {
+            (config["num_hidden_layers"], config["layer_types"]) = (json!(6), json!(local(6)));
+            config["query_pre_attn_scalar"] = config["head_dim"].clone();
+        }
+        if name == "smollm3" {
+            config["num_hidden_layers"] = json!(4);
+            config["no_rope_layer_interval"] = json!(4);
+            config["no_rope_layers"] = json!([1, 1, 1, 0]);
+            config["layer_types"] = json!(vec!["full_attention"; 4]);
+        }
+        let (work, model) = base_of(&config);
+        let (from, to) = (work.path().join("base"), work.path().join("gguf"));
+        let model = with_adapters(model, &lora(false, &Projection::ALL), 0.2);
+        let exported = export(Gguf, &model, &from, &to).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(exported.largest_logit_difference < 1e-3, "{name}: {exported:?}");
     }
 }
 
@@ -66,17 +102,17 @@ fn what_a_gguf_file_cannot_hold_is_refused() {
         );
         assert_eq!(listing(work.path()), ["base"]);
     };
-    let mut scaled = config(true);
-    scaled["rope_scaling"] = json!({"rope_type": "linear", "factor": 2.0});
-    refused(&scaled, None, "out: is not written: models with scaled rotary positions are not written as GGUF");
-    let mut qwen = config(true);
-    qwen["model_type"] = json!("qwen3");
-    qwen["architectures"] = json!(["Qwen3ForCausalLM"]);
-    qwen["head_dim"] = json!(4);
-    refused(&qwen, None, "out: is not written: `qwen3` models are not written as GGUF; `llama` and `mistral` are");
-    let mut biased = config(true);
-    biased["attention_bias"] = json!(true);
-    refused(&biased, None, "out: is not written: models with biases are not written as GGUF");
+    let of = |family: &str| families()[family].clone();
+    let config_json = |family: &str, what: &str| {
+        let family = family.split('-').next().unwrap();
+        let model_type = if family == "gemma3" { "gemma3_text" } else { family };
+        format!("config.json: has {what}, which GGUF cannot say of `{model_type}` models")
+    };
+    refused(&of("smollm3"), None, &config_json("smollm3", "other blocks without rotary positions"));
+    refused(&of("mistral"), None, &config_json("mistral", "windows of very few tokens"));
+    let mut gemma = of("gemma3");
+    gemma["sliding_window"] = json!(40);
+    refused(&gemma, None, &config_json("gemma3", "other blocks with windows of attention"));
     let normalizer = Some(("normalizer", json!({"type": "NFC"})));
     refused(&config(true), normalizer, "tokenizer.json, `normalizer`: has no counterpart in GGUF");
     let mut model = tokenizer()["model"].clone();
@@ -85,14 +121,14 @@ fn what_a_gguf_file_cannot_hold_is_refused() {
     refused(
         &config(true),
         Some(("model", model)),
-        "tokenizer.json, `model`: encodes \"Could you write a shorter plan, please? I've got 2026 things to do.\" in a way that GGUF cannot say",
+        "tokenizer.json, `model.ignore_merges`: `true` cannot be said of `gpt-2`",
     );
     let split = json!({"type": "Split", "pattern": {"Regex": "."}, "behavior": "Isolated", "invert": false});
     let steps = json!({"type": "Sequence", "pretokenizers": [split, tokenizer()["pre_tokenizer"]]});
     refused(
         &config(true),
         Some(("pre_tokenizer", steps)),
-        "tokenizer.json, `pre_tokenizer`: splits text in a way that is not written as GGUF; those of SmolLM2 and GPT-2 are",
+        "tokenizer.json, `pre_tokenizer`: splits text in a way that is not written as GGUF; those of SmolLM2, GPT-2, Llama 3 and Qwen 2 are",
     );
 }
 

@@ -44,6 +44,8 @@ pub enum Scaling {
         ramp: [f64; 2],
         /// The factor of cosines and sines.
         attention: f64,
+        /// The context before, in tokens.
+        original: f64,
     },
 }
 
@@ -87,6 +89,12 @@ impl Rotary {
                 plain.into_iter().enumerate().map(scaled).collect()
             }
         }
+    }
+
+    /// What the scaling divides the frequency of each pair by, `[width / 2]`.
+    pub fn factors(&self) -> Vec<f32> {
+        let plain = Rotation::frequencies(self.width, self.theta);
+        plain.into_iter().zip(self.frequencies()).map(|(plain, scaled)| plain / scaled).collect()
     }
 
     /// The factor of cosines and sines.
@@ -191,7 +199,7 @@ fn yarn(keys: &Keys<'_>, factor: f64, original: f64, [theta, width]: [f64; 2]) -
         (Some(scale), Some(all)) => growth(scale) / growth(all),
         _ => growth(1.0),
     };
-    Ok(Scaling::Yarn { factor, ramp: [first, last], attention: keys.positive("attention_factor", inferred)? })
+    Ok(Scaling::Yarn { factor, ramp: [first, last], attention: keys.positive("attention_factor", inferred)?, original })
 }
 
 impl fmt::Display for Rotary {

@@ -35,25 +35,25 @@ pub(super) struct BlockType {
     bytes: u64,
 }
 
-const SUPPORTED: [BlockType; 6] = [
+const SUPPORTED: [BlockType; 13] = [
     BlockType { name: "F32", number: 0, values: 1, bytes: 4 },
     BlockType { name: "F16", number: 1, values: 1, bytes: 2 },
     BlockType { name: "BF16", number: 30, values: 1, bytes: 2 },
     BlockType { name: "Q4_0", number: 2, values: 32, bytes: 18 },
     BlockType { name: "Q4_1", number: 3, values: 32, bytes: 20 },
+    BlockType { name: "Q5_0", number: 6, values: 32, bytes: 22 },
+    BlockType { name: "Q5_1", number: 7, values: 32, bytes: 24 },
     BlockType { name: "Q8_0", number: 8, values: 32, bytes: 34 },
+    BlockType { name: "Q2_K", number: 10, values: 256, bytes: 84 },
+    BlockType { name: "Q3_K", number: 11, values: 256, bytes: 110 },
+    BlockType { name: "Q4_K", number: 12, values: 256, bytes: 144 },
+    BlockType { name: "Q5_K", number: 13, values: 256, bytes: 176 },
+    BlockType { name: "Q6_K", number: 14, values: 256, bytes: 210 },
 ];
 
 /// Names of the block types that are not supported, for errors.
-const UNSUPPORTED: [(u32, &str); 27] = [
-    (6, "Q5_0"),
-    (7, "Q5_1"),
+const UNSUPPORTED: [(u32, &str); 20] = [
     (9, "Q8_1"),
-    (10, "Q2_K"),
-    (11, "Q3_K"),
-    (12, "Q4_K"),
-    (13, "Q5_K"),
-    (14, "Q6_K"),
     (15, "Q8_K"),
     (16, "IQ2_XXS"),
     (17, "IQ2_XS"),

@@ -3,25 +3,31 @@
 //! [`gguf()`] turns a GGUF file into the folder that the decoder and every other tool read:
 //! `config.json`, `generation_config.json`, `model.safetensors` (F32), `tokenizer.json` and its
 //! companions, and `import.json`, which names the source. The file passes through
-//! `header.rs` (claims), `gguf.rs` (values), `llama.rs` (names) and `tokenizer.rs`. `undertone-export` writes GGUF with the same names.
+//! `header.rs` (claims), `gguf.rs` (values), `config.rs` and `architecture.rs` (names) and `tokenizer.rs`. `undertone-export`
+//! writes GGUF with the same names.
 
+mod architecture;
+mod config;
 mod gguf;
 mod header;
-mod llama;
+mod permute;
 mod tokenizer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 use undertone_files::{FileKind, InputError};
 
+pub use self::architecture::{Architecture, Stored, TensorPlan, gguf_tensors};
+use self::architecture::{after_blocks, embedding, of_block};
+pub use self::config::ROTARY_FACTORS;
 use self::gguf::Gguf;
-pub use self::llama::{TensorPlan, gguf_tensors, permute};
-pub use self::tokenizer::{pre_tokenizers, token_type};
-use crate::config::ModelConfig;
+pub use self::tokenizer::{Splits, splits, token_type};
+use crate::config::{ModelConfig, Scaling};
 use crate::weight_file::{Weight, write_weights};
+use crate::weights::listed;
 use undertone_files::StagedFolder;
 
 /// What an import read and wrote.
@@ -45,10 +51,10 @@ pub struct ImportReport {
     pub config: ModelConfig,
 }
 
-/// Imports a GGUF file of the Llama architecture with a byte-level BPE tokenizer.
+/// Imports a GGUF file, or the parts of a split one, of a supported architecture.
 ///
-/// The weights are dequantised to `f32`, and llama.cpp's permutation of query and key rows is
-/// undone, so both models compute the same. The destination appears whole or not at all.
+/// The weights are dequantised to `f32`, and what llama.cpp stores otherwise (the order of rows of queries and keys, norms of
+/// Gemma) is undone, so both models compute the same. The destination appears whole or not at all.
 ///
 /// # Errors
 ///
@@ -56,15 +62,10 @@ pub struct ImportReport {
 /// decoder does not have; the destination exists or cannot be written.
 pub fn gguf(source: &Path, destination: &Path) -> Result<ImportReport, InputError> {
     let gguf = Gguf::open(source).map_err(FileKind::explain)?;
-    if let Some(parts @ 2..) = gguf.optional_count("split.count")? {
-        let cause = format!("is one of {parts} parts of a split model");
-        return Err(gguf
-            .error("split.count", cause)
-            .hint("join them first: `llama-gguf-split --merge FIRST-PART WHOLE.gguf`"));
-    }
+    config::architecture(&gguf)?;
     let tokenizer = tokenizer::tokenizer_files(&gguf)?;
-    let config = ModelConfig::from_json(source, llama::config_json(&gguf, tokenizer.tokens)?)?;
-    let plans = llama::tensor_plans(&gguf, &config)?;
+    let config = ModelConfig::from_json(source, config::config_json(&gguf, tokenizer.tokens)?)?;
+    let plans = tensor_plans(&gguf, &config)?;
     // Built once to check that the library accepts it, and that its merges can be applied.
     let tokenizer_json = tokenizer.tokenizer.to_string();
     crate::tokenizer::parse(source, tokenizer_json.as_bytes(), config.vocab_size)?;
@@ -72,7 +73,7 @@ pub fn gguf(source: &Path, destination: &Path) -> Result<ImportReport, InputErro
     let mut tensors_by_type = BTreeMap::new();
     let mut parameters = 0;
     for plan in &plans {
-        *tensors_by_type.entry(gguf.tensors()[&plan.gguf_name].block.name).or_insert(0) += 1;
+        *tensors_by_type.entry(gguf.tensor_of_shape(&plan.gguf_name, &plan.shape)?.block.name).or_insert(0) += 1;
         parameters += plan.shape.iter().product::<usize>() as u64;
     }
     let report = ImportReport {
@@ -93,21 +94,48 @@ pub fn gguf(source: &Path, destination: &Path) -> Result<ImportReport, InputErro
     staged.write_json("tokenizer_config.json", &tokenizer.config)?;
     staged.write_json("special_tokens_map.json", &tokenizer.special_tokens)?;
     staged.write_json("import.json", &provenance(source, &report))?;
-    let (gguf, hidden_size) = (&gguf, report.config.hidden_size);
+    let gguf = &gguf;
     let mut weights = Vec::new();
     for plan in &plans {
-        let values = move || {
-            let values = gguf.tensor(&plan.gguf_name, &plan.shape)?;
-            Ok(match plan.permuted_heads {
-                Some(heads) => llama::unpermute(&values, heads, hidden_size),
-                None => values,
-            })
-        };
+        let values = move || Ok(plan.stored.read(gguf.tensor(&plan.gguf_name, &plan.shape)?, &plan.shape));
         weights.push(Weight { name: plan.name.clone(), shape: plan.shape.clone(), values: Box::new(values) });
     }
     write_weights(&mut staged, "model.safetensors", &weights, Dtype::F32)?;
     staged.publish()?;
     Ok(report)
+}
+
+/// Every tensor of the model, in the order of the blocks; checked to be exactly those of the file.
+///
+/// # Errors
+///
+/// A tensor is missing, has another shape than the configuration asks for, or is not used by the model.
+fn tensor_plans(gguf: &Gguf, config: &ModelConfig) -> Result<Vec<TensorPlan>, InputError> {
+    let mut plans = vec![embedding(config)];
+    for layer in 0..config.layers.len() {
+        for plan in of_block(config, layer) {
+            // Checked before the next tensor is planned, so that an absurd number of layers fails at the first missing
+            // tensor.
+            gguf.tensor_of_shape(&plan.gguf_name, &plan.shape)?;
+            plans.push(plan);
+        }
+    }
+    plans.extend(after_blocks(config));
+    for plan in &plans {
+        gguf.tensor_of_shape(&plan.gguf_name, &plan.shape)?;
+    }
+    let scales = config.rotary.iter().any(|rotary| matches!(rotary.scaling, Scaling::Llama3 { .. }));
+    let planned: HashSet<&str> = plans.iter().map(|plan| plan.gguf_name.as_str()).collect();
+    let is_used = |name: &&str| planned.contains(name) || scales && *name == ROTARY_FACTORS;
+    let mut unused: Vec<&str> = gguf.tensor_names().filter(|name| !is_used(name)).collect();
+    unused.sort_unstable();
+    match unused.first() {
+        None => Ok(plans),
+        Some(first) => {
+            let family = config.family.model_type;
+            Err(gguf.error(first, format!("a plain `{family}` model does not use {}", listed(&unused))))
+        }
+    }
 }
 
 /// `generation_config.json`: the special ids, as the configuration has them. Generation also ends at the end of a turn.

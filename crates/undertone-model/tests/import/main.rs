@@ -131,15 +131,63 @@ fn digits_stand_alone_only_where_the_model_was_trained_so() {
     assert_eq!((ids("smollm"), ids("gpt-2"), ids("default")), (vec![2, 3], vec![4], vec![4]));
 }
 
+/// The parts of a split model are read from beside the first, which has the metadata.
+#[test]
+fn the_parts_of_a_split_model_are_one_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = import_into(folder.path(), &tiny().bytes().0).unwrap();
+    let tensors = tiny().tensors.len();
+    let part = |number: u32, count: u32| {
+        let mut part = tiny();
+        let second = part.tensors.split_off(3);
+        if number > 0 {
+            part.tensors = second;
+            part.metadata.clear();
+        }
+        part.set("split.no", Meta::U32(number));
+        part.set("split.count", Meta::U32(count));
+        part.set("split.tensors.count", Meta::U32(tensors as u32));
+        part.bytes().0
+    };
+    let path = |number: u32| folder.path().join(format!("tiny-0000{number}-of-00002.gguf"));
+    fs::write(path(1), part(0, 2)).unwrap();
+    let to = folder.path().join("joined");
+    let refused = |number: u32, expected: &str| {
+        let error = undertone_model::import::gguf(&path(number), &to).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    refused(1, "tiny-00002-of-00002.gguf`: cannot");
+    fs::write(path(2), part(0, 2)).unwrap();
+    refused(1, "`split.no`: is not part 2 of 2");
+    fs::write(path(2), part(1, 2)).unwrap();
+    refused(2, "`split.no`: is part 2 of 2");
+    let joined = undertone_model::import::gguf(&path(1), &to).unwrap();
+    assert_eq!(joined.tensors_by_type, whole.tensors_by_type);
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        assert_eq!(fs::read(to.join(name)).unwrap(), fs::read(whole.destination.join(name)).unwrap(), "{name}");
+    }
+    fs::rename(path(1), folder.path().join("first.gguf")).unwrap();
+    let renamed =
+        undertone_model::import::gguf(&folder.path().join("first.gguf"), &folder.path().join("x")).unwrap_err();
+    assert!(
+        renamed.to_string().contains("is part 1 of 2, but its name does not end with `-00001-of-00002.gguf`"),
+        "{renamed}"
+    );
+}
+
 #[test]
 fn models_that_would_compute_something_else_are_refused() {
     check_refused(
-        |gguf| gguf.set("general.architecture", Meta::Text("qwen2")),
-        "tiny.gguf, `general.architecture`: `qwen2` is not supported; only `llama` is",
+        |gguf| gguf.set("general.architecture", Meta::Text("gpt2")),
+        "tiny.gguf, `general.architecture`: `gpt2` is not supported; these are: `llama`, `qwen2`, `qwen3`, `gemma3`, `smollm3`, `olmo2`, `phi3`, `granite`",
+    );
+    check_refused(
+        |gguf| gguf.set("llama.rope.scaling.type", Meta::Text("longrope")),
+        "tiny.gguf, `llama.rope.scaling.type`: `longrope` is not supported; `none`, `linear` and `yarn` are",
     );
     check_refused(
         |gguf| gguf.set("llama.rope.scaling.type", Meta::Text("linear")),
-        "tiny.gguf, `llama.rope.scaling.type`: `linear` is not supported; only `none` is",
+        "tiny.gguf, `llama.rope.scaling.factor`: is missing from the metadata",
     );
     check_refused(
         |gguf| gguf.set("llama.logit_scale", Meta::F32(2.0)),
@@ -154,11 +202,23 @@ fn models_that_would_compute_something_else_are_refused() {
             let extra = Stored { name: "rope_freqs.weight".into(), ..gguf.tensor("output_norm.weight").clone() };
             gguf.tensors.push(extra);
         },
-        "tiny.gguf, `rope_freqs.weight`: a plain Llama model does not use `rope_freqs.weight`",
+        "tiny.gguf, `rope_freqs.weight`: has shape `[32]`, but the metadata require `[8]`",
+    );
+    check_refused(
+        |gguf| {
+            let extra =
+                Stored { name: "blk.0.ffn_gate_inp.weight".into(), ..gguf.tensor("output_norm.weight").clone() };
+            gguf.tensors.push(extra);
+        },
+        "tiny.gguf, `blk.0.ffn_gate_inp.weight`: a plain `llama` model does not use `blk.0.ffn_gate_inp.weight`",
+    );
+    check_refused(
+        |gguf| gguf.tensor("blk.0.ffn_up.weight").kind = 39,
+        "tiny.gguf, `blk.0.ffn_up.weight`: has type MXFP4, which is not supported",
     );
     check_refused(
         |gguf| gguf.tensor("blk.0.ffn_up.weight").kind = 12,
-        "tiny.gguf, `blk.0.ffn_up.weight`: has type Q4_K, which is not supported",
+        "tiny.gguf, `blk.0.ffn_up.weight`: has rows of 32 values, not a multiple of 256, the block of Q4_K",
     );
     check_refused(
         |gguf| gguf.tensor("blk.0.ffn_up.weight").kind = 77,
@@ -221,16 +281,20 @@ fn metadata_that_contradict_themselves_are_refused() {
 #[test]
 fn tokenizers_that_would_give_other_ids_are_refused() {
     check_refused(
+        |gguf| gguf.set("tokenizer.ggml.model", Meta::Text("bert")),
+        "tiny.gguf, `tokenizer.ggml.model`: `bert` is not supported; `gpt2` (byte-level BPE) and `llama` (SentencePiece) are",
+    );
+    check_refused(
         |gguf| gguf.set("tokenizer.ggml.model", Meta::Text("llama")),
-        "tiny.gguf, `tokenizer.ggml.model`: `llama` is not supported; only `gpt2` (byte-level BPE) is",
+        "tiny.gguf, `tokenizer.ggml.add_space_prefix`: `true` is not supported: encoding would add a space to each text",
     );
     check_refused(
-        |gguf| gguf.set("tokenizer.ggml.pre", Meta::Text("llama-bpe")),
-        "tiny.gguf, `tokenizer.ggml.pre`: `llama-bpe` is not supported; these are: `smollm`, `gpt-2`, `default`",
+        |gguf| gguf.set("tokenizer.ggml.pre", Meta::Text("tekken")),
+        "tiny.gguf, `tokenizer.ggml.pre`: `tekken` is not supported; these are: `smollm`, `gpt-2`, `llama-bpe`, `dbrx`, `qwen2`, `default`",
     );
     check_refused(
-        |gguf| gguf.set("tokenizer.ggml.add_bos_token", Meta::Bool(true)),
-        "tiny.gguf, `tokenizer.ggml.add_bos_token`: `true` is not supported: encoding must not add tokens",
+        |gguf| gguf.set("tokenizer.ggml.add_eos_token", Meta::Bool(true)),
+        "tiny.gguf, `tokenizer.ggml.add_eos_token`: `true` is not supported: encoding would add a token to each text",
     );
     check_refused(
         |gguf| gguf.set("tokenizer.ggml.token_type", Meta::I32s(vec![1; 5])),
@@ -238,7 +302,7 @@ fn tokenizers_that_would_give_other_ids_are_refused() {
     );
     check_refused(
         |gguf| gguf.set("tokenizer.ggml.token_type", Meta::I32s(vec![3, 3, 1, 1, 1, 6])),
-        "tiny.gguf, `tokenizer.ggml.tokens`: token `5`, `<|extra|>`, has type `6`, which a byte-level vocabulary cannot have",
+        "tiny.gguf, `tokenizer.ggml.tokens`: token `5`, `<|extra|>`, has type `6`, which such a vocabulary cannot have",
     );
     check_refused(
         |gguf| gguf.set("tokenizer.ggml.tokens", Meta::Texts(vec!["<|im_start|>", "a", "a", "b", "ab", "c"])),

@@ -96,11 +96,14 @@ impl Pair<'_> {
         flag(self.a[0]) != flag(self.b[0])
     }
 
-    /// The folds that test the item, one for each training.
+    /// The folds that test the item, one for each training. Two models that no arm has trained are the same in all folds: they
+    /// count as one training.
     pub(super) fn folds(&self) -> impl Iterator<Item = usize> {
+        let is_untrained = |records: &[&ItemRecord]| records.iter().all(|record| record.seed.is_none());
         // An untrained arm may have been scored in one fold for all.
-        let trained = if self.a.iter().all(|record| record.seed.is_none()) { &self.b } else { &self.a };
-        trained.iter().map(|record| record.fold.unwrap_or_default())
+        let trained = if is_untrained(&self.a) { &self.b } else { &self.a };
+        let is_one = is_untrained(trained);
+        trained.iter().map(move |record| record.fold.filter(|_| !is_one).unwrap_or_default())
     }
 
     /// A number of each training, by fold.

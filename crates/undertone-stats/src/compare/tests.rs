@@ -272,6 +272,20 @@ fn items_that_see_a_thought_without_words_are_left_out_and_counted() {
     assert_eq!(comparison.contrasts.iter().map(|c| c.items).collect::<Vec<_>>(), [2, 2, 2]);
 }
 
+/// Two models that no arm has trained, such as the untrained one and the one after the stages, are the same in all folds.
+#[test]
+fn models_without_a_training_of_their_own_are_one_training() {
+    let in_folds = |name: &str, rows: &[Row]| -> Vec<ItemRecord> {
+        let place =
+            |record: ItemRecord| ItemRecord { fold: Some(usize::from(record.user == "user2")), seed: None, ..record };
+        arm(name, rows).into_iter().map(place).collect()
+    };
+    let comparison = compared(&in_folds("base", &NONE), &in_folds("staged", &PAST));
+    let losses = comparison.headline().unwrap().losses.as_ref().unwrap();
+    assert!(losses.difference.standard_error.is_some_and(|error| error.with_trainings.is_none()));
+    assert!(losses.evidence.as_ref().is_none_or(|evidence| evidence.one_training));
+}
+
 #[test]
 fn divisions_test_each_user_once_and_give_cells() {
     let in_folds = |name: &str, rows: &[Row], more: f64| -> Vec<ItemRecord> {

@@ -167,7 +167,7 @@ fn stage_in_words(stage: &Stage) -> String {
         study.training_streams(arm, training, Split::Train, None).iter().map(|stream| stream.tokens.len()).sum();
     let targets: Vec<String> = experiment.data.targets.iter().map(ToString::to_string).collect();
     format!(
-        "Stage `{}`, before every arm: {} of {} ({validate} validate), {tokens} tokens, targets {}; {}, learning rate {:.1e}. None of them shares a user or a user message of eight words or more with the conversations of this study: left out were {of_users} conversations of the same users and {with_messages} with the same messages; {} too long, {not_drawn} not drawn.",
+        "Stage `{}`, before every arm: {} of {} ({validate} validate), {tokens} tokens, targets {}; {}, learning rate {:.1e}. None of them shares a user or a user message of eight words or more with the conversations of this study: left out were {of_users} conversations of the same users and {with_messages} with the same messages; {} too long, {not_drawn} not drawn. It was trained once, so intervals do not say how another training of it would differ.",
         arm.name,
         counted(stats.conversations, "conversation"),
         counted(stats.users, "user"),
