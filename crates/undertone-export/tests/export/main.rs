@@ -458,6 +458,15 @@ fn a_peer_finds_what_it_needs() {
         let expected = json!({"tokens": TOKENS, "logits": logits(&model, &TOKENS)});
         fs::write(to.join("expected.json"), expected.to_string()).unwrap();
     }
+    for (name, config) in types::families_of_llama_cpp() {
+        let (work, model) = base_of(&config);
+        // llama.cpp looks for tokens of Phi 3 if the name of a model, which is the folder's, has `phi3` in it.
+        let to = out.join("gguf-families").join(name.replace("phi3", "phi-three"));
+        let model = with_adapters(model, &lora, 0.2);
+        export(Gguf, &model, &work.path().join("base"), &to).unwrap();
+        let expected = json!({"tokens": TOKENS, "logits": logits(&model, &TOKENS)});
+        fs::write(to.join("expected.json"), expected.to_string()).unwrap();
+    }
     let text = "<|im_start|>user\nWhat did I mean? I asked for 3 recipes in 2026, and got twelve of them; the 2nd one was (almost) \
                 right: lentils, Gemüse, 豆.<|im_end|>\n<|im_start|>reason\nI'm tired and  want something quick.<|im_end|>\n";
     let tokens = load_tokenizer(&from, &model.config).unwrap().encode(text, false).unwrap().get_ids().to_vec();

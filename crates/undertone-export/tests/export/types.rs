@@ -56,9 +56,9 @@ fn a_gguf_file_is_the_same_model() {
 }
 
 /// Every family, with the blocks that llama.cpp expects of it.
-#[test]
-fn every_family_is_a_gguf_file() {
-    for (name, mut config) in families() {
+pub(super) fn families_of_llama_cpp() -> BTreeMap<String, Value> {
+    let mut all = families();
+    for (name, config) in &mut all {
         let local = |blocks: usize| -> Vec<&str> {
             (1..=blocks).map(|block| if block % 6 == 0 { "full_attention" } else { "sliding_attention" }).collect()
         };
@@ -75,6 +75,13 @@ fn every_family_is_a_gguf_file() {
             config["no_rope_layers"] = json!([1, 1, 1, 0]);
             config["layer_types"] = json!(vec!["full_attention"; 4]);
         }
+    }
+    all
+}
+
+#[test]
+fn every_family_is_a_gguf_file() {
+    for (name, config) in families_of_llama_cpp() {
         let (work, model) = base_of(&config);
         let (from, to) = (work.path().join("base"), work.path().join("gguf"));
         let model = with_adapters(model, &lora(false, &Projection::ALL), 0.2);
