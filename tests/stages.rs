@@ -119,6 +119,12 @@ fn every_arm_begins_with_the_model_of_the_last_stage_which_knows_no_user_of_the_
         assert_eq!(replayed["differences"], json!([]), "{checkpoint}");
     }
     assert!(place.run("verify out/tiny").status.success());
+    // Its stages are trainings of the study.
+    let runs = place.run("runs out --json").json();
+    let studies = runs.as_array().or(runs["studies"].as_array()).unwrap_or_else(|| panic!("{runs}")).clone();
+    assert_eq!(studies.len(), 1, "{runs}");
+    let places = strings(studies[0]["trainings"].as_array().unwrap(), "place");
+    assert_eq!(places, ["none/fold0", "past/fold0", "stages/chats/fold0", "stages/more/fold0"]);
 }
 
 #[test]
@@ -155,6 +161,21 @@ fn a_study_with_stages_that_is_stopped_goes_on_to_the_same_bytes() {
     let ran = stopped.run("ablate y.toml");
     assert_eq!(ran.status.code(), Some(2));
     assert!(ran.stderr.contains("already holds another study; changed: `stage.more` from "), "{}", ran.stderr);
+}
+
+/// A study may be called like the folder of stages, and leave out conversations itself.
+#[test]
+fn a_study_called_stages_keeps_its_users_out_of_its_stages_too() {
+    let place = place();
+    place.write("other.jsonl", sample(40).lines().skip(38).map(|line| format!("{line}\n")).collect::<String>());
+    let set = "--set name=stages --set data.except=other.jsonl --set training.epochs=1";
+    assert!(place.run(&format!("ablate x.toml {set}")).status.success());
+    let more = place.files("out").into_keys().find(|name| name.ends_with("more/fold0/best.safetensors")).unwrap();
+    let seen = users(&description(&place, &format!("out/{more}")), "trained_users");
+    let user = |line: &Value| line["id"].as_str().unwrap().split('_').next().unwrap().to_owned();
+    for file in ["data.jsonl", "other.jsonl"] {
+        assert!(lines(&place, file).iter().all(|line| !seen.contains(&user(line))), "{file}: {seen:?}");
+    }
 }
 
 #[test]

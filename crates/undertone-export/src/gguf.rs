@@ -19,7 +19,7 @@ use undertone_model::import::{self, ROTARY_FACTORS, TensorPlan, gguf_tensors};
 use undertone_model::{Decoder, Factors, Layer, ModelConfig, Rotary, Scaling, load_tokenizer};
 
 use self::metadata::metadata;
-use self::tokenizer::refused_tokenizer;
+use self::tokenizer::{HINT, refused_tokenizer};
 use crate::base::Base;
 use crate::card;
 use crate::exported::{Exported, refuse_broken};
@@ -27,9 +27,6 @@ use crate::hugging_face::merged_weights;
 use crate::original::Original;
 use crate::verify::{PROBE_TOKENS, Probe};
 use crate::weight_type::WeightType;
-
-/// What to do about a model that GGUF does not have.
-const HINT: &str = "export a Hugging Face folder, and convert it with llama.cpp's `convert_hf_to_gguf.py`";
 
 /// The name of the file.
 const FILE: &str = "model.gguf";

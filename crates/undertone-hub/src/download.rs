@@ -61,6 +61,7 @@ impl Download<'_> {
             .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .timeout_recv_response(Some(PATIENCE))
             .timeout_connect(Some(PATIENCE))
+            .timeout_per_read(Some(PATIENCE))
             .build()
             .into();
         let bar =

@@ -15,7 +15,6 @@ pub(crate) struct Listing {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Listed {
     pub(crate) rfilename: String,
-    #[serde(default)]
     pub(crate) size: u64,
     /// The hash of Git.
     #[serde(default, rename = "blobId")]

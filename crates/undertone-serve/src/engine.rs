@@ -8,6 +8,9 @@ use undertone_model::{Batch, Decoder, Opening, Step};
 /// Texts that may wait. Further requests are refused.
 const WAITING: usize = 256;
 
+/// The most prompts that are computed between two tokens of the texts that are being written.
+const BEGUN_AT_ONCE: usize = 8;
+
 /// A text to write.
 pub(crate) struct Job {
     pub(crate) opening: Opening,
@@ -15,8 +18,17 @@ pub(crate) struct Job {
     pub(crate) end: u32,
     /// Its index among the texts of its request.
     pub(crate) choice: usize,
+    /// Whether the logits of each token are wanted; else a step has none.
+    pub(crate) keeps_logits: bool,
     /// Where its tokens go. The text is given up if nobody receives them.
     pub(crate) steps: UnboundedSender<(usize, Step)>,
+}
+
+/// Who receives the tokens of a text.
+struct Reader {
+    choice: usize,
+    keeps_logits: bool,
+    steps: UnboundedSender<(usize, Step)>,
 }
 
 /// The queue of texts.
@@ -27,36 +39,46 @@ pub(crate) fn queue() -> (Sender<Job>, Receiver<Job>) {
 /// Writes texts until nobody can add one.
 pub(crate) fn run(decoder: &Decoder, mut queue: Receiver<Job>) {
     let mut batch = Batch::new(decoder);
-    let mut readers: HashMap<usize, (usize, UnboundedSender<(usize, Step)>)> = HashMap::new();
+    let mut readers: HashMap<usize, Reader> = HashMap::new();
     let mut next = 0;
     loop {
-        let mut steps = Vec::new();
-        while batch.has_room() {
-            let job = match batch.is_empty() && steps.is_empty() {
+        let mut begun = 0;
+        // The texts that are being written wait for no more than a few prompts.
+        while batch.has_room() && begun < BEGUN_AT_ONCE {
+            let job = match batch.is_empty() && begun == 0 {
                 true => queue.blocking_recv(),
                 false => queue.try_recv().ok(),
             };
-            let Some(Job { opening, end, choice, steps: reader }) = job else { break };
-            if reader.is_closed() {
+            let Some(Job { opening, end, choice, keeps_logits, steps }) = job else { break };
+            if steps.is_closed() {
                 continue;
             }
-            steps.push(batch.begin(next, opening, end));
-            readers.insert(next, (choice, reader));
-            next += 1;
+            readers.insert(next, Reader { choice, keeps_logits, steps });
+            let step = batch.begin(next, opening, end);
+            tell(&mut batch, &mut readers, step);
+            (next, begun) = (next + 1, begun + 1);
         }
-        if batch.is_empty() && steps.is_empty() {
+        if batch.is_empty() && begun == 0 {
             return;
         }
-        steps.extend(batch.step());
-        for step in steps {
-            let (key, has_ended) = (step.key, step.stopped.is_some());
-            let Some((choice, reader)) = readers.get(&key) else { continue };
-            let is_read = reader.send((*choice, step)).is_ok();
-            if has_ended || !is_read {
-                batch.remove(key);
-                readers.remove(&key);
-            }
+        for step in batch.step() {
+            tell(&mut batch, &mut readers, step);
         }
+    }
+}
+
+/// Sends a token to its reader. A text that has ended, or that nobody reads, leaves the batch.
+fn tell(batch: &mut Batch<'_>, readers: &mut HashMap<usize, Reader>, mut step: Step) {
+    let (key, has_ended) = (step.key, step.stopped.is_some());
+    let Some(Reader { choice, keeps_logits, steps }) = readers.get(&key) else { return };
+    if let Some(chosen) = step.chosen.as_mut().filter(|_| !keeps_logits) {
+        // The vocabulary's logits of each token would fill the memory before a slow client.
+        chosen.logits = Vec::new();
+    }
+    let is_read = steps.send((*choice, step)).is_ok();
+    if has_ended || !is_read {
+        batch.remove(key);
+        readers.remove(&key);
     }
 }
 
@@ -79,7 +101,7 @@ mod tests {
             let sampling = Sampling { max_new_tokens, ..Sampling::default() };
             let opening = Opening { cache: Cache::default(), prompt: vec![1, 2, 3], sampling };
             // No token has this number, so no text ends by itself.
-            let job = Job { opening, end: u32::MAX, choice, steps: steps.clone() };
+            let job = Job { opening, end: u32::MAX, choice, keeps_logits: false, steps: steps.clone() };
             assert!(jobs.try_send(job).is_ok());
         };
         let mut leaving: Vec<_> = (0..7)

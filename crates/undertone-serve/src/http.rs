@@ -198,7 +198,13 @@ impl Shared {
             let sampling = Sampling { seed: sampling.seed.wrapping_add(choice as u64), ..sampling };
             let opening = Opening { cache: Cache::default(), prompt: ids.clone(), sampling };
             let end = self.prompter.template().end(speaker);
-            self.jobs.try_send(Job { opening, end, choice, steps: steps.clone() })?;
+            self.jobs.try_send(Job {
+                opening,
+                end,
+                choice,
+                keeps_logits: top_logprobs.is_some(),
+                steps: steps.clone(),
+            })?;
         }
         tracing::info!("{model}: {} prompt tokens, {choices} texts", ids.len());
         let head = Head {

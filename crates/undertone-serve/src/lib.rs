@@ -74,8 +74,10 @@ pub fn serve(simulator: Simulator, options: &Options, ready: impl FnOnce(&Served
     let served = Served { address, models: models.iter().map(|(name, _)| name.clone()).collect() };
     let state = Arc::new(http::Shared::new(prompter, view.to_string(), models, options, jobs));
     // The model stays on this thread, so that a panic of the model ends the program.
-    std::thread::spawn(move || http::run(listener, state));
+    let server = std::thread::spawn(move || http::run(listener, state));
     ready(&served);
     engine::run(&decoder, queue);
+    // The queue ends with the other thread, and that ends with a panic alone.
+    server.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     Ok(())
 }

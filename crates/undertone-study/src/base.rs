@@ -100,7 +100,7 @@ impl Base {
     }
 
     /// The users whom earlier training has seen.
-    pub(crate) fn earlier_users(&self) -> Vec<String> {
+    pub(crate) fn earlier_users(&self) -> BTreeSet<String> {
         self.start.iter().flat_map(|start| &start.users).cloned().collect()
     }
 

@@ -36,6 +36,10 @@ pub fn model_card(description: &Description, experiment: &Experiment) -> Result<
             )
         }
     };
+    let others = match experiment.model.adapter.as_os_str().is_empty() {
+        true => " No other user was seen.",
+        false => " Training began with an adapter, and on whom that was trained is not known here.",
+    };
     let method = match experiment.model.method {
         Method::Lora => format!("LoRA of rank {}", experiment.lora.rank),
         Method::Full => "all weights".to_owned(),
@@ -55,7 +59,7 @@ pub fn model_card(description: &Description, experiment: &Experiment) -> Result<
 
 - Arm `{}` of the study `{}` (fold {}, seed {}). The model sees earlier thoughts of the user: {view}{words}.
 - Targets: {}.
-- Data: {} ({} users trained on, {} for choosing the checkpoint).{stages} No other user was seen.{synthetic}
+- Data: {} ({} users trained on, {} for choosing the checkpoint).{stages}{others}{synthetic}
 - {method}, {} steps, {} supervised tokens. System text: {system}.
 
 ## Scores on held-out users

@@ -200,7 +200,7 @@ impl Experiment {
         }
         self.evaluation.rules(&mut found);
         self.split.rules(&mut found);
-        stage::rules(self, &mut found);
+        stage::rules(&self.stages, &self.training, &self.split, &mut found);
         arm::rules(&self.arms, &mut found);
         comparison::rules(&self.comparisons, &self.arms, &mut found);
         for (_, pair) in self.margin_pairs() {

@@ -31,7 +31,9 @@ pub fn send_to_mlflow(studies: &[StudyRuns], url: &str) -> Result<usize, InputEr
     let server = Server::new(url)?;
     let mut sent = 0;
     for study in studies {
-        let name = study.folder.file_name().unwrap_or(study.folder.as_os_str()).to_string_lossy();
+        let whole =
+            std::fs::canonicalize(&study.folder).map_err(|error| InputError::io(&study.folder, "read", &error))?;
+        let name = whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy();
         let experiment = server.experiment(&name)?;
         for training in &study.trainings {
             server.send(&experiment, study, training)?;
@@ -96,7 +98,8 @@ impl Server {
 
     /// The id of the experiment with this name, which is made if there is none.
     fn experiment(&self, name: &str) -> Result<String, InputError> {
-        let filter = format!("name = '{}'", name.replace('\'', ""));
+        let name = &name.replace('\'', "");
+        let filter = format!("name = '{name}'");
         let found = self.tell("experiments/search", &json!({ "filter": filter, "max_results": 1 }))?;
         let id = match found["experiments"][0]["experiment_id"].as_str() {
             Some(id) => id.to_owned(),
@@ -109,12 +112,10 @@ impl Server {
     fn send(&self, experiment: &str, study: &StudyRuns, training: &TrainingRun) -> Result<(), InputError> {
         // The whole path: studies of the same name in other folders keep their runs.
         let folder = study.folder.join(&training.place);
-        let path = folder.to_string_lossy().replace('\'', "");
+        let whole = std::fs::canonicalize(&folder).map_err(|error| InputError::io(&folder, "read", &error))?;
+        let path = whole.to_string_lossy().replace('\'', "");
         let filter = format!("tags.`{TRAINING}` = '{path}'");
         let earlier = self.tell("runs/search", &json!({ "experiment_ids": [experiment], "filter": filter }))?;
-        for run in earlier["runs"].as_array().into_iter().flatten() {
-            self.tell("runs/delete", &json!({ "run_id": run["info"]["run_id"] }))?;
-        }
         let now = jiff::Timestamp::now().as_millisecond();
         let tags = json!([{ "key": TRAINING, "value": path }]);
         let created =
@@ -148,7 +149,12 @@ impl Server {
         if training.state != RunState::Running {
             update["end_time"] = json!(now);
         }
-        self.tell("runs/update", &update).map(drop)
+        self.tell("runs/update", &update)?;
+        // Only now is the new run whole.
+        for run in earlier["runs"].as_array().into_iter().flatten() {
+            self.tell("runs/delete", &json!({ "run_id": run["info"]["run_id"] }))?;
+        }
+        Ok(())
     }
 }
 

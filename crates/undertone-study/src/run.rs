@@ -26,7 +26,7 @@ use crate::queue::{ArmResults, run_arms};
 use crate::registration;
 use crate::replies::{other_replies, prepare_other_replies};
 use crate::results::{Course, Results, Scores};
-use crate::stages::train_stages;
+use crate::stages::{require_unseen_by_stages, train_stages};
 use crate::study::Study;
 
 /// A study that has run.
@@ -81,6 +81,7 @@ pub fn run(
     let judge = section.is_asked().then(|| Judge::open(&section, &folder, stop)).transpose()?;
 
     let base = &train_stages(&Context { study, base, observer, stop })?;
+    require_unseen_by_stages(study, base);
     let thoughts = predict_thoughts(&Context { study, base, observer, stop })?;
     study.set_predicted(thoughts);
     let study = &*study;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use undertone_files::{FolderLock, InputError, read_regular};
 use undertone_train::{BEST, Best, Description, LAST, read_log};
 
-use crate::names::RESULTS;
+use crate::names::{REPLIES, RESULTS, STAGES, WRITERS};
 
 /// How deep studies lie below the folder, at most.
 const DEPTH: usize = 6;
@@ -82,9 +82,7 @@ pub fn runs(folder: &Path) -> Result<Vec<StudyRuns>, InputError> {
     find_trainings(folder, DEPTH, &mut places);
     let mut by_study: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
     for place in places {
-        // A training lies in STUDY/ARM/foldN.
-        let study = place.ancestors().nth(2).unwrap_or(folder).to_owned();
-        by_study.entry(study).or_default().push(place);
+        by_study.entry(study_of(&place).unwrap_or(folder).to_owned()).or_default().push(place);
     }
     if by_study.is_empty() {
         return Err(InputError::new(folder, "has no trainings in it")
@@ -109,6 +107,16 @@ pub fn runs(folder: &Path) -> Result<Vec<StudyRuns>, InputError> {
         study.differing = named.iter().map(value).collect();
     }
     Ok(studies)
+}
+
+/// The study of a training, which lies in STUDY/ARM/foldN, or in a folder of the study for other models: STUDY/stages/NAME/fold0,
+/// STUDY/writers/fold0/NAME, STUDY/replies-N/ARM/foldN.
+fn study_of(place: &Path) -> Option<&Path> {
+    let is_inside = |study: &&Path| {
+        let name = study.file_name().unwrap_or_default().to_string_lossy();
+        [STAGES, WRITERS].contains(&&*name) || name.starts_with(REPLIES)
+    };
+    place.ancestors().skip(2).find(|study| !is_inside(study))
 }
 
 /// The folders of trainings below a folder, in order; those that cannot be read are passed over.
@@ -139,16 +147,19 @@ fn training(study: &Path, place: &Path, results: Option<&Value>, experiment: &mu
     };
     let metrics = results.and_then(|results| results["metrics"].as_array());
     let of_arm = |metrics: &&Value| metrics["arm"] == *arm;
-    let test = metrics.and_then(|metrics| metrics.iter().find(of_arm)?["nats_per_token"].as_f64());
+    let place_in_study = place.strip_prefix(study).unwrap_or(place);
+    let is_of_arm = place_in_study.components().count() <= 2;
+    let test =
+        metrics.filter(|_| is_of_arm).and_then(|metrics| metrics.iter().find(of_arm)?["nats_per_token"].as_f64());
     let run = TrainingRun {
-        place: place.strip_prefix(study).unwrap_or(place).to_owned(),
+        place: place_in_study.to_owned(),
         state,
         steps: last.as_ref().map(|last| last.step).or(description.as_ref().map(|it| it.state.step)).unwrap_or(0),
         loss: last.map(|last| last.loss_nats_per_token).filter(|loss| loss.is_finite()),
         best: description.as_ref().and_then(|description| description.state.best),
         test,
     };
-    if experiment.is_none() {
+    if experiment.is_none() && is_of_arm {
         *experiment = description.map(|description| description.experiment);
     }
     run

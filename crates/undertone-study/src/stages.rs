@@ -74,3 +74,13 @@ pub(crate) fn require_trained_stages(study: &Study) -> Result<(), InputError> {
     }
     Ok(())
 }
+
+/// Checks that no stage has seen a user of the study.
+///
+/// # Panics
+/// If one has: their conversations are left out of every stage, so that is a defect of ours.
+pub(crate) fn require_unseen_by_stages(study: &Study, base: &Base) {
+    let earlier = base.earlier_users();
+    let known = study.encoded.iter().find(|one| earlier.contains(&one.conversation.user));
+    assert!(known.is_none(), "a stage was trained on the user {:?}", known.map(|one| &one.conversation.user));
+}

@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use undertone_files::{InputError, Place};
 use undertone_model::import::{splits, token_type};
 
-use super::HINT;
 use crate::base::Base;
 use crate::chat_template::chat_template;
+
+/// What to do about a model that GGUF does not have.
+pub(super) const HINT: &str = "export a Hugging Face folder, and convert it with llama.cpp's `convert_hf_to_gguf.py`";
 
 /// Stands for a space in the vocabularies of SentencePiece.
 const SPACE: &str = "\u{2581}";

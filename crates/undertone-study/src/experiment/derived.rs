@@ -1,10 +1,13 @@
-//! Arms and experiments that follow from the primary comparison: with a timing margin, and with another length of
-//! replies.
+//! Arms and experiments that follow from an experiment: with a timing margin, with another length of replies, and its
+//! stages.
 
 use undertone_data::{Access, Timing};
 
-use super::{Arm, DeclaredComparison, EvaluationSection, Experiment, ReplyTokens, ReplyTokensList};
-use crate::names::REPLIES;
+use super::{
+    Arm, DataSection, DeclaredComparison, EvaluationSection, Experiment, Folds, Paths, ReplyTokens, ReplyTokensList,
+    Seeds, SplitSection, StageSection,
+};
+use crate::names::{REPLIES, STAGES};
 
 impl Experiment {
     /// The arms a and b of the primary comparison: the one declared as primary, or the first.
@@ -74,5 +77,47 @@ impl Experiment {
             (tokens, experiment)
         };
         self.data.assistant_tokens.0.iter().skip(1).map(one).collect()
+    }
+}
+
+impl Experiment {
+    /// Whether it is a stage of another experiment. It tests nobody, as no study can.
+    fn is_stage(&self) -> bool {
+        let SplitSection { test, test_users, folds, .. } = &self.split;
+        self.name == STAGES && *test == 0.0 && test_users.is_empty() && *folds == Folds::Count(0)
+    }
+
+    /// Each stage as an experiment of its own, with one arm and the earlier stages. Its conversations share no user and no
+    /// long user message with this experiment's.
+    pub fn stage_experiments(&self) -> Vec<Self> {
+        // The earlier stages of a stage stand beside it.
+        let (output, tested) = match self.is_stage() {
+            true => (self.output.clone(), &[][..]),
+            false => (self.folder(), self.data.path.as_slice()),
+        };
+        let except = tested.iter().chain(self.data.except.as_slice()).cloned().collect();
+        let except = Paths::Several(except);
+        let one = |(index, stage): (usize, &StageSection)| Self {
+            name: STAGES.to_owned(),
+            seeds: Seeds::default(),
+            output: output.clone(),
+            data: DataSection {
+                path: stage.path.clone(),
+                except: except.clone(),
+                conversations: stage.conversations,
+                on_invalid: stage.on_invalid,
+                on_too_long: stage.on_too_long,
+                targets: stage.targets.clone(),
+                ..self.data.laid_out()
+            },
+            split: stage.split(self.split.seed),
+            training: stage.training(&self.training),
+            evaluation: EvaluationSection::default(),
+            stages: self.stages[..index].iter().map(|earlier| earlier.explicit(&self.training)).collect(),
+            arms: vec![Arm { name: stage.name.clone(), ..Arm::default() }],
+            comparisons: Vec::new(),
+            ..self.clone()
+        };
+        self.stages.iter().enumerate().map(one).collect()
     }
 }

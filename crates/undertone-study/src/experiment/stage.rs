@@ -4,13 +4,11 @@ use serde::{Deserialize, Serialize};
 use undertone_data::{OnInvalid, OnTooLong, TargetKind};
 use undertone_train::TrainingConfig;
 
-use super::arm::{Arm, name_rules};
-use super::data::{DataSection, Paths};
-use super::evaluation::EvaluationSection;
+use super::arm::name_rules;
+use super::data::Paths;
 use super::problem::{Found, Problem};
 use super::split::{Folds, SplitSection};
-use super::{Experiment, Seeds, training};
-use crate::names::STAGES;
+use super::training::rules as rules_of_training;
 
 /// One `[[stage]]`. The first begins with the base model, each other one with the model of the stage before it, and every
 /// arm, in every fold and with every seed, with the model of the last.
@@ -76,7 +74,7 @@ impl Default for StageSection {
 
 impl StageSection {
     /// Its training: that of the experiment, with the keys that it gives.
-    fn training(&self, given: &TrainingConfig) -> TrainingConfig {
+    pub(super) fn training(&self, given: &TrainingConfig) -> TrainingConfig {
         TrainingConfig {
             epochs: self.epochs.unwrap_or(given.epochs),
             conversations_per_step: self.conversations_per_step.unwrap_or(given.conversations_per_step),
@@ -90,7 +88,7 @@ impl StageSection {
     }
 
     /// The same stage with every key of its training given.
-    fn explicit(&self, given: &TrainingConfig) -> Self {
+    pub(super) fn explicit(&self, given: &TrainingConfig) -> Self {
         let training = self.training(given);
         Self {
             epochs: Some(training.epochs),
@@ -104,7 +102,7 @@ impl StageSection {
     }
 
     /// Its users train or validate; none is tested.
-    fn split(&self, seed: u64) -> SplitSection {
+    pub(super) fn split(&self, seed: u64) -> SplitSection {
         SplitSection {
             seed,
             train: 1.0 - self.validation,
@@ -118,45 +116,10 @@ impl StageSection {
     }
 }
 
-impl Experiment {
-    /// Each stage as an experiment of its own, with one arm and the earlier stages. Its conversations share no user and no
-    /// long user message with this experiment's.
-    pub fn stage_experiments(&self) -> Vec<Self> {
-        // The earlier stages of a stage stand beside it.
-        let is_stage = self.name == STAGES && !self.data.except.is_empty();
-        let (output, except) = match is_stage {
-            true => (self.output.clone(), &self.data.except),
-            false => (self.folder(), &self.data.path),
-        };
-        let one = |(index, stage): (usize, &StageSection)| Self {
-            name: STAGES.to_owned(),
-            seeds: Seeds::default(),
-            output: output.clone(),
-            data: DataSection {
-                path: stage.path.clone(),
-                except: except.clone(),
-                conversations: stage.conversations,
-                on_invalid: stage.on_invalid,
-                on_too_long: stage.on_too_long,
-                targets: stage.targets.clone(),
-                ..self.data.laid_out()
-            },
-            split: stage.split(self.split.seed),
-            training: stage.training(&self.training),
-            evaluation: EvaluationSection::default(),
-            stages: self.stages[..index].iter().map(|earlier| earlier.explicit(&self.training)).collect(),
-            arms: vec![Arm { name: stage.name.clone(), ..Arm::default() }],
-            comparisons: Vec::new(),
-            ..self.clone()
-        };
-        self.stages.iter().enumerate().map(one).collect()
-    }
-}
-
-pub(super) fn rules(experiment: &Experiment, found: &mut Found) {
-    for (index, stage) in experiment.stages.iter().enumerate() {
+pub(super) fn rules(stages: &[StageSection], training: &TrainingConfig, split: &SplitSection, found: &mut Found) {
+    for (index, stage) in stages.iter().enumerate() {
         let key = |part: &str| format!("stage[{index}].{part}");
-        let earlier: Vec<&str> = experiment.stages[..index].iter().map(|stage| stage.name.as_str()).collect();
+        let earlier: Vec<&str> = stages[..index].iter().map(|stage| stage.name.as_str()).collect();
         name_rules("stage", &stage.name, &earlier, &key("name"), found);
         found.require(
             !stage.path.as_slice().is_empty(),
@@ -178,9 +141,9 @@ pub(super) fn rules(experiment: &Experiment, found: &mut Found) {
         );
         // Problems of keys that the stage does not give are those of `[training]`, which are reported there.
         let mut own = Found::default();
-        training::rules(&stage.training(&experiment.training), &stage.split(0), &mut own);
+        rules_of_training(&stage.training(training), &stage.split(0), &mut own);
         let mut common = Found::default();
-        training::rules(&experiment.training, &experiment.split, &mut common);
+        rules_of_training(training, split, &mut common);
         for Problem { key: name, cause, hint } in own.0 {
             let name = name.trim_start_matches("training.");
             let is_common = common.0.iter().any(|problem| problem.cause == cause);

@@ -93,7 +93,7 @@ impl TrainingJob {
             progress: &RowProgress { observer, row: &self.row },
             description: Description {
                 chat_format: base.template.format().clone(),
-                earlier_users: base.earlier_users(),
+                earlier_users: base.earlier_users().into_iter().collect(),
                 ..Description::new(
                     experiment.resolved(),
                     self.fingerprint.clone(),
