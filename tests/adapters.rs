@@ -53,7 +53,7 @@ fn an_adapter_that_would_be_computed_otherwise_is_refused() {
         place.write("adapter/adapter_config.json", config.to_string());
     };
     let refused = |words: &str, expected: &[&str]| {
-        let ran = place.run(&format!("ablate y.toml {words}").trim_end().to_owned());
+        let ran = place.run(format!("ablate y.toml {words}").trim_end());
         assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
         for expected in expected {
             assert!(ran.stderr.contains(expected), "{expected}: {}", ran.stderr);

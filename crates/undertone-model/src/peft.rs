@@ -111,31 +111,8 @@ impl PeftAdapter {
         let refused = |key: &str, cause: String, hint: &str| {
             InputError::new(&path, cause).at(Place::Named(key.into())).hint(hint)
         };
-        if config.get("peft_type").and_then(Value::as_str) != Some("LORA") {
-            let kind = config.get("peft_type").unwrap_or(&Value::Null);
-            return Err(refused(
-                "peft_type",
-                format!("the kind of adapter is {kind}, and only \"LORA\" is supported"),
-                MERGE,
-            ));
-        }
-        for key in UNSUPPORTED {
-            if let Some(value) = config.get(key).filter(|value| is_set(value)) {
-                return Err(refused(key, format!("`{key}` is {value}, which is not supported"), MERGE));
-            }
-        }
-        if let Some(bias) = config.get("bias").filter(|bias| !bias.is_null() && *bias != "none") {
-            return Err(refused("bias", format!("`bias` is {bias}, and only \"none\" is supported"), MERGE));
-        }
-        // These take a part of the base model's weights out of it and into the adapter.
-        if let Some(start) = config.get("init_lora_weights").and_then(Value::as_str) {
-            if ["pissa", "olora", "corda", "loftq"].iter().any(|name| start.to_lowercase().starts_with(name)) {
-                return Err(refused(
-                    "init_lora_weights",
-                    format!("`init_lora_weights` is {start:?}, which changes the base model too"),
-                    MERGE,
-                ));
-            }
+        if let Some((key, cause)) = unsupported(&config) {
+            return Err(refused(key, cause, MERGE));
         }
         let number = |key: &str| {
             let value = config.get(key).and_then(Value::as_f64).filter(|value| *value > 0.0);
@@ -191,31 +168,33 @@ impl PeftAdapter {
                 let name = |matrix: &str| format!("{PEFT_PREFIX}model.layers.{number}.{layer}.{matrix}.weight");
                 let a = files.take(&name("lora_A"), &[stack * rank, width])?;
                 let b = files.take(&name("lora_B"), &[rows, stack * rank])?;
-                let mut first = 0;
+                let mut rows_of_b = b.as_slice();
                 for (place, (&part, [rows, _])) in parts.iter().zip(shapes).enumerate() {
-                    let block_of = if stack == 1 { 0 } else { place };
-                    let a = a[block_of * rank * width..][..rank * width].to_vec();
-                    let b = &b[first * stack * rank..][..rows * stack * rank];
-                    first += rows;
-                    let (own, others): (Vec<_>, Vec<_>) =
-                        b.iter().enumerate().partition(|(index, _)| index % (stack * rank) / rank == block_of);
-                    if others.iter().any(|(_, value)| **value != 0.0) {
-                        return Err(InputError::new(
-                            path,
-                            "this matrix is not made of one block a projection, as `rank_pattern` says",
-                        )
-                        .at(Place::Named(name("lora_B")))
-                        .hint(MERGE));
-                    }
+                    let (own, rest) = rows_of_b.split_at(rows * stack * rank);
+                    rows_of_b = rest;
+                    let place = if stack == 1 { 0 } else { place };
+                    let own = block_of_columns(own, [place, stack, rank]).ok_or_else(|| {
+                        InputError::new(&path, "is not made of one block for each projection, as `rank_pattern` says")
+                            .at(Place::Named(name("lora_B")))
+                            .hint(MERGE)
+                    })?;
+                    let a = a[place * rank * width..][..rank * width].to_vec();
                     let adapter = block.linear_mut(part).adapter.as_mut().expect("it was added");
                     adapter.a.set(Tensor::from_data(TensorData::new(a, [rank, width]), &device));
-                    let b: Vec<f32> = own.into_iter().map(|(_, value)| *value).collect();
-                    adapter.b.set(Tensor::from_data(TensorData::new(b, [rows, rank]), &device));
+                    adapter.b.set(Tensor::from_data(TensorData::new(own, [rows, rank]), &device));
                 }
             }
         }
         files.finish()
     }
+}
+
+/// The columns of block number `place` of a matrix `[rows, blocks · width]`; `None` if another block is not zero.
+fn block_of_columns(matrix: &[f32], [place, blocks, width]: [usize; 3]) -> Option<Vec<f32>> {
+    let (own, others): (Vec<_>, Vec<_>) =
+        matrix.chunks(width).enumerate().partition(|(index, _)| index % blocks == place);
+    let is_zero = others.iter().all(|(_, chunk)| chunk.iter().all(|value| *value == 0.0));
+    is_zero.then(|| own.into_iter().flat_map(|(_, chunk)| chunk).copied().collect())
 }
 
 /// Whether the options give each matrix that projections share the ranks of all of them together, and nothing else.
@@ -232,6 +211,27 @@ fn is_stacked(config: &Map<String, Value>, lora: &LoraConfig) -> bool {
     };
     is_given("rank_pattern", &|parts| (parts * lora.rank) as f64)
         && is_given("alpha_pattern", &|parts| stacked_alpha(lora, parts))
+}
+
+/// The first option that this decoder does not compute, and what it is.
+fn unsupported(config: &Map<String, Value>) -> Option<(&'static str, String)> {
+    let kind = config.get("peft_type").unwrap_or(&Value::Null);
+    if kind != "LORA" {
+        return Some(("peft_type", format!("the kind of adapter is {kind}, and only \"LORA\" is supported")));
+    }
+    for key in UNSUPPORTED {
+        if let Some(value) = config.get(key).filter(|value| is_set(value)) {
+            return Some((key, format!("`{key}` is {value}, which is not supported")));
+        }
+    }
+    if let Some(bias) = config.get("bias").filter(|bias| !bias.is_null() && *bias != "none") {
+        return Some(("bias", format!("`bias` is {bias}, and only \"none\" is supported")));
+    }
+    // These take a part of the base model's weights out of it and into the adapter.
+    let start = config.get("init_lora_weights").and_then(Value::as_str).unwrap_or_default();
+    let changes = ["pissa", "olora", "corda", "loftq"].iter().any(|name| start.to_lowercase().starts_with(name));
+    changes
+        .then(|| ("init_lora_weights", format!("`init_lora_weights` is {start:?}, which changes the base model too")))
 }
 
 /// Whether an option is neither absent nor off.

@@ -70,8 +70,8 @@ fn name_of_splits(base: &Base<'_>, file: &Value) -> Result<&'static str, InputEr
         return Err(refused_tokenizer(base, "pre_tokenizer", cause));
     }
     // llama.cpp does not compose texts, and neither do the published files of Qwen.
-    let composes = file["normalizer"] == json!({"type": "NFC"});
-    if !file["normalizer"].is_null() && !(composes && alike.iter().any(|known| known.composes)) {
+    let composes = file["normalizer"] == json!({"type": "NFC"}) && alike.iter().any(|known| known.composes);
+    if !composes && !file["normalizer"].is_null() {
         return Err(refused_tokenizer(base, "normalizer", "has no counterpart in GGUF"));
     }
     let ignores = file["model"]["ignore_merges"] == true;

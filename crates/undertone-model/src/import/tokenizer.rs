@@ -147,8 +147,12 @@ fn vocabulary(gguf: &Gguf, of_pieces: bool) -> Result<Vocabulary, InputError> {
     let mut vocabulary = Vocabulary { tokens: Vec::new(), types: types.clone(), added: Vec::new(), ids: Map::new() };
     for (id, (token, kind)) in tokens.iter().zip(types).enumerate() {
         let error = |cause: String| gguf.error("tokenizer.ggml.tokens", format!("token `{id}`, `{token}`, {cause}"));
-        let is_known = matches!(kind, NORMAL | CONTROL | USER_DEFINED | UNUSED);
-        if !is_known && !(of_pieces && matches!(kind, UNKNOWN | BYTE)) {
+        let is_known = match kind {
+            NORMAL | CONTROL | USER_DEFINED | UNUSED => true,
+            UNKNOWN | BYTE => of_pieces,
+            _ => false,
+        };
+        if !is_known {
             return Err(error(format!("has type `{kind}`, which such a vocabulary cannot have")));
         }
         let text = if of_pieces { pieces::text(token, kind) } else { (*token).to_owned() };
