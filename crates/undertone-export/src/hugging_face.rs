@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use serde_json::Value;
+use safetensors::Dtype;
+use serde_json::{Map, Value, json};
 use undertone_files::StagedFolder;
 use undertone_files::{InputError, refuse_existing};
 use undertone_model::{Decoder, Linear, Parameter, Projection, Weight, values, write_weights};
@@ -13,7 +14,7 @@ use crate::card;
 use crate::exported::{Exported, refuse_broken};
 use crate::original::Original;
 use crate::verify::Probe;
-use crate::weight_type::WeightType;
+use crate::weight_type::{Packing, WeightType};
 
 /// Writes a complete Hugging Face folder: the fully fine-tuned weights, or W + s·BA for LoRA.
 ///
@@ -36,8 +37,9 @@ pub fn hugging_face(
     original: Original<'_>,
     destination: &Path,
     provenance: &Value,
-    kind: WeightType,
+    packing: Packing,
 ) -> Result<Exported, InputError> {
+    let Packing { kind, shard_bytes } = packing;
     refuse_existing(destination)?;
     let Some((dtype, name)) = kind.of_safetensors() else {
         return Err(InputError::new(
@@ -53,7 +55,7 @@ pub fn hugging_face(
 
     let mut staged = StagedFolder::create(destination)?;
     staged.write_json("config.json", &base.config(name))?;
-    write_weights(&mut staged, "model.safetensors", &merged_weights(&model), dtype)?;
+    write_shards(&mut staged, merged_weights(&model), dtype, shard_bytes)?;
     base.copy_generation_config(&mut staged)?;
     base.copy_tokenizer(&mut staged)?;
     staged.write_json("undertone.json", provenance)?;
@@ -66,6 +68,42 @@ pub fn hugging_face(
     };
     let files = staged.publish()?;
     Ok(Exported { folder: destination.to_owned(), files, largest_logit_difference })
+}
+
+/// Writes `model.safetensors`, or several files with an index if the weights are larger than one may be.
+fn write_shards(
+    staged: &mut StagedFolder,
+    weights: Vec<Weight<'_>>,
+    dtype: Dtype,
+    shard_bytes: u64,
+) -> Result<(), InputError> {
+    let bytes = |weight: &Weight<'_>| (weight.shape.iter().product::<usize>() * dtype.bitsize() / 8) as u64;
+    let all: u64 = weights.iter().map(bytes).sum();
+    let (mut shards, mut room) = (Vec::<Vec<Weight<'_>>>::new(), 0);
+    for weight in weights {
+        let needed = bytes(&weight);
+        match shards.last_mut().filter(|_| needed <= room) {
+            Some(shard) => {
+                shard.push(weight);
+                room -= needed;
+            }
+            None => {
+                shards.push(vec![weight]);
+                room = shard_bytes.saturating_sub(needed);
+            }
+        }
+    }
+    if let [whole] = &shards[..] {
+        return write_weights(staged, "model.safetensors", whole, dtype);
+    }
+    let mut places = Map::new();
+    for (number, shard) in shards.iter().enumerate() {
+        let name = format!("model-{:05}-of-{:05}.safetensors", number + 1, shards.len());
+        write_weights(staged, &name, shard, dtype)?;
+        places.extend(shard.iter().map(|weight| (weight.name.clone(), json!(name))));
+    }
+    let index = json!({ "metadata": { "total_size": all }, "weight_map": places });
+    staged.write_json("model.safetensors.index.json", &index)
 }
 
 /// Every tensor of the merged model under its Hugging Face name.

@@ -33,7 +33,7 @@ pub use crate::gguf::gguf;
 pub use crate::hugging_face::hugging_face;
 pub use crate::original::Original;
 pub use crate::peft::peft;
-pub use crate::weight_type::WeightType;
+pub use crate::weight_type::{Packing, WeightType};
 
 /// The format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,12 +58,12 @@ impl Format {
         original: Original<'_>,
         destination: &Path,
         provenance: &Value,
-        kind: WeightType,
+        packing: Packing,
     ) -> Result<Exported, InputError> {
         match self {
-            Self::Hf => hugging_face(model, original, destination, provenance, kind),
-            Self::Gguf => gguf(model, original, destination, provenance, kind),
-            Self::Peft if kind != WeightType::F32 => {
+            Self::Hf => hugging_face(model, original, destination, provenance, packing),
+            Self::Gguf => gguf(model, original, destination, provenance, packing.kind),
+            Self::Peft if packing.kind != WeightType::F32 => {
                 Err(InputError::new(destination, "is not written: adapters are only written in F32")
                     .hint("leave out `--dtype`, or export a Hugging Face folder"))
             }

@@ -1,4 +1,4 @@
-//! The type of exported weights.
+//! How exported weights are written: their type, and the size of files.
 
 use safetensors::Dtype;
 
@@ -23,6 +23,24 @@ pub enum WeightType {
     /// Q6_K. Rows of another width are Q5_0.
     #[cfg_attr(feature = "clap", value(name = "q4_k"))]
     Q4K,
+}
+
+/// The most bytes of weights in one safetensors file, unless asked for otherwise.
+const SHARD_BYTES: u64 = 5_000_000_000;
+
+/// How weights are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packing {
+    /// Their type.
+    pub kind: WeightType,
+    /// The most bytes of weights in a safetensors file; more are divided among several. A larger tensor has a file of its own.
+    pub shard_bytes: u64,
+}
+
+impl From<WeightType> for Packing {
+    fn from(kind: WeightType) -> Self {
+        Self { kind, shard_bytes: SHARD_BYTES }
+    }
 }
 
 impl WeightType {

@@ -315,6 +315,19 @@ pub(crate) struct Export {
     /// The type of the weights; q8_0, q4_0 and q4_k are for GGUF.
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: WeightType,
+    /// The most bytes of weights in one file of a Hugging Face folder, such as 500MB or 5GB.
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = bytes)]
+    pub(crate) shard_size: u64,
+}
+
+/// A size such as `500MB`, in bytes.
+fn bytes(text: &str) -> Result<u64, String> {
+    let units = [("GB", 1_000_000_000), ("MB", 1_000_000)];
+    let size = units.into_iter().find_map(|(unit, bytes)| {
+        let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+        number.checked_mul(bytes).filter(|size| *size > 0)
+    });
+    size.ok_or_else(|| "a whole number above 0 with MB or GB is expected, such as 500MB".to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -22,7 +22,7 @@ use undertone_data::{
     derived_seed,
 };
 use undertone_export::Format::{self, Gguf, Hf, Peft};
-use undertone_export::{Exported, Original, WeightType};
+use undertone_export::{Exported, Original, Packing, WeightType};
 use undertone_files::InputError;
 use undertone_model::{
     Cache, ChatMessage, ChatTemplate, Decoder, LoraConfig, ModelConfig, PeftAdapter, Projection, SpecialTokens,
@@ -158,7 +158,7 @@ fn export(format: Format, model: &Decoder, folder: &Path, to: &Path) -> Result<E
         Original { folder, name: "./base", about: "", template: &template },
         to,
         &provenance(),
-        WeightType::F32,
+        WeightType::F32.into(),
     )
 }
 
@@ -326,7 +326,41 @@ fn export_as(
     to: &Path,
 ) -> Result<Exported, InputError> {
     let template = load_template(folder, &model.config, &GivenFormat::default())?;
-    format.write(model, Original { folder, name: "./base", about: "", template: &template }, to, &provenance(), kind)
+    format.write(
+        model,
+        Original { folder, name: "./base", about: "", template: &template },
+        to,
+        &provenance(),
+        kind.into(),
+    )
+}
+
+/// Large models are divided among files, which an index lists.
+#[test]
+fn weights_are_divided_by_size() {
+    let (work, model) = base(true);
+    let (from, to) = (work.path().join("base"), work.path().join("merged"));
+    let template = load_template(&from, &model.config, &GivenFormat::default()).unwrap();
+    let original = Original { folder: &from, name: "./base", about: "", template: &template };
+    // The embedding alone has 2,560 bytes.
+    let packing = Packing { shard_bytes: 6000, ..WeightType::F32.into() };
+    let exported = Hf.write(&model, original, &to, &provenance(), packing).unwrap();
+    assert_eq!(exported.largest_logit_difference, 0.0);
+    let index = json(&to, "model.safetensors.index.json");
+    let whole = shapes(&from.join("model.safetensors"));
+    let total: usize = whole.values().map(|shape| 4 * shape.iter().product::<usize>()).sum();
+    assert_eq!(index["metadata"]["total_size"], total);
+    let files: Vec<String> = exported.files.iter().filter(|name| name.starts_with("model-")).cloned().collect();
+    assert!(files.len() > 2 && !to.join("model.safetensors").exists(), "{files:?}");
+    let mut found = BTreeMap::new();
+    for name in &files {
+        let shard = shapes(&to.join(name));
+        let bytes: usize = shard.values().map(|shape| 4 * shape.iter().product::<usize>()).sum();
+        assert!(bytes <= 6000, "{name}: {bytes}");
+        assert!(shard.keys().all(|tensor| index["weight_map"][tensor] == **name));
+        found.extend(shard);
+    }
+    assert_eq!(found, whole);
 }
 
 #[test]

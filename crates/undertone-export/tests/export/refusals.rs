@@ -16,7 +16,7 @@ fn check_refused(
     let to = change(work.path(), &mut model);
     let before = listing(work.path());
     let original = Original { folder, name: "./base", about: "", template: &template };
-    let error = format.write(&model, original, &to, &provenance(), WeightType::F32).unwrap_err();
+    let error = format.write(&model, original, &to, &provenance(), WeightType::F32.into()).unwrap_err();
     let within = format!("{}/", work.path().display());
     assert_eq!(shown(&error).replace(&within, ""), expect);
     assert_eq!(error.hint.as_deref(), hint, "{error}");

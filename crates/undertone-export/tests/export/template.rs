@@ -26,7 +26,7 @@ fn the_exported_template_gives_the_ids_of_training() {
             Original { folder: &from, name: "./base", about: "", template: &template },
             &to,
             &provenance(),
-            WeightType::F32,
+            WeightType::F32.into(),
         )
         .unwrap();
         let jinja = fs::read_to_string(to.join("chat_template.jinja")).unwrap();

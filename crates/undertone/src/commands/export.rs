@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use undertone_export::Original;
+use undertone_export::{Original, Packing};
 use undertone_files::{InputError, refuse_existing};
 use undertone_hub::Repository;
 use undertone_study::{Base, model_card, open_checkpoint};
@@ -29,8 +29,9 @@ pub(crate) fn run(args: &Export, shell: &Shell) -> anyhow::Result<()> {
     });
     let name = name_for_others(&experiment.model.path)?;
     let about = model_card(description, &experiment)?;
+    let packing = Packing { kind: args.dtype, shard_bytes: args.shard_size };
     let original = Original { folder: &base.folder, name: &name, about: &about, template: &base.template };
-    let exported = args.format.write(&decoder, original, &args.destination, &provenance, args.dtype)?;
+    let exported = args.format.write(&decoder, original, &args.destination, &provenance, packing)?;
     say(format!(
         "wrote {} to `{}`; after reading it back, its logits differ from the checkpoint's by at most {:.1e}",
         exported.files.join(", "),
