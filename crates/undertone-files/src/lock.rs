@@ -77,7 +77,7 @@ impl FolderLock {
     /// Another process holds a lock on it; the error says which. Or the folder cannot be written.
     pub fn exclusive(folder: &Path) -> Result<Self, InputError> {
         let file = open(folder)?;
-        granted(folder, &file, file.try_lock())?;
+        granted(folder, &file, patiently(|| file.try_lock()))?;
         Holder::write(Some(&Holder::this_process()), &file).map_err(|error| InputError::io(folder, "lock", &error))?;
         Ok(Self { file, is_exclusive: true })
     }
@@ -107,6 +107,17 @@ fn open(folder: &Path) -> Result<File, InputError> {
     refuse_file_as_folder(&folder.join(LOCK)).map_err(|error| InputError { path: folder.to_owned(), ..error })?;
     fs::create_dir_all(folder).map_err(failed)?;
     File::options().read(true).write(true).create(true).truncate(false).open(folder.join(LOCK)).map_err(failed)
+}
+
+/// Tries a few times: whoever asks [`FolderLock::is_held`] holds a shared lock for a moment.
+fn patiently(lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), TryLockError> {
+    for _ in 0..ATTEMPTS {
+        match lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+            other => return other,
+        }
+    }
+    lock()
 }
 
 fn granted(folder: &Path, file: &File, attempt: Result<(), TryLockError>) -> Result<(), InputError> {

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use undertone_data::{Conversation, Message, Role, Survey, Thought};
+use undertone_data::{Access, Conversation, Message, Role, Survey, Thought};
 
 use crate::refusal::Refusal;
 
@@ -112,6 +112,25 @@ pub(crate) fn read(messages: Vec<ChatMessage>, roles: Roles) -> Result<Dialogue,
     Ok(Dialogue { system: (!system.is_empty()).then(|| system.join("\n\n")), conversation })
 }
 
+impl Dialogue {
+    /// Refuses thoughts that a view never shows: they would be ignored.
+    pub(crate) fn refuse_hidden(&self, access: Access) -> Result<(), Refusal> {
+        let is_hidden = |role: Role| match (access, role) {
+            (Access::None, _) | (Access::Reasons, Role::Assistant) => true,
+            (Access::Reactions | Access::LastReaction, Role::User) => true,
+            (Access::Past | Access::Oracle | Access::Reasons | Access::Reactions | Access::LastReaction, _) => false,
+        };
+        let mut told = self.conversation.messages.iter().filter(|message| !message.thoughts.is_empty());
+        match told.find(|message| is_hidden(message.role)) {
+            None => Ok(()),
+            Some(message) => {
+                let key = if message.role == Role::User { "reason" } else { "reaction" };
+                Err(Refusal::of(key, "the model was trained without such thoughts, and would not see it"))
+            }
+        }
+    }
+}
+
 impl ChatMessage {
     /// The trimmed text.
     fn text(&self, place: &str) -> Result<String, Refusal> {
@@ -168,6 +187,27 @@ mod tests {
             format!("{:?}: {}{thoughts}", message.role, message.content)
         };
         dialogue.conversation.messages.iter().map(message).collect::<Vec<_>>().join(" | ")
+    }
+
+    #[test]
+    fn thoughts_that_the_model_never_sees_are_refused() {
+        let with = |role: &str, key: &str| {
+            let message = json!({"role": role, "content": "Hi", key: "because"});
+            dialogue(json!([message]), Roles::UserAnswers).expect("a dialogue")
+        };
+        let (reason, reaction) = (with("assistant", "reason"), with("user", "reaction"));
+        for (access, sees) in [
+            (Access::None, [false, false]),
+            (Access::Reasons, [true, false]),
+            (Access::Reactions, [false, true]),
+            (Access::LastReaction, [false, true]),
+            (Access::Past, [true, true]),
+            (Access::Oracle, [true, true]),
+        ] {
+            assert_eq!([&reason, &reaction].map(|one| one.refuse_hidden(access).is_ok()), sees, "{access:?}");
+        }
+        let refused = reason.refuse_hidden(Access::None).expect_err("hidden");
+        assert_eq!(refused.message, "reason: the model was trained without such thoughts, and would not see it");
     }
 
     #[test]

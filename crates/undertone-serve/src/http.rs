@@ -159,6 +159,7 @@ async fn chat(
     let request: ChatRequest = serde_json::from_slice(&body)
         .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, format!("the body is no chat request: {error}")))?;
     let asked = request.read(shared.roles, shared.max_new_tokens)?;
+    asked.dialogue.refuse_hidden(shared.prompter.view().access)?;
     let speaker = shared.speaker(&asked.model)?;
     let (is_streamed, includes_usage) = (asked.is_streamed, asked.includes_usage);
     let answer = shared.begin(asked, speaker).await?;

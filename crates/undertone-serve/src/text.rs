@@ -63,7 +63,7 @@ impl Text {
         if let Some(chosen) = &step.chosen {
             if let Some(top) = self.top_logprobs {
                 let begins = self.whole_characters(template).len();
-                self.waiting.push((begins, logprob(template, chosen, top)));
+                self.waiting.push((begins, logprob(template, &self.ids, chosen, top)));
             }
             self.ids.push(chosen.id);
         }
@@ -100,13 +100,13 @@ impl Text {
     }
 }
 
-/// The log-probability of a token, and of the `top` most likely tokens at its place.
-fn logprob(template: &Template, chosen: &Chosen, top: usize) -> TokenLogprob {
+/// The log-probability of a token after others, and of the `top` most likely tokens at its place.
+fn logprob(template: &Template, before: &[u32], chosen: &Chosen, top: usize) -> TokenLogprob {
     let logits = &chosen.logits;
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = logits.iter().map(|logit| f64::from(logit - highest).exp()).sum();
     let of = |id: u32, top_logprobs| {
-        let token = template.decode(&[id]);
+        let token = decoded_after(template, before, id);
         let bytes = (!token.contains(char::REPLACEMENT_CHARACTER)).then(|| token.clone().into_bytes());
         let logprob = f64::from(logits[id as usize] - highest) - total.ln();
         TokenLogprob { token, logprob, bytes, top_logprobs }
@@ -119,6 +119,14 @@ fn logprob(template: &Template, chosen: &Chosen, top: usize) -> TokenLogprob {
     order.truncate(top);
     order.sort_unstable_by(by_logit);
     of(chosen.id, Some(order.into_iter().map(|id| of(id, None)).collect()))
+}
+
+/// The text of a token after others. Some tokenizers write no space before the first token of a text.
+fn decoded_after(template: &Template, before: &[u32], id: u32) -> String {
+    let alone = || template.decode(&[id]);
+    let Some(last) = before.last() else { return alone() };
+    let pair = template.decode(&[*last, id]);
+    pair.strip_prefix(template.decode(&[*last]).as_str()).map_or_else(alone, str::to_owned)
 }
 
 /// How many bytes at the end of `text` may be the beginning of `stop`.
