@@ -135,7 +135,10 @@ impl Shared {
 /// A Hub with the tiny model, and a place with an experiment that names it.
 fn model() -> (Hub, Workplace) {
     let place = Workplace::new(12);
-    let mut files = BTreeMap::from([("pytorch_model.bin".to_owned(), vec![1; 5000])]);
+    let mut files = BTreeMap::from([
+        ("pytorch_model.bin".to_owned(), vec![1; 5000]),
+        ("tokenizer_config.json".to_owned(), b"{}".to_vec()),
+    ]);
     for name in ["config.json", "tokenizer.json", "model.safetensors"] {
         files.insert(name.to_owned(), place.read(&format!("model/{name}")));
     }
@@ -174,6 +177,20 @@ fn a_model_of_the_hub_trains_like_its_folder() {
     hub.shared.status.store(503, Ordering::Relaxed);
     let unreachable = hub.run(&place, "", "inspect hub.toml").succeeded();
     assert!(unreachable.stderr.contains("note: the Hub cannot be reached"), "{}", unreachable.stderr);
+    // A snapshot that lacks a file of the commit is not used, and of one that another program made this is not known.
+    let cached = place.files("hub").into_keys();
+    let cached: Vec<String> = cached.map(|name| format!("hub/{name}")).collect();
+    let named = |end: &str| place.path(cached.iter().find(|name| name.ends_with(end)).unwrap());
+    std::fs::remove_file(named("/tokenizer_config.json")).unwrap();
+    let lacking = hub.run(&place, "HF_HUB_OFFLINE=1", "inspect hub.toml");
+    assert!(lacking.stderr.contains("is not in the cache, and HF_HUB_OFFLINE is set"), "{}", lacking.stderr);
+    std::fs::remove_file(named(".txt")).unwrap();
+    let foreign = hub.run(&place, "HF_HUB_OFFLINE=1", "inspect hub.toml").succeeded();
+    assert!(
+        foreign.stderr.contains("note: another program has put `hf:tiny/llama@main` into the cache"),
+        "{}",
+        foreign.stderr
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
-use undertone_files::{InputError, Place};
+use undertone_files::{InputError, Place, write_whole};
 
 use crate::download::{Download, Failed};
 use crate::listing::{Listed, Listing};
@@ -63,6 +63,7 @@ impl Repository {
                     .map_err(|error| InputError::io(&folder, "write to the cache", &error))?;
             }
         }
+        write_whole(&self.names_path(&cache, &listing.sha), names.join("\n").as_bytes())?;
         cache
             .repo(self.repo(&self.revision))
             .create_ref(&listing.sha)
@@ -76,10 +77,24 @@ impl Repository {
         let refs = cache.path().join(self.repo(&self.revision).folder_name()).join("refs").join(&self.revision);
         let commit = std::fs::read_to_string(refs).unwrap_or_else(|_| self.revision.clone()).trim().to_owned();
         let folder = kept.pointer_path(&commit);
-        let entries = std::fs::read_dir(&folder).ok()?.flatten();
-        let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let known = std::fs::read_to_string(self.names_path(cache, &commit)).ok().filter(|_| is_hexadecimal(&commit));
+        let names: Vec<String> = match known {
+            Some(names) => names.lines().map(str::to_owned).collect(),
+            None => {
+                let entries = std::fs::read_dir(&folder).ok()?.flatten();
+                tracing::warn!(
+                    "note: another program has put `{self}` into the cache; whether it lacks files, such as a chat template, is not known"
+                );
+                entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+            }
+        };
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         wanted(&names).iter().all(|name| folder.join(name).is_file()).then_some(Snapshot { folder, commit })
+    }
+
+    /// Where the names of all files of a commit are kept, so that a snapshot without a network is known to be whole.
+    fn names_path(&self, cache: &Cache, commit: &str) -> PathBuf {
+        cache.path().join(self.repo(&self.revision).folder_name()).join(format!(".undertone-{commit}.txt"))
     }
 
     /// The snapshot of the cache if the Hub cannot be reached; otherwise what it answered, as an error.

@@ -11,6 +11,8 @@ use crate::refusal::Refusal;
 const MOST_CHOICES: usize = 16;
 /// The most stop texts, as in OpenAI's protocol.
 const MOST_STOPS: usize = 4;
+/// The most messages of a request.
+const MOST_MESSAGES: usize = 10_000;
 /// The most named alternatives of a token, as in OpenAI's protocol.
 const MOST_TOP_LOGPROBS: usize = 20;
 
@@ -70,6 +72,7 @@ impl ChatRequest {
             true => Ok(value),
             false => Err(Refusal::of(name, format!("{value} is not from {} to {}", range.start(), range.end()))),
         };
+        within("messages", self.messages.len() as f64, 0.0..=MOST_MESSAGES as f64)?;
         let temperature = within("temperature", self.temperature.unwrap_or(1.0), 0.0..=2.0)?;
         let top_p = within("top_p", self.top_p.unwrap_or(1.0), 0.0..=1.0)?;
         let choices = self.n.unwrap_or(1);
