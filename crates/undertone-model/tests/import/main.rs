@@ -175,6 +175,49 @@ fn the_parts_of_a_split_model_are_one_model() {
     );
 }
 
+/// A vocabulary of SentencePiece: merges follow from scores, and runs of spaces come first.
+#[test]
+fn a_sentence_piece_vocabulary_becomes_bpe() {
+    let scores = |scores: [f32; 6]| {
+        let bytes = scores.iter().flat_map(|score| score.to_le_bytes()).collect::<Vec<_>>();
+        Meta::Raw(9, [&6_u32.to_le_bytes()[..], &6_u64.to_le_bytes(), &bytes].concat())
+    };
+    let of_pieces = |gguf: &mut Gguf| {
+        gguf.set("tokenizer.ggml.model", Meta::Text("llama"));
+        gguf.set("tokenizer.ggml.pre", Meta::Text("default"));
+        gguf.set("tokenizer.ggml.tokens", Meta::Texts(vec!["</s>", "▁a", "▁", "a", "b", "  "]));
+        gguf.set("tokenizer.ggml.token_type", Meta::I32s(vec![3, 1, 1, 1, 1, 4]));
+        gguf.set("tokenizer.ggml.scores", scores([0.0, -1.0, -2.0, -3.0, -4.0, -1000.0]));
+        gguf.set("tokenizer.ggml.add_space_prefix", Meta::Bool(false));
+        gguf.set("tokenizer.ggml.eos_token_id", Meta::U32(0));
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut gguf = tiny();
+    of_pieces(&mut gguf);
+    let report = import_into(folder.path(), &gguf.bytes().0).unwrap();
+    let tokenizer = load_tokenizer(&report.destination, &report.config).unwrap();
+    assert_eq!(tokenizer.encode("a  a ab", false).unwrap().get_ids(), [3, 5, 3, 1, 4]);
+    // llama.cpp begins texts of such vocabularies with the first token, unless the file says otherwise.
+    let written = json(&report.destination, "tokenizer.json");
+    assert_eq!(written["post_processor"]["special_tokens"]["</s>"]["ids"], serde_json::json!([0]));
+    assert_eq!(tokenizer.decode(&[3, 5, 3, 1, 4], false).unwrap(), "a  a ab");
+    let long: &'static str = Box::leak("a".repeat(257).into_boxed_str());
+    check_refused(
+        |gguf| {
+            of_pieces(gguf);
+            gguf.set("tokenizer.ggml.tokens", Meta::Texts(vec!["</s>", "▁a", "▁", "a", "b", long]));
+        },
+        "tiny.gguf, `tokenizer.ggml.tokens`: token `5` has 257 bytes, more than 256",
+    );
+    check_refused(
+        |gguf| {
+            of_pieces(gguf);
+            gguf.unset("tokenizer.ggml.scores");
+        },
+        "tiny.gguf, `tokenizer.ggml.scores`: is missing from the metadata",
+    );
+}
+
 #[test]
 fn models_that_would_compute_something_else_are_refused() {
     check_refused(

@@ -10,6 +10,9 @@ use crate::import::gguf::Gguf;
 /// Stands for a space in a vocabulary.
 const SPACE: char = '\u{2581}';
 
+/// The longest token, in bytes: the time to find merges grows with the square. Gemma's longest has 93.
+const LONGEST: usize = 256;
+
 /// The text of a token in `tokenizer.json`: llama.cpp writes runs of spaces, which are tokens that users define, as spaces.
 pub(super) fn text(token: &str, kind: u64) -> String {
     let is_spaces = kind == USER_DEFINED && !token.is_empty() && token.chars().all(|c| c == ' ' || c == SPACE);
@@ -26,7 +29,7 @@ pub(super) fn is_spaces(text: &str) -> bool {
 /// SentencePiece finds them first.
 ///
 /// # Errors
-/// There are not as many scores as tokens.
+/// There are not as many scores as tokens, or a token is too long.
 pub(super) fn merges(gguf: &Gguf, tokens: &[String], types: &[u64]) -> Result<Vec<Value>, InputError> {
     let scores = gguf.numbers("tokenizer.ggml.scores")?;
     if scores.len() != tokens.len() {
@@ -36,6 +39,10 @@ pub(super) fn merges(gguf: &Gguf, tokens: &[String], types: &[u64]) -> Result<Ve
     let ids: HashMap<&str, usize> = tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect();
     let mut merges: Vec<(f32, [usize; 2], [&str; 2])> = Vec::new();
     for (id, token) in tokens.iter().enumerate() {
+        if token.len() > LONGEST {
+            let cause = format!("token `{id}` has {} bytes, more than {LONGEST}", token.len());
+            return Err(gguf.error("tokenizer.ggml.tokens", cause));
+        }
         let score = if types[id] == USER_DEFINED { f32::INFINITY } else { scores[id] };
         for (place, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(place);
