@@ -149,26 +149,26 @@ fn lost(ours: &ModelConfig, theirs: &ModelConfig) -> Option<&'static str> {
         let window = |layer: &Layer| layer.window.filter(|window| *window < theirs.max_position_embeddings);
         config.layers.iter().map(window).collect::<Vec<_>>()
     };
-    let rotary = |config: &ModelConfig| config.rotary.iter().map(Rotary::frequencies).collect::<Vec<_>>();
-    let near = |one: f64, other: f64| (one / other - 1.0).abs() < 1e-6;
+    let frequencies =
+        |config: &ModelConfig| config.rotary.iter().flat_map(Rotary::frequencies).map(f64::from).collect::<Vec<_>>();
     let factors = |config: &ModelConfig| {
         let Factors { embedding, scores, residual, logits } = config.factors;
         let attention = config.rotary.iter().map(|rotary| f64::from(rotary.attention_factor()));
         [embedding, scores, residual, logits].into_iter().chain(attention).collect::<Vec<_>>()
     };
-    let differ = |ours: &[f64], theirs: &[f64]| ours.iter().zip(theirs).any(|(one, other)| !near(*one, *other));
-    let frequencies_differ = rotary(ours)
-        .iter()
-        .flatten()
-        .zip(rotary(theirs).iter().flatten())
-        .any(|(one, other)| !near(f64::from(*one), f64::from(*other)));
+    let differ = |numbers: &dyn Fn(&ModelConfig) -> Vec<f64>| {
+        let (ours, theirs) = (numbers(ours), numbers(theirs));
+        // A GGUF file has numbers of 32 bits.
+        let far = |(one, other): (&f64, &f64)| (one / other - 1.0).abs() > 1e-6;
+        ours.len() != theirs.len() || ours.iter().zip(&theirs).any(far)
+    };
     let has_windows = ours.layers.iter().any(|layer| layer.window.is_some());
     match () {
         () if has_windows && theirs.max_position_embeddings < PROBE_TOKENS => Some("windows of very few tokens"),
         () if rotations(ours) != rotations(theirs) => Some("other blocks without rotary positions"),
         () if windows(ours) != windows(theirs) => Some("other blocks with windows of attention"),
-        () if frequencies_differ => Some("another scaling of rotary positions"),
-        () if differ(&factors(ours), &factors(theirs)) => Some("other factors of activations"),
+        () if differ(&frequencies) => Some("another scaling of rotary positions"),
+        () if differ(&factors) => Some("other factors of activations"),
         () => None,
     }
 }

@@ -85,7 +85,7 @@ pub(super) fn tokenizer_files(gguf: &Gguf) -> Result<TokenizerFiles, InputError>
             return Err(gguf.error(&key, format!("`true` is not supported: encoding would add {adds} to each text")));
         }
     }
-    let begins = splits.as_ref().map_or(of_pieces, Splits::begins_by_default);
+    let begins = splits.as_ref().map_or(of_pieces, |splits| splits.begins);
     let begins = gguf.flag("tokenizer.ggml.add_bos_token", begins)?;
 
     let vocabulary = vocabulary(gguf, of_pieces)?;

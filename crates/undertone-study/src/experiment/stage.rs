@@ -117,6 +117,9 @@ impl StageSection {
 }
 
 pub(super) fn rules(stages: &[StageSection], training: &TrainingConfig, split: &SplitSection, found: &mut Found) {
+    // Problems of keys that a stage does not give are those of `[training]`, which are reported there.
+    let mut common = Found::default();
+    rules_of_training(training, split, &mut common);
     for (index, stage) in stages.iter().enumerate() {
         let key = |part: &str| format!("stage[{index}].{part}");
         let earlier: Vec<&str> = stages[..index].iter().map(|stage| stage.name.as_str()).collect();
@@ -139,11 +142,8 @@ pub(super) fn rules(stages: &[StageSection], training: &TrainingConfig, split: &
             format!("`validation` ({}) is not a share of users below 1", stage.validation),
             "0.02 is enough for a large file; 0 validates on nobody",
         );
-        // Problems of keys that the stage does not give are those of `[training]`, which are reported there.
         let mut own = Found::default();
         rules_of_training(&stage.training(training), &stage.split(0), &mut own);
-        let mut common = Found::default();
-        rules_of_training(training, split, &mut common);
         for Problem { key: name, cause, hint } in own.0 {
             let name = name.trim_start_matches("training.");
             let is_common = common.0.iter().any(|problem| problem.cause == cause);

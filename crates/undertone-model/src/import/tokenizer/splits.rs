@@ -24,7 +24,7 @@ pub struct Splits {
     /// Whether texts are composed (NFC) before. llama.cpp does not do that.
     pub composes: bool,
     /// Whether encoding begins with the first token of texts, if the file does not say.
-    begins: bool,
+    pub begins: bool,
 }
 
 /// Every way that is known.
@@ -60,11 +60,4 @@ pub(super) fn splits_of(gguf: &Gguf) -> Result<Splits, InputError> {
         gguf.error("tokenizer.ggml.pre", format!("`{name}` is not supported; these are: {known}, `default`"))
             .hint("text would be split differently from what the model was trained on")
     })
-}
-
-impl Splits {
-    /// Whether encoding begins with the first token of texts, if the file does not say.
-    pub(super) fn begins_by_default(&self) -> bool {
-        self.begins
-    }
 }
